@@ -78,7 +78,7 @@ impl Record for Won {
         let award = AwardId::from_bytes(input.array()?);
         let (campaign, round, day) = (input.u32()?, input.u32()?, input.u32()?);
         let (user, counter, try_no) = (input.u64()?, input.u32()?, input.u8()?);
-        if let [_, 1..] | [1.., _] = [input.u8()?, input.u16()?.min(255) as u8] {
+        if input.array::<3>()? != [0; 3] {
             return Err(input.impossible("padding", 1));
         }
         Ok(Won {
