@@ -1,1 +1,22 @@
-//! Not written yet.
+//! Connections to databases: opening, pools, time-outs, migrations, health. No meaning: what a table says is
+//! known by the service that owns it.
+//!
+//! Embedded, that is SQLite: [`Sql`] has one connection that writes, because SQLite has one writer at a time and
+//! waiting in a queue of ours is fair and bounded, and a small pool of read-only connections that never wait for
+//! it (write-ahead log). A commit that returned is on disk. [`migrate`] brings a service's tables up to date and
+//! refuses a database that a newer program has written.
+
+pub mod batch;
+mod error;
+mod health;
+mod migrate;
+mod sql;
+
+pub use batch::{Batch, BatchFull};
+pub use error::SqlError;
+pub use health::Health;
+pub use migrate::{Migrated, Migration, MigrationError, migrate};
+pub use sql::{OpenError, Sql, SqlOptions, WriteTransaction};
+
+/// The library underneath, so that services write their queries with the same version.
+pub use sqlx;
