@@ -1,0 +1,463 @@
+//! A disk in memory that does to unsynced data everything that a real one may.
+//!
+//! Each file has what readers see and what is durable; between the two lie the operations since the last sync. A crash
+//! keeps, loses or tears each of them, as the seed decides, and keeps the folder's unsynced changes up to some point (a
+//! journal keeps their order). Handles opened before a crash are dead afterwards.
+//!
+//! Faults on request: a crash after so many operations, a byte budget, a failing sync (after which, as on Linux, readers
+//! still see the data and a second sync succeeds without making it durable), and a disk that ignores syncs, which is the
+//! planted fault 'no fdatasync'.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use flowlog::{Disk, DiskFile};
+use parking_lot::Mutex;
+
+use crate::rng::SimRng;
+
+/// Torn writes keep or lose pieces of this size, beside one that is cut at any byte.
+const SECTOR_BYTES: usize = 512;
+
+/// A simulated disk; clones share it.
+#[derive(Clone)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+/// An open file of a [`SimDisk`].
+pub struct SimFile {
+    state: Arc<Mutex<State>>,
+    inode: u64,
+    life: u64,
+    write: bool,
+}
+
+struct State {
+    rng: SimRng,
+    inodes: BTreeMap<u64, Inode>,
+    next_inode: u64,
+    /// Names as processes see them.
+    names: BTreeMap<PathBuf, u64>,
+    /// Names that a crash can't take away.
+    durable_names: BTreeMap<PathBuf, u64>,
+    /// Changes of names since the last sync of their folder, in order.
+    unsynced_names: Vec<NameChange>,
+    /// Rises with each crash; handles of an earlier life are dead.
+    life: u64,
+    operations: u64,
+    crash_at: Option<u64>,
+    down: bool,
+    capacity: Option<u64>,
+    failing_syncs: u32,
+    ignore_sync: bool,
+    syncs: u64,
+}
+
+#[derive(Clone)]
+enum NameChange {
+    Set(PathBuf, u64),
+    Remove(PathBuf),
+    Rename(PathBuf, PathBuf, u64),
+}
+
+#[derive(Default)]
+struct Inode {
+    visible: Vec<u8>,
+    durable: Vec<u8>,
+    unsynced: Vec<Change>,
+}
+
+#[derive(Clone)]
+enum Change {
+    Write(usize, Vec<u8>),
+    SetLen(usize),
+}
+
+impl SimDisk {
+    /// An empty disk. The same seed and the same calls give the same crashes.
+    pub fn new(seed: u64) -> SimDisk {
+        let state = State {
+            rng: SimRng::new(seed),
+            inodes: BTreeMap::new(),
+            next_inode: 1,
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            unsynced_names: Vec::new(),
+            life: 0,
+            operations: 0,
+            crash_at: None,
+            down: false,
+            capacity: None,
+            failing_syncs: 0,
+            ignore_sync: false,
+            syncs: 0,
+        };
+        SimDisk { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// The power fails and comes back: what was not synced is kept, lost or torn, and open handles are dead.
+    pub fn crash(&self) {
+        self.state.lock().crash();
+    }
+
+    /// The disk goes down when `operations` more changing calls (writes, syncs, names) have been made: that call and all
+    /// later ones fail until [`Self::crash`] brings it up again.
+    pub fn go_down_after(&self, operations: u64) {
+        let mut state = self.state.lock();
+        state.crash_at = Some(state.operations + operations);
+    }
+
+    /// True when it went down as [`Self::go_down_after`] asked.
+    pub fn is_down(&self) -> bool {
+        self.state.lock().down
+    }
+
+    /// Changing calls so far.
+    pub fn operations(&self) -> u64 {
+        self.state.lock().operations
+    }
+
+    /// Syncs that succeeded so far, of files and folders.
+    pub fn syncs(&self) -> u64 {
+        self.state.lock().syncs
+    }
+
+    /// Gives the disk a size: files may hold so many bytes together. `None` lifts it.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.state.lock().capacity = bytes;
+    }
+
+    /// Lets the next `count` syncs of files fail.
+    pub fn fail_syncs(&self, count: u32) {
+        self.state.lock().failing_syncs = count;
+    }
+
+    /// The planted fault 'no fdatasync': syncs succeed and do nothing.
+    pub fn set_ignore_sync(&self, ignore: bool) {
+        self.state.lock().ignore_sync = ignore;
+    }
+
+    /// What readers see of a file.
+    pub fn contents(&self, path: &Path) -> Option<Vec<u8>> {
+        let state = self.state.lock();
+        state.names.get(path).and_then(|i| state.inodes.get(i)).map(|i| i.visible.clone())
+    }
+
+    /// Puts a file there, durably, whatever was there before: to plant damage.
+    pub fn put(&self, path: &Path, bytes: &[u8]) {
+        let mut state = self.state.lock();
+        let inode = state.new_inode();
+        state
+            .inodes
+            .insert(inode, Inode { visible: bytes.to_vec(), durable: bytes.to_vec(), unsynced: Vec::new() });
+        state.names.insert(path.to_owned(), inode);
+        state.durable_names.insert(path.to_owned(), inode);
+    }
+
+    /// All files, by path.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.state.lock().names.keys().cloned().collect()
+    }
+
+    /// A disk with the same visible files, all durable: to try several things on one state.
+    #[must_use]
+    pub fn fork(&self, seed: u64) -> SimDisk {
+        let copy = SimDisk::new(seed);
+        for path in self.paths() {
+            copy.put(&path, &self.contents(&path).unwrap_or_default());
+        }
+        copy
+    }
+}
+
+impl State {
+    fn new_inode(&mut self) -> u64 {
+        let inode = self.next_inode;
+        self.next_inode += 1;
+        inode
+    }
+
+    /// Counts a changing call; fails if the disk is down.
+    fn operation(&mut self) -> io::Result<()> {
+        self.operations += 1;
+        if self.crash_at.is_some_and(|at| self.operations > at) {
+            self.down = true;
+        }
+        self.up()
+    }
+
+    fn up(&self) -> io::Result<()> {
+        if self.down { Err(io::Error::other("simulated disk is down")) } else { Ok(()) }
+    }
+
+    fn crash(&mut self) {
+        self.life += 1;
+        self.down = false;
+        self.crash_at = None;
+        let keep = self.rng.below(self.unsynced_names.len() as u64 + 1) as usize;
+        let changes: Vec<NameChange> = self.unsynced_names.drain(..).take(keep).collect();
+        for change in &changes {
+            apply_name(&mut self.durable_names, change);
+        }
+        self.names = self.durable_names.clone();
+        let live: std::collections::BTreeSet<u64> = self.names.values().copied().collect();
+        self.inodes.retain(|i, _| live.contains(i));
+        for inode in self.inodes.values_mut() {
+            for change in std::mem::take(&mut inode.unsynced) {
+                tear(&mut self.rng, &mut inode.durable, change);
+            }
+            inode.visible = inode.durable.clone();
+        }
+    }
+
+    fn room_for(&self, bytes: u64) -> io::Result<()> {
+        let used: u64 = self.inodes.values().map(|i| i.visible.len() as u64).sum();
+        match self.capacity {
+            Some(capacity) if used + bytes > capacity => Err(ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Applies a change to what readers see, and remembers it for the next sync or crash.
+    fn change(&mut self, inode: u64, change: Change) -> io::Result<()> {
+        let len = self.inodes.get(&inode).map_or(0, |i| i.visible.len());
+        let grown = change.end().saturating_sub(len) as u64;
+        if grown > 0 {
+            self.room_for(grown)?;
+        }
+        let Some(inode) = self.inodes.get_mut(&inode) else { return Err(ErrorKind::NotFound.into()) };
+        change.apply(&mut inode.visible);
+        inode.unsynced.push(change);
+        Ok(())
+    }
+
+    fn change_name(&mut self, change: NameChange) {
+        apply_name(&mut self.names, &change);
+        self.unsynced_names.push(change);
+        // A file without a name that no crash can bring back gives its room back.
+        let mut named: std::collections::BTreeSet<u64> = self.names.values().copied().collect();
+        named.extend(self.durable_names.values());
+        for change in &self.unsynced_names {
+            if let NameChange::Set(_, i) | NameChange::Rename(_, _, i) = change {
+                named.insert(*i);
+            }
+        }
+        self.inodes.retain(|i, _| named.contains(i));
+    }
+}
+
+fn apply_name(names: &mut BTreeMap<PathBuf, u64>, change: &NameChange) {
+    match change {
+        NameChange::Set(path, inode) => {
+            names.insert(path.clone(), *inode);
+        }
+        NameChange::Remove(path) => {
+            names.remove(path);
+        }
+        NameChange::Rename(from, to, inode) => {
+            names.remove(from);
+            names.insert(to.clone(), *inode);
+        }
+    }
+}
+
+impl Change {
+    fn end(&self) -> usize {
+        match self {
+            Change::Write(at, bytes) => at + bytes.len(),
+            Change::SetLen(len) => *len,
+        }
+    }
+
+    fn apply(&self, file: &mut Vec<u8>) {
+        match self {
+            Change::Write(at, bytes) => {
+                let end = at + bytes.len();
+                if file.len() < end {
+                    file.resize(end, 0);
+                }
+                file[*at..end].copy_from_slice(bytes);
+            }
+            Change::SetLen(len) => file.resize(*len, 0),
+        }
+    }
+}
+
+/// What a crash makes of an unsynced change: all, nothing, a beginning, an end, or some sectors of it.
+fn tear(rng: &mut SimRng, file: &mut Vec<u8>, change: Change) {
+    let Change::Write(at, bytes) = &change else {
+        if rng.one_in(2) {
+            change.apply(file);
+        }
+        return;
+    };
+    let cut = rng.below(bytes.len() as u64 + 1) as usize;
+    match rng.below(5) {
+        0 => {}
+        1 => change.apply(file),
+        2 => Change::Write(*at, bytes[..cut].to_vec()).apply(file),
+        3 => Change::Write(at + cut, bytes[cut..].to_vec()).apply(file),
+        _ => {
+            for (i, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
+                if rng.one_in(2) {
+                    Change::Write(at + i * SECTOR_BYTES, sector.to_vec()).apply(file);
+                }
+            }
+        }
+    }
+}
+
+impl Disk for SimDisk {
+    type File = SimFile;
+
+    fn create_dir_all(&self, _dir: &Path) -> io::Result<()> {
+        // Folders are part of the names here.
+        self.state.lock().up()
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let state = self.state.lock();
+        state.up()?;
+        let inside = state.names.keys().filter(|p| p.parent() == Some(dir));
+        Ok(inside.filter_map(|p| p.file_name()?.to_str().map(str::to_owned)).collect())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<SimFile> {
+        let mut state = self.state.lock();
+        state.operation()?;
+        let inode = state.new_inode();
+        state.inodes.insert(inode, Inode::default());
+        state.change_name(NameChange::Set(path.to_owned(), inode));
+        Ok(SimFile { state: Arc::clone(&self.state), inode, life: state.life, write: true })
+    }
+
+    fn open(&self, path: &Path, write: bool) -> io::Result<SimFile> {
+        let state = self.state.lock();
+        state.up()?;
+        let inode = *state.names.get(path).ok_or(ErrorKind::NotFound)?;
+        Ok(SimFile { state: Arc::clone(&self.state), inode, life: state.life, write })
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.operation()?;
+        state.syncs += 1;
+        if state.ignore_sync {
+            return Ok(());
+        }
+        let inside = |change: &NameChange| match change {
+            NameChange::Set(p, _) | NameChange::Remove(p) | NameChange::Rename(_, p, _) => {
+                p.parent() == Some(dir)
+            }
+        };
+        let (synced, rest): (Vec<_>, Vec<_>) = state.unsynced_names.drain(..).partition(inside);
+        state.unsynced_names = rest;
+        for change in &synced {
+            apply_name(&mut state.durable_names, change);
+        }
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.operation()?;
+        if !state.names.contains_key(path) {
+            return Err(ErrorKind::NotFound.into());
+        }
+        state.change_name(NameChange::Remove(path.to_owned()));
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.operation()?;
+        let inode = *state.names.get(from).ok_or(ErrorKind::NotFound)?;
+        state.change_name(NameChange::Rename(from.to_owned(), to.to_owned(), inode));
+        Ok(())
+    }
+
+    fn free_space(&self, _dir: &Path) -> io::Result<u64> {
+        let state = self.state.lock();
+        state.up()?;
+        let used: u64 = state.inodes.values().map(|i| i.visible.len() as u64).sum();
+        Ok(state.capacity.map_or(u64::MAX, |c| c.saturating_sub(used)))
+    }
+}
+
+impl SimFile {
+    fn check(&self, state: &State) -> io::Result<()> {
+        state.up()?;
+        if state.life == self.life { Ok(()) } else { Err(io::Error::other("handle of before the crash")) }
+    }
+
+    fn change(&self, change: Change) -> io::Result<()> {
+        let mut state = self.state.lock();
+        // A call that meets the crash has begun: the disk may have some of it.
+        let result = state.operation();
+        if state.life == self.life
+            && self.write
+            && (result.is_ok() || state.crash_at == Some(state.operations - 1))
+        {
+            state.change(self.inode, change)?;
+        }
+        result?;
+        self.check(&state)?;
+        if self.write { Ok(()) } else { Err(ErrorKind::PermissionDenied.into()) }
+    }
+}
+
+impl DiskFile for SimFile {
+    fn len(&self) -> io::Result<u64> {
+        let state = self.state.lock();
+        self.check(&state)?;
+        Ok(state.inodes.get(&self.inode).map_or(0, |i| i.visible.len() as u64))
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let state = self.state.lock();
+        self.check(&state)?;
+        let visible = state.inodes.get(&self.inode).map_or(&[][..], |i| &i.visible);
+        let from = (offset as usize).min(visible.len());
+        let n = buf.len().min(visible.len() - from);
+        buf[..n].copy_from_slice(&visible[from..from + n]);
+        Ok(n)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.change(Change::Write(offset as usize, buf.to_vec()))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.operation()?;
+        self.check(&state)?;
+        let fails = state.failing_syncs > 0;
+        let ignored = state.ignore_sync;
+        let Some(inode) = state.inodes.get_mut(&self.inode) else { return Ok(()) };
+        if fails {
+            // As on Linux: the pages count as clean from now on, though they never reached the disk.
+            inode.unsynced.clear();
+            state.failing_syncs -= 1;
+            return Err(io::Error::other("simulated failure of the sync"));
+        }
+        if !ignored {
+            for change in std::mem::take(&mut inode.unsynced) {
+                change.apply(&mut inode.durable);
+            }
+        }
+        state.syncs += 1;
+        Ok(())
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.change(Change::SetLen(len as usize))
+    }
+
+    fn preallocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        let end = offset + len;
+        if self.len()? >= end { Ok(()) } else { self.change(Change::SetLen(end as usize)) }
+    }
+}
