@@ -136,7 +136,7 @@ impl Circle {
     }
 
     /// Nodes in the order in which a bucket meets their points, each as often as it has points; ends after one round.
-    fn from_bucket(&self, bucket: Bucket) -> impl Iterator<Item = u16> + '_ {
+    fn clockwise_of(&self, bucket: Bucket) -> impl Iterator<Item = u16> + '_ {
         let place = xxh3_64_with_seed(&bucket.get().to_le_bytes(), SEED_BUCKET);
         let first = self.points.partition_point(|(at, _)| *at < place);
         self.points[first..].iter().chain(&self.points[..first]).map(|(_, node)| *node)
@@ -175,14 +175,14 @@ fn assign(circle: &Circle, mut room: Bounds) -> Box<[u16; BUCKET_COUNT]> {
     let mut owners = Box::new([0; BUCKET_COUNT]);
     let mut overflow = Vec::new();
     for bucket in order {
-        match circle.from_bucket(bucket).next().filter(|node| room.take(*node)) {
+        match circle.clockwise_of(bucket).next().filter(|node| room.take(*node)) {
             Some(node) => owners[bucket.index()] = node,
             None => overflow.push(bucket),
         }
     }
     for bucket in overflow {
         // The bounds sum up to at least 5/4 of all buckets and every node has a point, so one with room is met.
-        if let Some(node) = circle.from_bucket(bucket).find(|node| room.take(*node)) {
+        if let Some(node) = circle.clockwise_of(bucket).find(|node| room.take(*node)) {
             owners[bucket.index()] = node;
         }
     }

@@ -1,0 +1,25 @@
+# What one does with this repository. Everything goes through cargo; CARGO_TARGET_DIR is honoured.
+
+CARGO ?= cargo
+BIN := $(or $(CARGO_TARGET_DIR),target)/release
+
+.PHONY: demo test bench lint
+
+# A whole campaign with a kill in the middle, settled to the fen. `make demo REPORT=FILE` also writes the settlement as JSON.
+demo:
+	$(CARGO) build --release --locked -p hongbao -p vendor-sim -p loadgen
+	$(BIN)/hongbao demo $(if $(REPORT),--report '$(REPORT)')
+
+# All tests. `make test ARGS="-p queue"` for one crate.
+test:
+	$(CARGO) test --locked $(or $(ARGS),--workspace)
+
+# Every performance figure with its peer. `make bench ARGS="core.single"` for some.
+bench:
+	$(CARGO) run --release --locked -p bench -- $(ARGS)
+
+# Format, lints, and the checks that keep ARCHITECTURE.md true.
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) xtask layers sizes
