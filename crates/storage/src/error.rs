@@ -12,12 +12,13 @@ pub enum SqlError {
         limit_ms: u64,
     },
     /// Every connection stayed busy. Nothing was done; a later try can succeed.
-    #[error("{what}: every connection to the database stayed busy for {limit_ms} ms; nothing was done")]
+    #[error(
+        "{what}: the database stayed busy for as long as one may wait; nothing was done. Try again, or look for a \
+         transaction that is held too long"
+    )]
     Busy {
         /// What was tried.
         what: &'static str,
-        /// How long it waited.
-        limit_ms: u64,
     },
     /// The disk is full. Nothing of the transaction was kept; reads go on working.
     #[error("the database's disk is full; nothing was done: {0}")]
@@ -45,13 +46,13 @@ const SQLITE_FULL: u32 = 13;
 impl From<sqlx::Error> for SqlError {
     fn from(error: sqlx::Error) -> Self {
         if matches!(error, sqlx::Error::PoolTimedOut) {
-            return SqlError::Busy { what: "waiting for a connection", limit_ms: 0 };
+            return SqlError::Busy { what: "waiting for a connection" };
         }
         let Some(database) = error.as_database_error() else { return SqlError::Other(error) };
         let refused = !matches!(database.kind(), sqlx::error::ErrorKind::Other);
         let primary = database.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff);
         match primary {
-            Some(SQLITE_BUSY) => SqlError::Busy { what: "waiting for a lock", limit_ms: 0 },
+            Some(SQLITE_BUSY) => SqlError::Busy { what: "waiting for a lock" },
             Some(SQLITE_FULL) => SqlError::DiskFull(error),
             _ if refused => SqlError::Constraint(error),
             _ => SqlError::Other(error),

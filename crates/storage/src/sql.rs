@@ -116,10 +116,7 @@ impl Sql {
     /// # Errors
     /// `Busy` when its turn did not come in time.
     pub async fn write(&self) -> Result<WriteTransaction, SqlError> {
-        self.writer
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(|error| self.named(error, "beginning a write"))
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(begun)
     }
 
     /// Runs one operation under the statement time limit.
@@ -185,12 +182,12 @@ impl Sql {
                 .await?;
         Ok(got)
     }
+}
 
-    fn named(&self, error: sqlx::Error, what: &'static str) -> SqlError {
-        match SqlError::from(error) {
-            SqlError::Busy { .. } => SqlError::Busy { what, limit_ms: self.options.acquire_timeout_ms },
-            other => other,
-        }
+fn begun(error: sqlx::Error) -> SqlError {
+    match SqlError::from(error) {
+        SqlError::Busy { .. } => SqlError::Busy { what: "beginning a write" },
+        other => other,
     }
 }
 
