@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(hex, FROZEN_GROUP_HASH);
     }
 
-    const FROZEN_GROUP_HASH: &str = "";
+    const FROZEN_GROUP_HASH: &str = "a2156cc4883489e88ccc20242a4da905fdc2885ea6c4ddef2ca4b5a874fc4ff1";
 
     #[test]
     fn a_body_must_be_filled_by_its_records() {

@@ -66,7 +66,8 @@ impl<D: Disk> LogWriter<D> {
     }
 
     /// Begins an epoch: a higher one than the log's last starts a new hash chain in a new segment, the same one is
-    /// continued. Must be called once before the first append. `Full` leaves everything as it was.
+    /// continued. Must be called once before the first append. On a full disk it still succeeds as long as some
+    /// of the reserve is left; `Full` means that there is none, and no epoch has begun.
     pub fn begin_epoch(&mut self, epoch: u32) -> Result<(), WriteError> {
         self.check_usable()?;
         let chain = match &self.last {
@@ -89,10 +90,13 @@ impl<D: Disk> LogWriter<D> {
             }),
         };
         if let Some(chain) = chain {
-            self.new_segment(chain)?;
+            self.first_segment_of_epoch(&chain)?;
         }
         self.epoch_begun = true;
-        self.make_room(self.options.group_bytes_max as u64)
+        match self.make_room(self.options.group_bytes_max as u64) {
+            Err(WriteError::Full { .. }) => Ok(()),
+            other => other,
+        }
     }
 
     /// Writes one group with the given records. Its position becomes durable with the next [`Self::sync`].
@@ -192,7 +196,7 @@ impl<D: Disk> LogWriter<D> {
         let Some(last) = &self.last else { return Err(WriteError::NoEpoch) };
         let has_groups = last.offset > SEGMENT_HEADER_LEN as u64;
         if has_groups && last.offset >= self.options.segment_bytes && self.durable == last.chain.next {
-            match self.new_segment(last.chain.clone()) {
+            match self.new_segment(last.chain.clone(), None) {
                 Err(e) if e.is_fatal() => return Err(e),
                 // No room for a new segment: the old one goes on while its own room lasts.
                 Err(_) | Ok(()) => {}
@@ -236,8 +240,9 @@ impl<D: Disk> LogWriter<D> {
         for first in self.firsts.drain(..gone).collect::<Vec<_>>() {
             // Oldest first, each durable before the next, so that a crash leaves no hole.
             let path = self.dir.join(segment::name(first));
-            self.disk.remove(&path).map_err(|source| fatal_io("remove", &path, source))?;
-            self.disk.sync_dir(&self.dir).map_err(|source| fatal_io("sync folder", &self.dir, source))?;
+            if let Err(source) = self.disk.remove(&path).and_then(|()| self.disk.sync_dir(&self.dir)) {
+                return Err(self.poisoned(fatal_io("remove", &path, source)));
+            }
         }
         Ok(gone)
     }
@@ -272,25 +277,36 @@ impl<D: Disk> LogWriter<D> {
         &self.dir
     }
 
+    /// A node must be able to start on a full disk: the room of the old segment then becomes the new one's reserve, or as
+    /// much of it as is left.
+    fn first_segment_of_epoch(&mut self, chain: &Chain) -> Result<(), WriteError> {
+        let mut result = self.new_segment(chain.clone(), None);
+        let mut reserve = self.options.reserve_bytes;
+        while matches!(result, Err(WriteError::Full { .. })) && reserve > self.options.reserve_bytes / 8 {
+            self.give_back_room()?;
+            result = self.new_segment(chain.clone(), Some(reserve));
+            reserve /= 2;
+        }
+        result
+    }
+
     /// Makes a segment for the groups from `chain` on and goes over to it. It gets its name when its header and its
     /// first room are durable, so a crash leaves either no segment or a usable one.
-    fn new_segment(&mut self, chain: Chain) -> Result<(), WriteError> {
+    /// `scant`: with no more room than this for groups, if need be out of what is left to others.
+    fn new_segment(&mut self, chain: Chain, scant: Option<u64>) -> Result<(), WriteError> {
         let temporary = self.dir.join(NEW_SEGMENT);
         let path = self.dir.join(segment::name(chain.next));
-        let file = match self.prepare_segment(&temporary, &chain) {
-            Ok(file) => file,
+        let need = self.segment_start_bytes(scant);
+        let (file, allocated) = match self.prepare_segment(&temporary, &chain, need, scant) {
+            Ok(made) => made,
             Err(source) if is_full(&source) => {
                 // Best effort: recovery removes it too.
                 let _ = self.disk.remove(&temporary);
-                return Err(WriteError::Full {
-                    need: self.segment_start_bytes(),
-                    free: self.room(Class::Normal),
-                });
+                return Err(WriteError::Full { need, free: self.room(Class::Normal) });
             }
             Err(source) => return Err(self.poisoned(fatal_io("make segment", &temporary, source))),
         };
         fault::point("log.before_segment_rename");
-        let (file, allocated) = file;
         if let Err(source) = self.disk.rename(&temporary, &path) {
             return Err(self.poisoned(fatal_io("rename", &temporary, source)));
         }
@@ -302,8 +318,9 @@ impl<D: Disk> LogWriter<D> {
         if let Some(old) = self.last.take()
             && old.path != path
         {
-            // Gives the unused room back. It needs no sync: zeros behind the last group mean nothing.
-            if let Err(error) = old.file.truncate(old.offset) {
+            // Gives the unused room back. Whether that works changes nothing in the log: zeros behind the last group
+            // mean nothing, and everything before them is durable already.
+            if let Err(error) = old.file.truncate(old.offset).and_then(|()| old.file.sync_data()) {
                 tracing::warn!(%error, file = %old.path.display(), "could not give back unused room");
             }
         }
@@ -316,14 +333,40 @@ impl<D: Disk> LogWriter<D> {
     }
 
     /// Room that a new segment takes at first.
-    fn segment_start_bytes(&self) -> u64 {
+    fn segment_start_bytes(&self, scant: Option<u64>) -> u64 {
         let group = (self.options.group_bytes_max + GROUP_HEADER_LEN) as u64;
-        SEGMENT_HEADER_LEN as u64 + self.options.reserve_bytes + group
+        SEGMENT_HEADER_LEN as u64 + scant.unwrap_or(self.options.reserve_bytes + group)
     }
 
-    fn prepare_segment(&self, path: &Path, chain: &Chain) -> io::Result<(D::File, u64)> {
+    /// Gives the room that the last segment has taken and not used back to the disk.
+    fn give_back_room(&mut self) -> Result<(), WriteError> {
+        let Some(last) = &mut self.last else { return Ok(()) };
+        match last.file.truncate(last.offset).and_then(|()| last.file.sync_data()) {
+            Ok(()) => {
+                last.allocated = last.offset;
+                Ok(())
+            }
+            Err(source) => {
+                let path = last.path.clone();
+                Err(self.poisoned(WriteError::FatalSync { path, source }))
+            }
+        }
+    }
+
+    fn prepare_segment(
+        &self,
+        path: &Path,
+        chain: &Chain,
+        need: u64,
+        scant: Option<u64>,
+    ) -> io::Result<(D::File, u64)> {
         let file = self.disk.create(path)?;
-        let allocated = allocate(&self.disk, &self.dir, &self.options, &file, 0, self.segment_start_bytes())?;
+        let allocated = if scant.is_some() {
+            file.preallocate(0, need)?;
+            need
+        } else {
+            allocate(&self.disk, &self.dir, &self.options, &file, 0, need)?
+        };
         file.write_at(&chain.segment_header().encode(), 0)?;
         file.sync_data()?;
         Ok((file, allocated))

@@ -1,0 +1,11 @@
+//! The log against a real folder and against a disk that crashes.
+
+mod crash;
+mod damage;
+mod full;
+#[cfg(feature = "faults")]
+mod kill;
+mod measure;
+mod running;
+mod sequence;
+mod support;
