@@ -1,0 +1,6 @@
+//! The real process over loopback: what a sender sees, also over a kill.
+
+mod books;
+mod callbacks;
+mod faults;
+mod process;
