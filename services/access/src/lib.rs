@@ -1,1 +1,2 @@
-//! Not written yet.
+//! x
+pub mod token;
