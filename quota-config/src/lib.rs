@@ -1,1 +1,33 @@
-//! Not written yet.
+//! Campaign files: from what an operator writes to the plan that every node draws from.
+//!
+//! - [`compile()`] reads a YAML file and makes a [`campaign::Plan`], or says everything that is wrong with it.
+//! - [`PlanRepository`] keeps every accepted version under its SeqNo, with the source, for ever;
+//!   [`publish_file`] adds one, and [`compile_version`] makes the same plan from it again.
+//! - [`Agent`] notices new versions and swaps them into a [`PlanCell`], which hot paths read without a lock.
+//!
+//! The format is described in `docs/campaign-files.md`.
+
+mod agent;
+mod bounds;
+mod calendar;
+mod capacity;
+mod cell;
+mod compile;
+mod curves;
+mod file;
+mod problem;
+mod publish;
+pub mod repository;
+mod seeds;
+mod succession;
+
+pub use agent::{Agent, Outcome, POLL_MS};
+pub use bounds::FILE_BYTES_MAX;
+pub use cell::{PlanCell, PlanFailure, PlanReader, Plans};
+pub use compile::{After, CompileOptions, Compiled, campaign_of, compile};
+pub use problem::{Mark, Problem, Problems, Severity};
+pub use publish::{PublishError, Published, Publisher, compile_version, publish_file};
+pub use repository::{
+    Draft, MemoryRepository, PlanRepository, RepositoryError, SqlRepository, State, Version, VersionInfo,
+};
+pub use seeds::{SeedCommitment, SeedCommitments, StoredCommitments};

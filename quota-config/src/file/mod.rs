@@ -1,0 +1,8 @@
+//! Reading a campaign file: YAML text to a tree with places, tree to checked values.
+
+pub(crate) mod reader;
+pub(crate) mod spec;
+pub(crate) mod spec_prize;
+pub(crate) mod spec_round;
+pub(crate) mod value;
+pub(crate) mod yaml;

@@ -1,0 +1,156 @@
+//! From a file to a stored version, and from a stored version to the plan.
+//!
+//! Relative times are resolved when the campaign is first published; later versions keep that start, and every
+//! compilation of a version takes it from the repository. So a node that starts tomorrow compiles the same plan.
+
+use crate::compile::{After, CompileOptions, Compiled, campaign_of, compile};
+use crate::problem::{Problem, Problems};
+use crate::repository::{Draft, PlanRepository, RepositoryError, Version};
+use crate::seeds::{SeedCommitments, StoredCommitments};
+use campaign::{CampaignId, SeqNo};
+use sha2::{Digest as _, Sha256};
+
+/// How often a version is made anew because another one came in between.
+const TRIES_MAX: usize = 3;
+
+/// Who publishes, why and when.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    /// Who.
+    pub author: String,
+    /// Why.
+    pub reason: String,
+    /// Now, ms UTC.
+    pub now_ms: u64,
+}
+
+/// What came of publishing a file.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Published {
+    /// The campaign.
+    pub campaign: CampaignId,
+    /// The SeqNo in force.
+    pub seq_no: SeqNo,
+    /// Whether the file made it; `false`: the same file was in force already.
+    pub changed: bool,
+    /// What looked odd in the file.
+    pub warnings: Vec<Problem>,
+}
+
+/// Why a file was not published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The file is wrong.
+    #[error("{0}")]
+    File(Problems),
+    /// A stored version that was accepted once does not compile any more.
+    #[error(
+        "campaign {campaign}, SeqNo {seq_no}, which the file would follow, does not compile:\n{problems}"
+    )]
+    Before {
+        /// The campaign.
+        campaign: CampaignId,
+        /// The version.
+        seq_no: SeqNo,
+        /// What is wrong.
+        problems: Problems,
+    },
+    /// The repository.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+}
+
+/// Compiles a stored version. Needs no secret; gives the same plan each time.
+///
+/// # Errors
+/// When the version is damaged, or this program reads files more strictly than the one that accepted it.
+pub fn compile_version(version: &Version) -> Result<Compiled, Problems> {
+    let options = CompileOptions {
+        seq_no: version.info.seq_no,
+        base_ms: version.info.base_ms,
+        seeds: &version.commitments,
+        after: None,
+    };
+    compile(&version.source, &options)
+}
+
+/// Puts a file into force: as SeqNo n + 1 if its SHA-256 differs from that of the active SeqNo n, else it is n
+/// already. The new version is held against the one before. `seeds` commits to rounds that are new.
+///
+/// # Errors
+/// When the file is wrong or changes what may not change, or the repository refuses. Nothing is in force then
+/// that was not before.
+pub async fn publish_file(
+    repository: &dyn PlanRepository,
+    source: &[u8],
+    publisher: &Publisher,
+    seeds: &dyn SeedCommitments,
+) -> Result<Published, PublishError> {
+    let Some(campaign) = campaign_of(source) else {
+        return Err(PublishError::File(unreadable(source, seeds)));
+    };
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let before = repository.newest(campaign).await?;
+        let unchanged = |v: &&Version| v.info.sha256 == <[u8; 32]>::from(Sha256::digest(source));
+        if let Some(same) = before.as_ref().filter(unchanged) {
+            let seq_no = same.info.seq_no;
+            let warnings = compile_version(same).map_err(|problems| PublishError::Before {
+                campaign,
+                seq_no,
+                problems,
+            })?;
+            return Ok(Published { campaign, seq_no, changed: false, warnings: warnings.warnings });
+        }
+        let (draft, warnings) = draft(campaign, before.as_ref(), source, publisher, seeds)?;
+        let seq_no = repository.reserve(draft).await?;
+        match repository.activate(campaign, seq_no).await {
+            Ok(()) => return Ok(Published { campaign, seq_no, changed: true, warnings }),
+            Err(RepositoryError::Superseded { .. }) if tries < TRIES_MAX => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// The errors of a file that does not even name its campaign.
+fn unreadable(source: &[u8], seeds: &dyn SeedCommitments) -> Problems {
+    let options = CompileOptions { seq_no: SeqNo(1), base_ms: 0, seeds, after: None };
+    match compile(source, &options) {
+        Err(problems) => problems,
+        Ok(_) => unreachable!("a file that compiles names its campaign"),
+    }
+}
+
+fn draft(
+    campaign: CampaignId,
+    before: Option<&Version>,
+    source: &[u8],
+    publisher: &Publisher,
+    seeds: &dyn SeedCommitments,
+) -> Result<(Draft, Vec<Problem>), PublishError> {
+    let after = before.map_or(SeqNo(0), |v| v.info.seq_no);
+    let plan_before = match before.map(compile_version).transpose() {
+        Ok(compiled) => compiled.map(|c| c.plan),
+        Err(problems) => return Err(PublishError::Before { campaign, seq_no: after, problems }),
+    };
+    let base_ms = before.map_or(publisher.now_ms, |v| v.info.base_ms);
+    let options = CompileOptions {
+        seq_no: SeqNo(after.0 + 1),
+        base_ms,
+        seeds,
+        after: plan_before.as_ref().map(|plan| After { plan, now_ms: publisher.now_ms }),
+    };
+    let compiled = compile(source, &options).map_err(PublishError::File)?;
+    let draft = Draft {
+        campaign,
+        after,
+        source: source.to_vec(),
+        base_ms,
+        commitments: StoredCommitments::of(&compiled.plan),
+        author: publisher.author.clone(),
+        reason: publisher.reason.clone(),
+        at_ms: publisher.now_ms,
+    };
+    Ok((draft, compiled.warnings))
+}
