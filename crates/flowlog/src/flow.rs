@@ -42,10 +42,15 @@ pub trait LogClock: Send + Sync + 'static {
 #[derive(Default)]
 pub struct Hooks {
     /// After each sync, with the new durable end.
-    pub on_durable: Option<Box<dyn FnMut(Position) + Send>>,
+    pub on_durable: Option<OnDurable>,
     /// Once, when the log has failed. In production it ends the process.
-    pub on_fatal: Option<Box<dyn FnOnce(&WriteError) + Send>>,
+    pub on_fatal: Option<OnFatal>,
 }
+
+/// Called with each new durable end.
+pub type OnDurable = Box<dyn FnMut(Position) + Send>;
+/// Called with the error that ended the log.
+pub type OnFatal = Box<dyn FnOnce(&WriteError) + Send>;
 
 /// A handle to the log of a running node; clones share it. The thread ends with [`FlowLog::close`], or when the last
 /// handle is dropped.
@@ -417,7 +422,8 @@ impl<D: Disk> Worker<D> {
         self.shared.counters.group(records, bytes, sync_ns);
         group.clear();
         self.publish(durable);
-        self.make_room()
+        self.make_room()?;
+        self.writer.zero_ahead(bytes as u64)
     }
 
     /// Tells everybody about the new durable end.

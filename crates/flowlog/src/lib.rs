@@ -31,7 +31,7 @@ mod writer;
 pub use dirlock::{DirLock, DirLockError};
 pub use disk::{Disk, DiskFile, RealDisk, RealFile, is_full};
 pub use error::{AppendError, Corrupt, LogError, NotDurable, WriteError};
-pub use flow::{FlowLog, Hooks, LogClock};
+pub use flow::{FlowLog, Hooks, LogClock, OnDurable, OnFatal};
 pub use format::Hash;
 pub use group::{Group, GroupBuf, Records, record_len};
 pub use options::{Class, LogKind, LogOptions};

@@ -42,6 +42,11 @@ pub struct LogOptions {
     pub reserve_bytes: u64,
     /// No new room is taken when less than this would be left on the disk (for the databases beside the log).
     pub disk_free_bytes_min: u64,
+    /// While groups are small, zeros are written this far ahead of them; 0 turns that off. Room that was only taken has
+    /// to be entered into the file system's tables when it is first written to, and the sync waits for that; on ext4
+    /// groups of some KiB sync in half the time where zeros were written before. Large groups carry that cost easily,
+    /// and writing everything twice would cost them more.
+    pub zero_ahead_bytes: u64,
     /// The largest body of a group; also the size of each of the two buffers of a `FlowLog`.
     pub group_bytes_max: usize,
 }
@@ -56,16 +61,19 @@ impl LogOptions {
             preallocate_bytes: 16 << 20,
             reserve_bytes: 4 << 20,
             disk_free_bytes_min: 32 << 20,
+            zero_ahead_bytes: 256 << 10,
             group_bytes_max: 4 << 20,
         }
     }
 
-    /// Small sizes, for logs of which there are many (partitions), and for tests: 1/64 of the usual ones, no reserve.
+    /// Small sizes, for logs of which there are many (partitions), and for tests: segments of 8 MiB, taken 256 KiB at a
+    /// time, no reserve, nothing written ahead.
     pub fn small(kind: LogKind, node: u16) -> LogOptions {
         LogOptions {
             segment_bytes: 8 << 20,
             preallocate_bytes: 256 << 10,
             reserve_bytes: 0,
+            zero_ahead_bytes: 0,
             ..LogOptions::new(kind, node)
         }
     }
@@ -80,6 +88,12 @@ impl LogOptions {
         }
         if self.segment_bytes < (SEGMENT_HEADER_LEN + GROUP_HEADER_LEN) as u64 {
             return wrong(format!("segment_bytes is {}, too small for one group", self.segment_bytes));
+        }
+        if self.zero_ahead_bytes > 16 << 20 {
+            return wrong(format!(
+                "zero_ahead_bytes is {}, at most 16 MiB are useful",
+                self.zero_ahead_bytes
+            ));
         }
         if self.segment_bytes > 1 << 40 || self.reserve_bytes > 1 << 40 || self.preallocate_bytes > 1 << 40 {
             return wrong("segment_bytes, reserve_bytes and preallocate_bytes are at most 1 TiB".to_owned());

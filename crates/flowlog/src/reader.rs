@@ -195,11 +195,7 @@ impl<D: Disk> LogReader<D> {
         }
     }
 
-    fn open_segment(
-        &self,
-        first: Position,
-        buf: Vec<u8>,
-    ) -> Result<(Cursor<D::File>, crate::format::SegmentHeader), LogError> {
+    fn open_segment(&self, first: Position, buf: Vec<u8>) -> Result<segment::Opened<D>, LogError> {
         match segment::open(&self.disk, &self.dir, first, &self.options, buf)? {
             Ok(opened) => Ok(opened),
             Err(why) => Err(segment::corrupt(&self.dir.join(segment::name(first)), 0, first, why)),

@@ -71,6 +71,8 @@ pub(crate) struct LastSegment<F> {
     pub offset: u64,
     /// Where the room already taken ends.
     pub allocated: u64,
+    /// Up to where zeros were written by this writer.
+    pub zeroed: u64,
 }
 
 /// Recovers the log in `dir`. `known`: an end that somebody outside this log already relies on. `verify_from`: groups
@@ -86,8 +88,8 @@ pub(crate) fn recover<D: Disk>(
     disk.create_dir_all(dir).map_err(LogError::io("create folder", dir))?;
     remove_unfinished(disk, dir)?;
     let mut scan = Scan { disk, dir, options, groups: 0, bytes: 0, cut: None, last_group: None };
-    let mut firsts = segment::list(disk, dir)?;
-    let chain = scan.run(&mut firsts, known, verify_from)?;
+    let firsts = segment::list(disk, dir)?;
+    let chain = scan.run(&firsts, known, verify_from)?;
     if let (Some(known), None) = (known.filter(|k| *k > Position::ZERO), &chain) {
         let why = format!("everything below group {known} is known elsewhere, but the log is empty");
         return Err(segment::corrupt(dir, 0, Position::ZERO, why));
@@ -138,7 +140,7 @@ impl<D: Disk> Scan<'_, D> {
     /// Reads the segments that must be read. The state behind the last group, and its offset in the last segment.
     fn run(
         &mut self,
-        firsts: &mut Vec<Position>,
+        firsts: &[Position],
         known: Option<Position>,
         verify_from: Option<Position>,
     ) -> Result<Option<(Chain, u64)>, LogError> {
@@ -146,8 +148,7 @@ impl<D: Disk> Scan<'_, D> {
         let mut chain: Option<Chain> = None;
         let mut end = SEGMENT_HEADER_LEN as u64;
         let mut buf = Vec::new();
-        for i in start..firsts.len() {
-            let first = firsts[i];
+        for (i, &first) in firsts.iter().enumerate().skip(start) {
             let (mut cursor, header) = match segment::open(self.disk, self.dir, first, self.options, buf)? {
                 Ok(opened) => opened,
                 Err(why) => {
@@ -277,7 +278,7 @@ impl<D: Disk> Scan<'_, D> {
         file.write_at(&bytes[..n], from).map_err(LogError::io("write", &path))?;
         file.sync_data().map_err(LogError::io("sync", &path))?;
         let allocated = file.len().map_err(LogError::io("length of", &path))?;
-        Ok(LastSegment { chain, file, path, offset, allocated })
+        Ok(LastSegment { chain, file, path, offset, allocated, zeroed: 0 })
     }
 }
 

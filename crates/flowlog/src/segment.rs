@@ -174,6 +174,9 @@ impl<F: DiskFile> Cursor<F> {
     }
 }
 
+/// A segment at its first group.
+pub(crate) type Opened<D> = (Cursor<<D as Disk>::File>, SegmentHeader);
+
 /// Opens a segment and reads its header, checking that it belongs to this log and bears its own name.
 /// `Ok(Err(..))` is a damaged header, which the caller judges.
 pub(crate) fn open<D: Disk>(
@@ -182,7 +185,7 @@ pub(crate) fn open<D: Disk>(
     first: Position,
     options: &LogOptions,
     buf: Vec<u8>,
-) -> Result<Result<(Cursor<D::File>, SegmentHeader), &'static str>, LogError> {
+) -> Result<Result<Opened<D>, &'static str>, LogError> {
     let path = dir.join(name(first));
     let file = disk.open(&path, false).map_err(LogError::io("open", &path))?;
     let mut cursor = Cursor::new(file, path, 0, buf);

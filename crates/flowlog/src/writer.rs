@@ -31,6 +31,7 @@ pub struct LogWriter<D: Disk> {
     durable: Position,
     poison: Option<String>,
     scratch: GroupBuf,
+    zeros: Vec<u8>,
 }
 
 impl<D: Disk> LogWriter<D> {
@@ -61,6 +62,7 @@ impl<D: Disk> LogWriter<D> {
             durable: tail.report.end,
             poison: None,
             scratch: GroupBuf::new(),
+            zeros: Vec::new(),
         };
         Ok((writer, tail.report))
     }
@@ -202,6 +204,11 @@ impl<D: Disk> LogWriter<D> {
                 Err(_) | Ok(()) => {}
             }
         }
+        self.allocate_ahead(bytes)
+    }
+
+    /// Sees to it that `bytes` and the reserve are taken in the last segment.
+    fn allocate_ahead(&mut self, bytes: u64) -> Result<(), WriteError> {
         let need = bytes + self.options.reserve_bytes;
         let Some(last) = &mut self.last else { return Err(WriteError::NoEpoch) };
         let ahead = last.allocated.saturating_sub(last.offset);
@@ -222,6 +229,28 @@ impl<D: Disk> LogWriter<D> {
                 Err(self.poisoned(WriteError::FatalIo { op: "take room in", path, source }))
             }
         }
+    }
+
+    /// Writes zeros ahead of the groups, while they are small (see [`LogOptions::zero_ahead_bytes`]). They become durable
+    /// with the next group's sync; nothing depends on that. Worth calling between groups only.
+    pub fn zero_ahead(&mut self, last_group_bytes: u64) -> Result<(), WriteError> {
+        self.check_usable()?;
+        let step = self.options.zero_ahead_bytes;
+        let Some(last) = &mut self.last else { return Ok(()) };
+        if last_group_bytes.saturating_mul(4) > step || last.zeroed.saturating_sub(last.offset) > step / 4 {
+            return Ok(());
+        }
+        let from = last.zeroed.max(last.offset);
+        let to = (from + step).min(last.allocated);
+        if to > from {
+            self.zeros.resize(step as usize, 0);
+            if let Err(source) = last.file.write_at(&self.zeros[..(to - from) as usize], from) {
+                let path = last.path.clone();
+                return Err(self.poisoned(fatal_io("write ahead in", &path, source)));
+            }
+            last.zeroed = to;
+        }
+        Ok(())
     }
 
     /// Bytes of groups that a class may still write without asking the disk for more room.
@@ -328,7 +357,7 @@ impl<D: Disk> LogWriter<D> {
             self.firsts.push(chain.next);
         }
         let offset = SEGMENT_HEADER_LEN as u64;
-        self.last = Some(LastSegment { chain, file, path, offset, allocated });
+        self.last = Some(LastSegment { chain, file, path, offset, allocated, zeroed: 0 });
         Ok(())
     }
 

@@ -27,6 +27,9 @@ fn work(disk: &SimDisk, epoch: u32, rng: &mut SimRng, acknowledged: &mut Vec<Vec
             return;
         }
         acknowledged.push(records);
+        if rng.one_in(3) && writer.zero_ahead(rng.below(300)).is_err() {
+            return;
+        }
         if rng.one_in(20) && writer.remove_before(Position::ZERO).is_err() {
             return;
         }

@@ -48,11 +48,8 @@ fn run(rate: u64, seconds: u64) {
     let mut busy = 0u64;
     let mut done = 0;
     while done < total {
-        let intended = if rate == 0 {
-            Instant::now()
-        } else {
-            begin + Duration::from_nanos(done * 1_000_000_000 / rate)
-        };
+        let due = (done * 1_000_000_000).checked_div(rate).map(|ns| begin + Duration::from_nanos(ns));
+        let intended = due.unwrap_or_else(Instant::now);
         if let Some(wait) = intended.checked_duration_since(Instant::now()) {
             std::thread::sleep(wait);
         }

@@ -18,6 +18,7 @@ pub fn options() -> LogOptions {
         preallocate_bytes: 1024,
         reserve_bytes: 512,
         disk_free_bytes_min: 0,
+        zero_ahead_bytes: 600,
         group_bytes_max: 1024,
         ..LogOptions::new(LogKind::FLOW, NODE)
     }
