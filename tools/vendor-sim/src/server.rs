@@ -1,6 +1,6 @@
 //! Puts a [`Sim`] on a listener, and takes it off again.
 //!
-//! Bounds: connections as configured (the next ones wait in the listen queue), bodies of 4 KiB, 10 s for a body, 120 s for
+//! Bounds: connections as configured (the next ones wait in the listen queue), heads of 16 KiB, bodies of 4 KiB, 10 s for a body, 120 s for
 //! the head of the next request on a connection, after which it is closed.
 
 use std::future::Future;
@@ -20,6 +20,8 @@ use crate::handlers;
 use crate::vendor::Sim;
 use crate::wire;
 
+/// Most bytes of a request's head, and of what a connection buffers.
+const HEAD_MAX: usize = 16 * 1024;
 /// Longest wait for the head of a request, idle time included.
 const IDLE: Duration = Duration::from_secs(120);
 /// Time for answers under way after the order to stop.
@@ -83,6 +85,7 @@ async fn connection(
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
+        .max_buf_size(HEAD_MAX)
         .pipeline_flush(true)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);

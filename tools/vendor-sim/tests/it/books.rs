@@ -1,7 +1,7 @@
 //! What was answered stays true, whatever happens to the process.
 
-use hyper::{Method, Request};
 use http_body_util::Full;
+use hyper::{Method, Request};
 
 use crate::process::{Process, command, one_vendor};
 
@@ -50,7 +50,8 @@ async fn the_answers_of_the_page() {
     assert_eq!(code(&process.pay("N1A", 3, 101).await.unwrap()), (409, "MISMATCH".into()));
     assert_eq!(code(&process.pay("N1-", 1, 100).await.unwrap()), (400, "BAD_REQUEST".into()));
 
-    let call = |method, path: &'static str, id: &'static str, body: String| process.call(method, path, id, body);
+    let call =
+        |method, path: &'static str, id: &'static str, body: String| process.call(method, path, id, body);
     let odd = call(Method::GET, "/v/1/payouts/N1A", "N2A_1", String::new()).await.unwrap();
     assert_eq!(code(&odd), (400, "BAD_REQUEST".into()));
     let unknown = call(Method::GET, "/v/9/payouts/N1A", "N1A_1", String::new()).await.unwrap();

@@ -1,8 +1,8 @@
 //! Callbacks reach a real listener: signed, repeated until confirmed, doubled on request.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,7 +37,8 @@ async fn listener(fails: u32) -> (String, mpsc::Receiver<(String, Value)>, JoinS
                     let signer = Signer::from_secret(SECRET).unwrap();
                     let id = signer.verify(&parts.headers, &body, now_ms() / 1000).unwrap();
                     sender.send((id.to_owned(), serde_json::from_slice(&body).unwrap())).await.unwrap();
-                    let fail = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
+                    let fail =
+                        left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
                     let answer = Response::builder().status(if fail { 500 } else { 200 });
                     Ok::<_, Infallible>(answer.body(Empty::<Bytes>::new()).unwrap())
                 }
@@ -83,7 +84,10 @@ async fn an_unconfirmed_callback_is_sent_after_a_kill_and_a_doubled_one_twice() 
     let process = Process::start(dir.path(), &config).await;
     assert_eq!(next(&mut receiver).await.0, "cb_N1A_failed");
     process.pay("N2A", 1, 5).await.unwrap();
-    assert_eq!(next(&mut receiver).await.0, "cb_N2A_failed");
-    assert_eq!(next(&mut receiver).await.0, "cb_N2A_failed");
+    let mut copies = 0;
+    while copies < 2 {
+        // N1A may have come before the kill too, if this machine was slow.
+        copies += u32::from(next(&mut receiver).await.0 == "cb_N2A_failed");
+    }
     assert_eq!(process.ask("N2A", 1).await.json()["status"], "failed");
 }

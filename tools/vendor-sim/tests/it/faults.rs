@@ -90,5 +90,8 @@ async fn the_statement_leaves_out_what_it_is_told_to() {
     let path = format!("/v/1/statement?from_ms=0&to_ms={to}&complete=true");
     let id = format!("statement_0_{to}_1");
     let complete = process.call(hyper::Method::GET, &path, &id, String::new()).await.unwrap().text;
-    assert!(complete.lines().last().unwrap().starts_with("#footer rows=100 fen=700 success_rows=100"), "{complete}");
+    assert!(
+        complete.lines().last().unwrap().starts_with("#footer rows=100 fen=700 success_rows=100"),
+        "{complete}"
+    );
 }
