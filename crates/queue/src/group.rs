@@ -17,7 +17,11 @@ pub struct Group {
 
 impl Group {
     /// A group of the given records.
-    pub fn new<R: AsRef<[u8]>>(position: Position, epoch: u32, records: impl IntoIterator<Item = R>) -> Group {
+    pub fn new<R: AsRef<[u8]>>(
+        position: Position,
+        epoch: u32,
+        records: impl IntoIterator<Item = R>,
+    ) -> Group {
         let mut group = Group { position, epoch, count: 0, body: Vec::new() };
         for record in records {
             let record = record.as_ref();

@@ -7,8 +7,8 @@
 //!
 //! What is stored is opaque here: the meaning of a record is crate `records`' and its readers'.
 
-pub mod embedded;
 mod consumer;
+pub mod embedded;
 mod error;
 mod group;
 mod members;

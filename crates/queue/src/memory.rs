@@ -226,7 +226,12 @@ impl Queue for MemoryQueue {
         Ok(self.topic(topic)?.partitions())
     }
 
-    async fn produce(&self, topic: &str, partition: u16, records: &[&[u8]]) -> Result<Position, ProduceError> {
+    async fn produce(
+        &self,
+        topic: &str,
+        partition: u16,
+        records: &[&[u8]],
+    ) -> Result<Position, ProduceError> {
         self.ship(topic, partition, 0, records)
     }
 

@@ -71,7 +71,8 @@ pub trait Queue: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Busy` and `Full` when bounds are reached: nothing was written and a later try may succeed.
-    async fn produce(&self, topic: &str, partition: u16, records: &[&[u8]]) -> Result<Position, ProduceError>;
+    async fn produce(&self, topic: &str, partition: u16, records: &[&[u8]])
+    -> Result<Position, ProduceError>;
 
     /// Joins a group as a new member. Partitions are shared out anew among the members.
     async fn consumer(&self, topic: &str, group: &str) -> Result<Box<dyn Consumer>, TopicError>;

@@ -23,8 +23,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use flowlog::{
-    AppendError, Class, Disk, DiskFile, FlowLog, Hooks, LogClock, LogError, LogKind, LogOptions, LogWriter, RealDisk,
-    WriteError,
+    AppendError, Class, Disk, DiskFile, FlowLog, Hooks, LogClock, LogError, LogKind, LogOptions, LogWriter,
+    RealDisk, WriteError,
 };
 use parking_lot::{Mutex, RwLock};
 use runtime::SharedClock;
@@ -160,7 +160,8 @@ impl<D: Disk> EmbeddedQueue<D> {
         let partition = Partition { log, first, forgotten: Mutex::default() };
         lane.partitions.write().insert(node, partition);
         lane.load_groups()?;
-        for group in lane.groups.lock().keys().cloned().collect::<Vec<_>>() {
+        let known: Vec<String> = lane.groups.lock().keys().cloned().collect();
+        for group in known {
             lane.group(&group)?;
         }
         Ok(())
@@ -274,8 +275,11 @@ fn open_partition<D: Disk>(
 }
 
 fn highest_committed<D: Disk>(disk: &D, topic: &Topic<D>, partition: u16) -> Result<Position, TopicError> {
-    let wrong =
-        |group: &str, why: String| TopicError::Group { topic: topic.name.clone(), group: group.to_owned(), why };
+    let wrong = |group: &str, why: String| TopicError::Group {
+        topic: topic.name.clone(),
+        group: group.to_owned(),
+        why,
+    };
     let names = disk.list(&topic.dir).map_err(|e| wrong("*", e.to_string()))?;
     let mut highest = Position::ZERO;
     for (group, number) in names.iter().filter_map(|n| positions::parse_name(n)) {
@@ -293,7 +297,12 @@ impl<D: Disk> Queue for EmbeddedQueue<D> {
         Ok(self.topic(topic)?.partitions())
     }
 
-    async fn produce(&self, topic: &str, partition: u16, records: &[&[u8]]) -> Result<Position, ProduceError> {
+    async fn produce(
+        &self,
+        topic: &str,
+        partition: u16,
+        records: &[&[u8]],
+    ) -> Result<Position, ProduceError> {
         let topic = self.topic(topic)?;
         if topic.is_lane {
             return Err(ProduceError::ReadOnly(topic.name.clone()));
@@ -325,7 +334,8 @@ impl<D: Disk> Queue for EmbeddedQueue<D> {
     async fn consumer(&self, topic: &str, group: &str) -> Result<Box<dyn Consumer>, TopicError> {
         let topic = Arc::clone(self.topic(topic)?);
         let (store, name) = (Arc::clone(&topic), group.to_owned());
-        let wrong = |why: String| TopicError::Group { topic: topic.name.clone(), group: group.to_owned(), why };
+        let wrong =
+            |why: String| TopicError::Group { topic: topic.name.clone(), group: group.to_owned(), why };
         let opened = tokio::task::spawn_blocking(move || store.group(&name)).await;
         let state = opened.map_err(|e| wrong(e.to_string()))??;
         Ok(Box::new(Member::join(topic, state)))

@@ -55,7 +55,8 @@ impl<D: Disk> PositionFile<D> {
         for slot in 0..2 {
             let mut bytes = [0u8; SLOT_LEN];
             let n = file.read_at(&mut bytes, slot * SLOT_STRIDE).map_err(|e| told("read", e))?;
-            let Some(found) = decode(&bytes[..n], partition).map_err(|why| format!("{}: {why}", path.display()))?
+            let Some(found) =
+                decode(&bytes[..n], partition).map_err(|why| format!("{}: {why}", path.display()))?
             else {
                 continue;
             };
@@ -184,6 +185,11 @@ mod tests {
         assert_eq!(open().unwrap().position(), Position(12));
         assert!(PositionFile::open(&RealDisk, dir.path(), "g", 4, Position(0)).is_ok());
         std::fs::rename(&path, dir.path().join(name("g", 9))).unwrap();
-        assert!(PositionFile::open(&RealDisk, dir.path(), "g", 9, Position(0)).err().unwrap().contains("partition 3"));
+        assert!(
+            PositionFile::open(&RealDisk, dir.path(), "g", 9, Position(0))
+                .err()
+                .unwrap()
+                .contains("partition 3")
+        );
     }
 }

@@ -10,11 +10,11 @@ use futures_util::future::{pending, select_all};
 use parking_lot::{Mutex, RwLock};
 
 use super::positions::{PositionFile, parse_name};
+use crate::Group;
 use crate::consumer::Store;
 use crate::error::{TopicError, check_name, numbers};
 use crate::members::GroupState;
 use crate::port::Retain;
-use crate::Group;
 
 /// Segments are looked at for removal after so many newly committed groups.
 const FORGET_EVERY: u64 = 1024;
@@ -77,7 +77,8 @@ impl<D: Disk> Topic<D> {
         {
             return Ok(Arc::clone(&group.state));
         }
-        let others: Vec<_> = groups.iter().filter(|(n, _)| *n != name).map(|(_, g)| g.state.clone()).collect();
+        let others: Vec<_> =
+            groups.iter().filter(|(n, _)| *n != name).map(|(_, g)| g.state.clone()).collect();
         let mut opened = Vec::new();
         for (number, partition) in partitions.iter() {
             if groups.get(name).is_some_and(|g| g.files.contains_key(number)) {

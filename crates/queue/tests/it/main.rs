@@ -1,0 +1,7 @@
+//! The queue's promises, checked on every adapter.
+
+mod conformance;
+mod embedded;
+mod lane;
+mod model;
+mod setup;
