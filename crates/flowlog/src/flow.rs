@@ -38,7 +38,8 @@ pub trait LogClock: Send + Sync + 'static {
     fn mono_ns(&self) -> u64;
 }
 
-/// What the log tells its owner. All are called on the log's thread: be short, and never wait for the log in them.
+/// What the log tells its owner. All are called on the log's thread: be short, never wait for the log in them, and hold
+/// no handle to it (it would never be dropped then). A hook that panics ends the log like a failed write.
 #[derive(Default)]
 pub struct Hooks {
     /// After each sync, with the new durable end.
@@ -465,5 +466,14 @@ impl<D: Disk> Worker<D> {
         }
         self.shared.synced.notify_all();
         self.shared.watch.send_modify(|p| p.ended = true);
+    }
+}
+
+impl<D: Disk> Drop for Worker<D> {
+    fn drop(&mut self) {
+        // Whoever waits must hear of it when the thread unwinds; no lock of the log is held while hooks run.
+        if std::thread::panicking() {
+            self.end(Err(WriteError::Poisoned("the log's thread panicked".to_owned())));
+        }
     }
 }

@@ -461,3 +461,82 @@ impl DiskFile for SimFile {
         if self.len()? >= end { Ok(()) } else { self.change(Change::SetLen(end as usize)) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(name: &str) -> PathBuf {
+        Path::new("/d").join(name)
+    }
+
+    #[test]
+    fn what_was_synced_survives_and_what_was_not_may_go() {
+        let mut outcomes = std::collections::BTreeSet::new();
+        for seed in 0..200 {
+            let disk = SimDisk::new(seed);
+            let file = disk.create(&path("a")).unwrap();
+            file.write_at(b"durable", 0).unwrap();
+            file.sync_data().unwrap();
+            disk.sync_dir(Path::new("/d")).unwrap();
+            file.write_at(b"--", 7).unwrap();
+            drop(disk.create(&path("b")).unwrap());
+            disk.crash();
+            assert!(file.write_at(b"x", 0).is_err(), "a handle of before the crash is dead");
+            let a = disk.contents(&path("a")).unwrap();
+            assert!(a.starts_with(b"durable"));
+            outcomes.insert((a, disk.contents(&path("b")).is_some()));
+        }
+        // Kept, lost and torn, each with and without the other file.
+        assert!(outcomes.len() >= 6, "{outcomes:?}");
+    }
+
+    #[test]
+    fn the_same_seed_crashes_the_same_way() {
+        let run = |seed| {
+            let disk = SimDisk::new(seed);
+            let file = disk.create(&path("a")).unwrap();
+            disk.sync_dir(Path::new("/d")).unwrap();
+            for i in 0..20u8 {
+                file.write_at(&[i; 600], u64::from(i) * 600).unwrap();
+            }
+            disk.crash();
+            disk.contents(&path("a")).unwrap()
+        };
+        assert_eq!(run(5), run(5));
+        assert_ne!(run(5), run(6));
+    }
+
+    #[test]
+    fn faults_happen_as_asked() {
+        let disk = SimDisk::new(1);
+        let file = disk.create(&path("a")).unwrap();
+        disk.sync_dir(Path::new("/d")).unwrap();
+        disk.set_capacity(Some(10));
+        file.write_at(&[1; 10], 0).unwrap();
+        assert!(flowlog::is_full(&file.write_at(&[1; 1], 10).unwrap_err()));
+        // A failed sync: still visible, a second sync says yes, and the crash takes it.
+        disk.fail_syncs(1);
+        assert!(file.sync_data().is_err());
+        file.sync_data().unwrap();
+        assert_eq!(disk.contents(&path("a")).unwrap().len(), 10);
+        disk.crash();
+        assert_eq!(disk.contents(&path("a")).unwrap().len(), 0);
+        disk.go_down_after(1);
+        let file = disk.open(&path("a"), true).unwrap();
+        file.write_at(b"x", 0).unwrap();
+        assert!(file.sync_data().is_err() && disk.is_down());
+        disk.crash();
+        // Ignored syncs protect nothing.
+        disk.set_ignore_sync(true);
+        let lost = (0..50).any(|_| {
+            let file = disk.open(&path("a"), true).unwrap();
+            file.truncate(0).unwrap();
+            file.write_at(b"y", 0).unwrap();
+            file.sync_data().unwrap();
+            disk.crash();
+            disk.contents(&path("a")).unwrap() != b"y"
+        });
+        assert!(lost);
+    }
+}

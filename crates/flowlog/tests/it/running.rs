@@ -187,3 +187,21 @@ fn retention_goes_through_the_thread() {
     assert!(disk.paths().len() < before);
     assert_eq!(read_from(&disk, &dir(), Position(30), end).unwrap().len(), 10);
 }
+
+#[test]
+fn a_hook_that_panics_ends_the_log_and_leaves_nobody_waiting() {
+    let disk = SimDisk::new(1);
+    let (told, fatal) = mpsc::sync_channel::<()>(1);
+    let hooks = Hooks {
+        on_durable: Some(Box::new(|p| assert!(p < Position(2), "a planted panic"))),
+        on_fatal: Some(Box::new(move |_| told.send(()).unwrap())),
+    };
+    let log = start(&disk, hooks);
+    let position = log.append(b"one", Class::Normal).unwrap();
+    log.wait_durable_blocking(position).unwrap();
+    let position = log.append(b"two", Class::Normal).unwrap();
+    // Durable it is; the one after it never will be.
+    assert!(log.wait_durable_blocking(position.next()).is_err());
+    fatal.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert!(matches!(log.append(b"three", Class::Normal), Err(AppendError::Failed(_))));
+}
