@@ -1,0 +1,251 @@
+//! Reading rows, in key order.
+
+use campaign::{CampaignId, LeaseId, NodeEpoch, NodeId, PrizeId, RoundId, SeqNo, VendorId};
+use ownership::sql as owners;
+use std::collections::BTreeSet;
+use storage::SqlError;
+use storage::batch::signed;
+use storage::sqlx::{self, Row as _, SqliteConnection, sqlite::SqliteRow};
+
+use super::schema::{LEASE_COLUMNS, PRIZE_COLUMNS, VENDOR_COLUMNS};
+use super::text;
+use crate::ledger::rows::{
+    CampaignRow, ClosedBy, ClosedLease, LeaseKey, LeaseRow, Need, PrizeKey, PrizeRow, Rows, VendorRow,
+};
+
+/// The rows that a call works on.
+pub async fn load(conn: &mut SqliteConnection, need: &Need, now_ms: u64) -> Result<Rows, SqlError> {
+    let mut rows = Rows::default();
+    load_owners(conn, need, now_ms, &mut rows).await?;
+    for row in campaigns(conn).await? {
+        rows.campaigns.insert(row.campaign, row);
+    }
+    if let Some(node) = need.open_leases_of {
+        rows.leases.extend(open_leases(conn, node).await?.into_iter().map(|l| (l.key, l)));
+    }
+    let missing: Vec<LeaseKey> =
+        need.leases.iter().filter(|k| !rows.leases.contains_key(k)).copied().collect();
+    rows.leases.extend(named_leases(conn, &missing).await?.into_iter().map(|l| (l.key, l)));
+    let keys: BTreeSet<PrizeKey> =
+        rows.leases.values().map(|l| l.prize).chain(need.prizes.iter().copied()).collect();
+    rows.prizes.extend(named_prizes(conn, &keys).await?.into_iter().map(|p| (p.key, p)));
+    if let Some(campaign) = need.campaign {
+        rows.prizes.extend(prizes(conn, campaign).await?.into_iter().map(|p| (p.key, p)));
+    }
+    let of: BTreeSet<CampaignId> = keys.iter().map(|k| k.campaign).chain(need.campaign).collect();
+    rows.vendors.extend(vendors(conn, &of).await?.into_iter().map(|v| (v.key, v)));
+    Ok(rows)
+}
+
+async fn load_owners(
+    conn: &mut SqliteConnection,
+    need: &Need,
+    now_ms: u64,
+    rows: &mut Rows,
+) -> Result<(), SqlError> {
+    if let Some((node, from)) = need.epochs_from {
+        let epochs = owners::load_epochs(conn, node.0, from.0).await?;
+        rows.nodes.extend(epochs.into_iter().map(|n| ((n.node, n.epoch), n)));
+    }
+    if let Some(node) = need.latest_epoch {
+        let latest = owners::load_latest(conn, node.0).await?;
+        rows.nodes.extend(latest.map(|n| ((n.node, n.epoch), n)));
+    }
+    let mut buckets = owners::load_buckets(conn, &need.buckets).await?;
+    if let Some(node) = need.buckets_of {
+        buckets.extend(owners::load_all_buckets(conn, Some(node.0)).await?);
+    }
+    rows.buckets.extend(buckets.into_iter().map(|b| (b.bucket, b)));
+    if need.alive {
+        rows.alive = owners::count_alive(conn, now_ms).await?;
+    }
+    Ok(())
+}
+
+async fn campaigns(conn: &mut SqliteConnection) -> Result<Vec<CampaignRow>, SqlError> {
+    let rows =
+        sqlx::query("SELECT campaign, seq_no FROM ledger_campaign ORDER BY campaign").fetch_all(conn).await?;
+    let read = |r: &SqliteRow| {
+        Ok(CampaignRow { campaign: CampaignId(int(r, "campaign")?), seq_no: SeqNo(bits(r, "seq_no")?) })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Open leases of a node, in all its epochs.
+pub async fn open_leases(conn: &mut SqliteConnection, node: NodeId) -> Result<Vec<LeaseRow>, SqlError> {
+    let query = format!(
+        "SELECT {LEASE_COLUMNS} FROM ledger_lease WHERE node = $1 AND closed_ms IS NULL ORDER BY epoch, lease"
+    );
+    let rows = sqlx::query(&query).bind(i64::from(node.0)).fetch_all(conn).await?;
+    rows.iter().map(lease).collect()
+}
+
+async fn named_leases(conn: &mut SqliteConnection, keys: &[LeaseKey]) -> Result<Vec<LeaseRow>, SqlError> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let query = format!(
+        "SELECT {LEASE_COLUMNS} FROM ledger_lease WHERE (node, epoch, lease) IN \
+         (SELECT value->>0, value->>1, value->>2 FROM json_each($1)) ORDER BY node, epoch, lease"
+    );
+    let list: Vec<_> =
+        keys.iter().map(|k| format!("[{},{},{}]", k.node, k.epoch, signed(k.lease.0))).collect();
+    let rows = sqlx::query(&query).bind(format!("[{}]", list.join(","))).fetch_all(conn).await?;
+    rows.iter().map(lease).collect()
+}
+
+/// Leases of a campaign behind `after`.
+pub async fn leases_behind(
+    conn: &mut SqliteConnection,
+    campaign: CampaignId,
+    after: Option<LeaseKey>,
+    limit: usize,
+) -> Result<Vec<LeaseRow>, SqlError> {
+    let query = format!(
+        "SELECT {LEASE_COLUMNS} FROM ledger_lease WHERE campaign = $1 AND (node, epoch, lease) > ($2, $3, $4) \
+         ORDER BY node, epoch, lease LIMIT $5"
+    );
+    let (node, epoch, lease_id) =
+        after.map_or((-1, 0, 0), |k| (i64::from(k.node.0), i64::from(k.epoch.0), signed(k.lease.0)));
+    let rows = sqlx::query(&query)
+        .bind(i64::from(campaign.0))
+        .bind(node)
+        .bind(epoch)
+        .bind(lease_id)
+        .bind(limit as i64)
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(lease).collect()
+}
+
+async fn named_prizes(
+    conn: &mut SqliteConnection,
+    keys: &BTreeSet<PrizeKey>,
+) -> Result<Vec<PrizeRow>, SqlError> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let query = format!(
+        "SELECT {PRIZE_COLUMNS} FROM ledger_prize WHERE (campaign, round, prize) IN \
+         (SELECT value->>0, value->>1, value->>2 FROM json_each($1)) ORDER BY campaign, round, prize"
+    );
+    let list: Vec<_> = keys.iter().map(|k| format!("[{},{},{}]", k.campaign, k.round, k.prize)).collect();
+    let rows = sqlx::query(&query).bind(format!("[{}]", list.join(","))).fetch_all(conn).await?;
+    rows.iter().map(prize).collect()
+}
+
+/// Every prize of a campaign.
+pub async fn prizes(conn: &mut SqliteConnection, campaign: CampaignId) -> Result<Vec<PrizeRow>, SqlError> {
+    let query = format!("SELECT {PRIZE_COLUMNS} FROM ledger_prize WHERE campaign = $1 ORDER BY round, prize");
+    let rows = sqlx::query(&query).bind(i64::from(campaign.0)).fetch_all(conn).await?;
+    rows.iter().map(prize).collect()
+}
+
+async fn vendors(
+    conn: &mut SqliteConnection,
+    campaigns: &BTreeSet<CampaignId>,
+) -> Result<Vec<VendorRow>, SqlError> {
+    if campaigns.is_empty() {
+        return Ok(Vec::new());
+    }
+    let query = format!(
+        "SELECT {VENDOR_COLUMNS} FROM ledger_vendor WHERE campaign IN (SELECT value FROM json_each($1)) \
+         ORDER BY campaign, vendor"
+    );
+    let list = campaigns.iter().map(CampaignId::to_string).collect::<Vec<_>>().join(",");
+    let rows = sqlx::query(&query).bind(format!("[{list}]")).fetch_all(conn).await?;
+    rows.iter().map(vendor).collect()
+}
+
+fn vendor(row: &SqliteRow) -> Result<VendorRow, SqlError> {
+    Ok(VendorRow {
+        key: (CampaignId(int(row, "campaign")?), VendorId(int(row, "vendor")?)),
+        seq_no: SeqNo(bits(row, "seq_no")?),
+        release_per_second: bits(row, "release_per_second")?,
+        window: parsed(row, "slots", text::window)?,
+    })
+}
+
+fn prize_key(row: &SqliteRow) -> Result<PrizeKey, SqlError> {
+    Ok(PrizeKey {
+        campaign: CampaignId(int(row, "campaign")?),
+        round: RoundId(int(row, "round")?),
+        prize: PrizeId(int(row, "prize")?),
+    })
+}
+
+fn prize(row: &SqliteRow) -> Result<PrizeRow, SqlError> {
+    let prize = PrizeRow {
+        key: prize_key(row)?,
+        vendor: VendorId(int(row, "vendor")?),
+        seq_no: SeqNo(bits(row, "seq_no")?),
+        change_seq_no: SeqNo(bits(row, "change_seq_no")?),
+        open_ms: bits(row, "open_ms")?,
+        close_ms: bits(row, "close_ms")?,
+        curve: parsed(row, "curve", text::curve)?,
+        speed_max: bits(row, "speed_max")?,
+        catch_up_percent: int(row, "catch_up_percent")?,
+        made: bits(row, "made")?,
+        fresh: parsed(row, "fresh", text::ranges)?,
+        returned: parsed(row, "came_back", text::ranges)?,
+        cancelled: parsed(row, "cancelled", text::ranges)?,
+        leased: bits(row, "leased")?,
+        used: bits(row, "used")?,
+        base_units: bits(row, "base_units")?,
+        base_ms: bits(row, "base_ms")?,
+        paused: int::<u8>(row, "paused")? != 0,
+        recall_ms: bits(row, "recall_ms")?,
+        window: parsed(row, "slots", text::window)?,
+    };
+    // A row that was edited by hand must not turn into money.
+    prize.check().map_err(|wrong| impossible("ledger_prize", &wrong))?;
+    Ok(prize)
+}
+
+fn lease(row: &SqliteRow) -> Result<LeaseRow, SqlError> {
+    let closed = match row.try_get::<Option<i64>, _>("closed_ms")? {
+        None => None,
+        Some(at_ms) => {
+            let by: u8 = int(row, "closed_by")?;
+            let by = ClosedBy::from_u8(by).ok_or_else(|| impossible("closed_by", &by.to_string()))?;
+            let (used, returned) = (bits(row, "used")?, parsed(row, "came_back", text::ranges)?);
+            Some(ClosedLease { at_ms: at_ms.cast_unsigned(), by, used, returned })
+        }
+    };
+    Ok(LeaseRow {
+        key: LeaseKey {
+            node: NodeId(int(row, "node")?),
+            epoch: NodeEpoch(int(row, "epoch")?),
+            lease: LeaseId(bits(row, "lease")?),
+        },
+        prize: prize_key(row)?,
+        seq_no: SeqNo(bits(row, "seq_no")?),
+        granted_ms: bits(row, "granted_ms")?,
+        round_close_ms: bits(row, "round_close_ms")?,
+        ranges: parsed(row, "ranges", text::lease_ranges)?,
+        closed,
+    })
+}
+
+fn int<T: TryFrom<i64>>(row: &SqliteRow, column: &'static str) -> Result<T, SqlError> {
+    let value: i64 = row.try_get(column)?;
+    T::try_from(value).map_err(|_| impossible(column, &value.to_string()))
+}
+
+/// An unsigned number, stored as the signed one with the same bits.
+fn bits(row: &SqliteRow, column: &'static str) -> Result<u64, SqlError> {
+    Ok(row.try_get::<i64, _>(column)?.cast_unsigned())
+}
+
+fn parsed<T>(row: &SqliteRow, column: &'static str, read: fn(&str) -> Option<T>) -> Result<T, SqlError> {
+    let value: &str = row.try_get(column)?;
+    read(value).ok_or_else(|| impossible(column, value))
+}
+
+/// A stored value that this program can't have written.
+fn impossible(column: &str, value: &str) -> SqlError {
+    let shown: String = value.chars().take(100).collect();
+    SqlError::Other(sqlx::Error::Decode(
+        format!("column {column} holds {shown:?}, which is impossible there").into(),
+    ))
+}
