@@ -13,7 +13,7 @@ use crate::file::spec_round::RoundSpec;
 use crate::file::value::show_duration;
 use crate::file::yaml;
 use crate::problem::{Mark, Path, Problem, Problems, Severity, Sink};
-use crate::seeds::{SeedCommitment, SeedCommitments};
+use crate::seeds::{SeedCommitment, SeedCommitments, StoredCommitments};
 use crate::succession::{self, Places};
 use campaign::{CampaignId, Plan, Prize, Round, RoundId, SeqNo};
 use sha2::{Digest as _, Sha256};
@@ -38,6 +38,11 @@ pub struct CompileOptions<'a> {
 pub struct After<'a> {
     /// The active plan with the highest SeqNo.
     pub plan: &'a Plan,
+    /// Commitments of all rounds up to there, those that were taken out since among them.
+    pub commitments: &'a StoredCommitments,
+    /// Prizes of earlier plans that were taken out since, as they were last: their numbers mean the same units
+    /// for ever. Only those that the new plan has again matter.
+    pub gone: &'a [(RoundId, Prize)],
     /// Now, ms UTC: tells which rounds have begun.
     pub now_ms: u64,
 }
@@ -131,11 +136,8 @@ fn compile_into(source: &[u8], options: &CompileOptions<'_>, sink: &mut Sink) ->
 }
 
 fn commitment(campaign: CampaignId, round: RoundId, options: &CompileOptions<'_>) -> Option<SeedCommitment> {
-    let before = options.after.and_then(|after| after.plan.round(round));
-    match before {
-        Some(round) => Some(SeedCommitment { key_id: round.seed_key_id, sha256: round.seed_commitment }),
-        None => options.seeds.commitment(campaign, round),
-    }
+    let before = options.after.and_then(|after| after.commitments.commitment(campaign, round));
+    before.or_else(|| options.seeds.commitment(campaign, round))
 }
 
 /// One opening of a round on the time line.

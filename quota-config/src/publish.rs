@@ -7,8 +7,9 @@ use crate::compile::{After, CompileOptions, Compiled, campaign_of, compile};
 use crate::problem::{Problem, Problems};
 use crate::repository::{Draft, PlanRepository, RepositoryError, Version};
 use crate::seeds::{SeedCommitments, StoredCommitments};
-use campaign::{CampaignId, SeqNo};
+use campaign::{CampaignId, Plan, Prize, RoundId, SeqNo};
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
 
 /// How often a version is made anew because another one came in between.
 const TRIES_MAX: usize = 3;
@@ -103,7 +104,8 @@ pub async fn publish_file(
             })?;
             return Ok(Published { campaign, seq_no, changed: false, warnings: warnings.warnings });
         }
-        let (draft, warnings) = draft(campaign, before.as_ref(), source, publisher, seeds)?;
+        let (draft, warnings) =
+            draft(repository, campaign, before.as_ref(), source, publisher, seeds).await?;
         let seq_no = repository.reserve(draft).await?;
         match repository.activate(campaign, seq_no).await {
             Ok(()) => return Ok(Published { campaign, seq_no, changed: true, warnings }),
@@ -122,35 +124,90 @@ fn unreadable(source: &[u8], seeds: &dyn SeedCommitments) -> Problems {
     }
 }
 
-fn draft(
+async fn draft(
+    repository: &dyn PlanRepository,
     campaign: CampaignId,
     before: Option<&Version>,
     source: &[u8],
     publisher: &Publisher,
     seeds: &dyn SeedCommitments,
 ) -> Result<(Draft, Vec<Problem>), PublishError> {
-    let after = before.map_or(SeqNo(0), |v| v.info.seq_no);
-    let plan_before = match before.map(compile_version).transpose() {
-        Ok(compiled) => compiled.map(|c| c.plan),
-        Err(problems) => return Err(PublishError::Before { campaign, seq_no: after, problems }),
-    };
-    let base_ms = before.map_or(publisher.now_ms, |v| v.info.base_ms);
+    let seq_before = before.map_or(SeqNo(0), |v| v.info.seq_no);
     let options = CompileOptions {
-        seq_no: SeqNo(after.0 + 1),
-        base_ms,
+        seq_no: SeqNo(seq_before.0 + 1),
+        base_ms: before.map_or(publisher.now_ms, |v| v.info.base_ms),
         seeds,
-        after: plan_before.as_ref().map(|plan| After { plan, now_ms: publisher.now_ms }),
+        after: None,
     };
-    let compiled = compile(source, &options).map_err(PublishError::File)?;
+    let (compiled, commitments) = match before {
+        None => {
+            let compiled = compile(source, &options).map_err(PublishError::File)?;
+            let commitments = StoredCommitments::of(&compiled.plan);
+            (compiled, commitments)
+        }
+        Some(version) => {
+            let plan = recompile(version)?;
+            let commitments = &version.commitments;
+            let after = After { plan: &plan, commitments, gone: &[], now_ms: publisher.now_ms };
+            let follows = CompileOptions { after: Some(after), ..options };
+            let mut compiled = compile(source, &follows).map_err(PublishError::File)?;
+            let gone = gone(repository, version, &plan, &compiled.plan).await?;
+            if !gone.is_empty() {
+                let follows = CompileOptions { after: Some(After { gone: &gone, ..after }), ..options };
+                compiled = compile(source, &follows).map_err(PublishError::File)?;
+            }
+            let commitments = StoredCommitments::of(&compiled.plan).with(commitments);
+            (compiled, commitments)
+        }
+    };
     let draft = Draft {
         campaign,
-        after,
+        after: seq_before,
         source: source.to_vec(),
-        base_ms,
-        commitments: StoredCommitments::of(&compiled.plan),
+        base_ms: options.base_ms,
+        commitments,
         author: publisher.author.clone(),
         reason: publisher.reason.clone(),
         at_ms: publisher.now_ms,
     };
     Ok((draft, compiled.warnings))
+}
+
+fn recompile(version: &Version) -> Result<Plan, PublishError> {
+    let (campaign, seq_no) = (version.info.campaign, version.info.seq_no);
+    match compile_version(version) {
+        Ok(compiled) => Ok(compiled.plan),
+        Err(problems) => Err(PublishError::Before { campaign, seq_no, problems }),
+    }
+}
+
+/// Prizes that the new plan has, the one before has not, and an earlier one had: as they were last. Looks through
+/// the history only where a round that is not new gets a prize, which is rare.
+async fn gone(
+    repository: &dyn PlanRepository,
+    before: &Version,
+    plan: &Plan,
+    next: &Plan,
+) -> Result<Vec<(RoundId, Prize)>, PublishError> {
+    let campaign = before.info.campaign;
+    let mut wanted = BTreeSet::new();
+    for round in next.rounds.iter().filter(|r| before.commitments.commitment(campaign, r.id).is_some()) {
+        let old = plan.round(round.id);
+        let fresh = round.prizes.iter().filter(|p| old.is_none_or(|old| old.position(p.id).is_none()));
+        wanted.extend(fresh.map(|p| (round.id, p.id)));
+    }
+    let mut found = Vec::new();
+    let mut seq_no = before.info.after;
+    // Active versions form a chain that ends at 0; each step goes to a lower SeqNo.
+    while !wanted.is_empty() && seq_no.0 > 0 {
+        let Some(version) = repository.get(campaign, seq_no).await? else {
+            return Err(RepositoryError::NotFound { campaign, seq_no }.into());
+        };
+        for round in recompile(&version)?.rounds {
+            let (id, prizes) = (round.id, round.prizes);
+            found.extend(prizes.into_iter().filter(|p| wanted.remove(&(id, p.id))).map(|p| (id, p)));
+        }
+        seq_no = version.info.after;
+    }
+    Ok(found)
 }

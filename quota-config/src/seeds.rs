@@ -32,7 +32,7 @@ impl SeedCommitments for SeedKey {
     }
 }
 
-/// The commitments of one plan, as they are stored beside its source.
+/// The commitments of all rounds up to one plan, as they are stored beside its source.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct StoredCommitments {
     rounds: Vec<(RoundId, SeedCommitment)>,
@@ -46,6 +46,16 @@ impl StoredCommitments {
         let mut rounds: Vec<_> = plan.rounds.iter().map(|r| (r.id, commitment(r))).collect();
         rounds.sort_by_key(|r| r.0);
         StoredCommitments { rounds }
+    }
+
+    /// These, and those of `older` for rounds that these lack: a round that was taken out keeps its commitment,
+    /// should it come back.
+    pub fn with(mut self, older: &StoredCommitments) -> StoredCommitments {
+        let known = |round: &RoundId| self.rounds.binary_search_by_key(round, |r| r.0).is_ok();
+        let gone: Vec<_> = older.rounds.iter().filter(|(round, _)| !known(round)).copied().collect();
+        self.rounds.extend(gone);
+        self.rounds.sort_by_key(|r| r.0);
+        self
     }
 
     /// Bytes to store: for each round, by id, round u32, key id u32 and SHA-256, little-endian.

@@ -38,6 +38,12 @@ pub(crate) fn check(after: &After<'_>, next: &Plan, places: &Places, sink: &mut 
             None => {}
         }
     }
+    for (id, prize) in after.gone {
+        let back = kept.get(id).and_then(|r| Some((r, r.prizes.iter().find(|p| p.id == prize.id)?)));
+        if let Some((round, new)) = back {
+            check_prize((round, false), prize, new, places, sink);
+        }
+    }
     for round in &next.rounds {
         if round.open_ms < now_ms && old.round(round.id).is_none() {
             let (mark, path) = place(places.rounds.get(&round.id), places);

@@ -3,7 +3,8 @@
 use crate::support::{EVENING_MS, KEY, SMALL, publisher};
 use campaign::{SeedKey, SeqNo};
 use quota_config::{
-    After, CompileOptions, MemoryRepository, PlanRepository, PublishError, compile, publish_file,
+    After, CompileOptions, MemoryRepository, PlanRepository, PublishError, StoredCommitments, compile,
+    publish_file,
 };
 
 /// What is said about SMALL with a part replaced, when SMALL was published so long ago.
@@ -11,7 +12,9 @@ fn change(from: &str, to: &str, since_ms: u64) -> String {
     assert!(SMALL.contains(from), "{from}");
     let options = CompileOptions { seq_no: SeqNo(1), base_ms: EVENING_MS, seeds: &KEY, after: None };
     let plan = compile(SMALL.as_bytes(), &options).unwrap().plan;
-    let after = Some(After { plan: &plan, now_ms: EVENING_MS + since_ms });
+    let commitments = StoredCommitments::of(&plan);
+    let after =
+        Some(After { plan: &plan, commitments: &commitments, gone: &[], now_ms: EVENING_MS + since_ms });
     let next = CompileOptions { seq_no: SeqNo(2), after, ..options };
     match compile(SMALL.replacen(from, to, 1).as_bytes(), &next) {
         Ok(compiled) => compiled.warnings_text(),
@@ -95,4 +98,39 @@ async fn start_and_commitments_stay_with_the_first_version() {
     let nameless = publish_file(&repository, b"rounds: []", &publisher(EVENING_MS), &KEY).await.unwrap_err();
     assert!(nameless.to_string().contains("`campaign` is missing"));
     assert_eq!(repository.heads().await.unwrap(), [(first.campaign, SeqNo(3))]);
+}
+
+#[tokio::test]
+async fn what_comes_back_is_what_it_was() {
+    let repository = MemoryRepository::new();
+    let put = async |text: &str, since_ms: u64, key: &SeedKey| {
+        publish_file(&repository, text.as_bytes(), &publisher(EVENING_MS + since_ms), key).await
+    };
+    let without = SMALL.replace(SECOND, "");
+    let new_key = SeedKey { id: 8, key: [1; 32] };
+    put(SMALL, 0, &KEY).await.unwrap();
+    put(&without, 10_000, &KEY).await.unwrap();
+    put(&without.replace("name: Small", "name: Smaller"), 11_000, &new_key).await.unwrap();
+    // Round 2 comes back with other units: the ledger and the log know its numbers.
+    let second = SECOND.replace(
+        "prizes: cash",
+        "prizes: [{id: 1, name: P, kind: cash, weight: 1, vendor: 1, units: 5, each: 1}]",
+    );
+    let refused = put(&SMALL.replace(SECOND, &second), 12_000, &new_key).await.unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("19:58: error: rounds[1].prizes[0]: prize 1 of round 2: units or amounts"),
+        "{refused}"
+    );
+    // As it was, it comes back with the seed that was announced; a prize that never was may join.
+    let more = SMALL
+        .replace("max: 20", "max: 20\n    - {id: 2, name: Q, kind: goods, weight: 1, vendor: 1, units: 3}");
+    assert_eq!(put(&more, 13_000, &new_key).await.unwrap().seq_no, SeqNo(4));
+    let version = repository.newest(campaign::CampaignId(4)).await.unwrap().unwrap();
+    let plan = quota_config::compile_version(&version).unwrap().plan;
+    assert_eq!(
+        plan.rounds.iter().map(|r| (r.seed_key_id, r.prizes.len())).collect::<Vec<_>>(),
+        [(7, 2), (7, 2)]
+    );
 }
