@@ -38,6 +38,16 @@ pub trait LogClock: Send + Sync + 'static {
     fn mono_ns(&self) -> u64;
 }
 
+/// Most owners have the process's clock: `Arc::new(clock)`, with a [`runtime::SharedClock`].
+impl LogClock for runtime::SharedClock {
+    fn unix_ms(&self) -> u64 {
+        self.now_ms()
+    }
+    fn mono_ns(&self) -> u64 {
+        runtime::Clock::mono_ns(&**self)
+    }
+}
+
 /// What the log tells its owner. All are called on the log's thread: be short, never wait for the log in them, and hold
 /// no handle to it (it would never be dropped then). A hook that panics ends the log like a failed write.
 #[derive(Default)]

@@ -2,28 +2,15 @@
 #![allow(clippy::disallowed_methods, clippy::print_stdout)]
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use flowlog::{
-    AppendError, Class, FlowLog, Hooks, LogClock, LogKind, LogOptions, LogWriter, Position, RealDisk,
-};
-
-struct RealClock(Instant);
-
-impl LogClock for RealClock {
-    fn unix_ms(&self) -> u64 {
-        SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_millis() as u64)
-    }
-    fn mono_ns(&self) -> u64 {
-        self.0.elapsed().as_nanos() as u64
-    }
-}
+use flowlog::{AppendError, Class, FlowLog, Hooks, LogKind, LogOptions, LogWriter, Position, RealDisk};
 
 fn start(dir: &std::path::Path, hooks: Hooks) -> FlowLog {
     let options = LogOptions::new(LogKind::FLOW, 1);
     let (mut writer, _) = LogWriter::open(RealDisk, dir, options, None, None).unwrap();
     writer.begin_epoch(1).unwrap();
-    FlowLog::start(writer, RealDisk, Arc::new(RealClock(Instant::now())), hooks).unwrap()
+    FlowLog::start(writer, RealDisk, Arc::new(runtime::SystemClock::shared()), hooks).unwrap()
 }
 
 /// Appends at a rate (0: as fast as it goes); prints records a second, syncs, and latencies from the intended start.
