@@ -5,7 +5,7 @@
 
 use crate::bounds::DAYS_MAX;
 use crate::file::reader::Wrong;
-use crate::file::spec::offset_ms;
+use crate::file::value::duration_ms;
 use crate::problem::nearest;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{AmbiguousOffset, TimeZone};
@@ -122,7 +122,7 @@ pub(crate) fn moment(text: &str, zone: &Zone) -> Result<Moment, Wrong> {
     let cure = "write a local time (2026-02-16 20:00), one with its offset (2026-02-16T20:00+08:00), \
                 or a time behind the start (+20s)";
     if let Some(offset) = text.strip_prefix('+') {
-        return offset_ms(offset).map(Moment::Relative).map_err(|wrong| Wrong::new(wrong.what, cure));
+        return duration_ms(offset).map(Moment::Relative).map_err(|wrong| Wrong::new(wrong.what, cure));
     }
     if let Ok(timestamp) = text.parse::<Timestamp>() {
         return positive_ms(timestamp).map(Moment::At);

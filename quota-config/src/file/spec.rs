@@ -1,10 +1,10 @@
 //! A campaign file as checked values: everything that can be said about a value by itself has been said here;
 //! what needs times, vendors' capacity or the plan before is left to the compiler.
 
-use super::reader::{At, Keys, at, list, name, scalar};
+use super::reader::{At, Keys, Wrong, at, list, name, scalar};
 use super::spec_prize::{PrizeList, read_prizes};
 use super::spec_round::{RoundSpec, read_rounds};
-use super::value::{duration_ms, duration_within, show_duration, whole, whole32};
+use super::value::{duration_within, show_duration, whole, whole32};
 use super::yaml::{Data, Node};
 use crate::bounds::{INTERVAL_MS_MAX, SPEED_MAX, VENDORS_MAX};
 use crate::calendar::{Moment, Zone, moment, zone};
@@ -103,12 +103,12 @@ pub(crate) fn read(root: &Node, sink: &mut Sink) -> Option<CampaignSpec> {
     })
 }
 
-fn start(text: &str, zone: &Zone) -> Result<Option<Moment>, super::reader::Wrong> {
+fn start(text: &str, zone: &Zone) -> Result<Option<Moment>, Wrong> {
     if text == "now" {
         return Ok(None);
     }
     match moment(text, zone)? {
-        Moment::Relative(_) => Err(super::reader::Wrong::new(
+        Moment::Relative(_) => Err(Wrong::new(
             format!("`{text}` counts from the start itself"),
             "write `now` (the moment of publishing) or a time as in 2026-02-16 20:00",
         )),
@@ -169,14 +169,14 @@ fn read_limits(node: &Node, path: &Path<'_>, sink: &mut Sink) -> Option<Limits> 
     })
 }
 
-fn wins(text: &str) -> Result<u64, super::reader::Wrong> {
+fn wins(text: &str) -> Result<u64, Wrong> {
     whole(1, u64::from(u16::MAX))(text).map_err(|mut wrong| {
         wrong.cure += "; leave the key out for no such limit";
         wrong
     })
 }
 
-fn participation(text: &str) -> Result<u64, super::reader::Wrong> {
+fn participation(text: &str) -> Result<u64, Wrong> {
     const LONGEST_MS: u64 = 30 * 86_400_000;
     if text == "whole_round" {
         return Ok(0);
@@ -292,9 +292,4 @@ fn read_sets(
         lists.push(read_prizes(&entry.value, &path, vendors, sink));
     }
     Some(())
-}
-
-/// Reader of a duration of any length, for times relative to a start.
-pub(crate) fn offset_ms(text: &str) -> Result<u64, super::reader::Wrong> {
-    duration_ms(text)
 }
