@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(next(&[4, 0, 0, 0], 100), Err(FrameError::Length { length: 4, max: 100 }));
         assert_eq!(next(&[101, 0, 0, 0], 100), Err(FrameError::Length { length: 101, max: 100 }));
         assert_eq!(next(&[50, 0, 0, 0, 99], 100), Err(FrameError::Kind(99)));
-        assert_eq!(next(b"GET / HTTP/1.1", FRAME_MAX).is_err(), true);
+        assert!(next(b"GET / HTTP/1.1", FRAME_MAX).is_err());
     }
 
     proptest! {

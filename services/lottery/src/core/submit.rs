@@ -1,0 +1,377 @@
+//! A batch of entries through the core.
+
+use super::campaigns::{CampaignCore, Campaigns, RoundCore};
+use super::line::{Admission, Line, RoundRules};
+use super::pool::Hit;
+use super::table::{place_hash, user_hash};
+use super::wins::{Win, Wins, kept};
+use super::{BUCKETS, Core};
+use campaign::{AwardId, Plan, UserId};
+use protocol::calls::{Inbox, SubmitCall, SubmitReply};
+use protocol::v1::{Award, AwardState, Outcome};
+use records::{SnapshotWin, Won};
+use runtime::CoreCounter;
+use std::sync::Arc;
+
+/// Calls whose lines are fetched together.
+const BATCH: usize = 32;
+
+/// Least wait named with 'pending'.
+const PENDING_MS: u32 = 50;
+
+/// Least wait named when the node is full.
+const BUSY_MS: u32 = 1_000;
+
+/// The time of a batch, and whether a win may be decided at it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Now {
+    /// The ledger's time, ms UTC.
+    pub ms: u64,
+    /// The node's session is valid and its time is not in doubt.
+    pub may_win: bool,
+}
+
+/// A winner who waits for his record to be safe.
+pub struct Pending {
+    /// Where the reply goes.
+    pub inbox: Arc<Inbox>,
+    /// What he will hear.
+    pub reply: SubmitReply,
+}
+
+/// Why a win can't be taken into the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoWin {
+    /// Too many winners wait: the draw loses.
+    TooManyPending,
+    /// No room on the disk: wins are refused until there is some.
+    Full,
+    /// The log has failed, or is closing.
+    Gone,
+}
+
+/// Where wins go. Order: records are in the log in the order of the calls. Durability: `append` returns before
+/// the record is durable; the reply is given to the winner's inbox when it is, and not before.
+pub trait WinLog: Send + Sync {
+    /// Takes the record; gives the position of its group. On an error nothing was taken.
+    fn append(&self, won: &Won, pending: Pending) -> Result<u64, NoWin>;
+
+    /// Wins of groups before this position may be told.
+    fn acknowledged(&self) -> u64;
+}
+
+macro_rules! tally {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// Decisions, counted.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+        pub struct Tally { $($(#[$doc])* pub $name: u64),* }
+
+        #[derive(Default)]
+        pub(super) struct Tallies { $($name: CoreCounter),* }
+
+        impl Tallies {
+            pub(super) fn sum(&self) -> Tally {
+                Tally { $($name: self.$name.get()),* }
+            }
+            fn add(&self, t: &Tally) {
+                $(if t.$name != 0 { self.$name.add(t.$name); })*
+            }
+        }
+    };
+}
+
+tally! {
+    /// Entries for which a draw was made.
+    draws,
+    /// Draws that won.
+    wins,
+    /// Resends that got their stored answer.
+    again,
+    /// Entries before their interval was over.
+    too_early,
+    /// Entries outside a round.
+    not_open,
+    /// Entries of users who can win no more.
+    limited,
+    /// Counters that can't be.
+    bad_counter,
+    /// Entries that must be sent again: a bucket is loading, a node is full, the disk is full.
+    put_off,
+    /// Campaigns nobody knows.
+    unknown,
+}
+
+/// What a run of calls for one campaign has in common.
+struct Scope<'a> {
+    campaign: &'a CampaignCore,
+    round: Option<(&'a RoundCore, RoundRules)>,
+    day: u32,
+}
+
+impl<'a> Scope<'a> {
+    fn new(campaigns: &'a Campaigns, campaign: u32, now_ms: u64) -> Option<Scope<'a>> {
+        let campaign = campaigns.get(campaign)?;
+        let round = campaign.round_at(now_ms).map(|r| (r, campaign.rules(r, now_ms)));
+        Some(Scope { campaign, round, day: campaign.plan.day_at(now_ms) })
+    }
+}
+
+impl Core {
+    /// Decides a batch. Replies that can be given at once go to `out`; winners' go to the log, which puts them
+    /// into `inbox` when they are safe.
+    pub fn submit(&self, now: Now, calls: &[SubmitCall], inbox: &Arc<Inbox>, out: &mut Vec<SubmitReply>) {
+        let campaigns = self.campaigns();
+        let mut scope: Option<(u32, Option<Scope<'_>>)> = None;
+        let mut tally = Tally::default();
+        for calls in calls.chunks(BATCH) {
+            let mut hashes = [0u64; BATCH];
+            for (hash, call) in hashes.iter_mut().zip(calls) {
+                *hash = user_hash(call.user);
+                self.prefetch(*hash, call.campaign);
+            }
+            for (hash, call) in hashes.iter().zip(calls) {
+                if scope.as_ref().is_none_or(|(id, _)| *id != call.campaign) {
+                    scope = Some((call.campaign, Scope::new(&campaigns, call.campaign, now.ms)));
+                }
+                let reply = match &scope {
+                    Some((_, Some(scope))) => self.decide(scope, now, *hash, call, inbox, &mut tally),
+                    _ => {
+                        tally.unknown += 1;
+                        Some(reply(call, 1, Outcome::UnknownCampaign, 0, 0))
+                    }
+                };
+                out.extend(reply);
+            }
+        }
+        self.tally.add(&tally);
+    }
+
+    #[inline]
+    fn prefetch(&self, hash: u64, campaign: u32) {
+        let (shard, bucket) = self.place(bucket_of(hash));
+        shard.lock().prefetch(bucket, place_hash(hash, campaign));
+    }
+
+    fn decide(
+        &self,
+        scope: &Scope<'_>,
+        now: Now,
+        hash: u64,
+        call: &SubmitCall,
+        inbox: &Arc<Inbox>,
+        tally: &mut Tally,
+    ) -> Option<SubmitReply> {
+        let (shard, bucket) = self.place(bucket_of(hash));
+        let mut shard = shard.lock();
+        let (line, wins) = match shard.user(bucket, place_hash(hash, call.campaign), call.user, call.campaign) {
+            Some(Ok(user)) => user,
+            not_now => {
+                tally.put_off += 1;
+                let full = not_now.is_some();
+                let (outcome, wait) = if full { (Outcome::Busy, BUSY_MS) } else { (Outcome::Pending, PENDING_MS) };
+                return Some(reply(call, call.counter, outcome, wait, 0));
+            }
+        };
+        let Some((round, rules)) = scope.round.as_ref().filter(|(_, rules)| rules.round == call.round) else {
+            return Some(self.out_of_round(scope, now, call, line, wins, tally));
+        };
+        let before = *line;
+        match rules.admit(line, call.counter, call.shakes, scope.day, now.ms) {
+            Admission::Draw { tries } => {
+                tally.draws += 1;
+                let lost = |line: &Line| {
+                    Some(reply(call, line.counter + 1, Outcome::Lost, rules.next_submit_ms(), 0))
+                };
+                if !now.may_win || !round.pool.may_hit(now.ms) {
+                    return lost(line);
+                }
+                let mut refused = None;
+                let won = round.pool.draw(
+                    |keys, try_no| keys.pick(UserId(call.user), call.counter, try_no),
+                    tries,
+                    now.ms,
+                    |hit| {
+                        let won = self.won(scope, now, call, hit);
+                        let view = self.winning_reply(&scope.campaign.plan, rules, call, &kept(&won));
+                        let pending = Pending { inbox: Arc::clone(inbox), reply: view };
+                        match self.log.append(&won, pending) {
+                            Ok(position) => Some((won, position)),
+                            Err(why) => {
+                                refused = Some(why);
+                                None
+                            }
+                        }
+                    },
+                );
+                match (won, refused) {
+                    (Some((won, position)), _) => {
+                        tally.wins += 1;
+                        wins.add(line, kept(&won), position);
+                        None
+                    }
+                    (None, None | Some(NoWin::TooManyPending)) => lost(line),
+                    (None, Some(NoWin::Full | NoWin::Gone)) => {
+                        *line = before;
+                        tally.draws -= 1;
+                        tally.put_off += 1;
+                        Some(reply(call, call.counter, Outcome::Unavailable, BUSY_MS, 0))
+                    }
+                }
+            }
+            Admission::Again => {
+                tally.again += 1;
+                let next = line.counter + 1;
+                let stored = wins.find(line, call.round, call.counter);
+                Some(self.stored(&scope.campaign.plan, Some(rules), call, next, stored))
+            }
+            Admission::TooEarly(wait) => {
+                tally.too_early += 1;
+                Some(reply(call, line.counter + 1, Outcome::TooEarly, wait, 0))
+            }
+            Admission::NotOpen(at) => {
+                tally.not_open += 1;
+                Some(reply(call, line.counter + 1, Outcome::NotOpen, rules.next_submit_ms(), at))
+            }
+            Admission::Limited(until) => {
+                tally.limited += 1;
+                Some(reply(call, line.counter + 1, Outcome::LimitReached, rules.next_submit_ms(), until))
+            }
+            Admission::BadCounter => {
+                tally.bad_counter += 1;
+                Some(reply(call, line.counter + 1, Outcome::BadCounter, rules.next_submit_ms(), 0))
+            }
+        }
+    }
+
+    /// A submit for a round that does not run now: a win of that draw id is still told.
+    fn out_of_round(
+        &self,
+        scope: &Scope<'_>,
+        now: Now,
+        call: &SubmitCall,
+        line: &Line,
+        wins: &Wins,
+        tally: &mut Tally,
+    ) -> SubmitReply {
+        let plan = &scope.campaign.plan;
+        let next = if line.round == call.round { line.counter + 1 } else { 1 };
+        if let Some(win) = wins.find(line, call.round, call.counter) {
+            tally.again += 1;
+            return self.stored(plan, None, call, next, Some(win));
+        }
+        tally.not_open += 1;
+        let open = match &scope.round {
+            Some((_, rules)) => rules.open_ms,
+            None => plan.next_round(now.ms).map_or(0, |r| r.open_ms),
+        };
+        reply(call, next, Outcome::NotOpen, plan.pacing.submit_min_ms, open)
+    }
+
+    /// The answer to a draw id that was used before.
+    fn stored(
+        &self,
+        plan: &Plan,
+        rules: Option<&RoundRules>,
+        call: &SubmitCall,
+        next: u32,
+        win: Option<&Win>,
+    ) -> SubmitReply {
+        let wait = rules.map_or(plan.pacing.submit_min_ms, RoundRules::next_submit_ms);
+        match win {
+            None => reply(call, next, Outcome::Lost, wait, 0),
+            Some(win) if win.position >= self.log.acknowledged() && win.position != 0 => {
+                reply(call, next, Outcome::Pending, PENDING_MS, 0)
+            }
+            Some(win) => SubmitReply {
+                award: Some(Box::new(award_view(plan, &win.kept))),
+                ..reply(call, next, Outcome::Won, wait, 0)
+            },
+        }
+    }
+
+    fn winning_reply(
+        &self,
+        plan: &Plan,
+        rules: &RoundRules,
+        call: &SubmitCall,
+        win: &SnapshotWin,
+    ) -> SubmitReply {
+        let lost = reply(call, call.counter + 1, Outcome::Won, rules.next_submit_ms(), 0);
+        SubmitReply { award: Some(Box::new(award_view(plan, win))), ..lost }
+    }
+
+    /// The record of a hit.
+    fn won(&self, scope: &Scope<'_>, now: Now, call: &SubmitCall, hit: &Hit) -> Won {
+        let plan = &scope.campaign.plan;
+        let (time_ms, sequence) = self.next_award(now.ms);
+        let key = self.config.mac_keys.newest();
+        let mut won = Won {
+            award: AwardId::new(time_ms, self.config.node, self.config.epoch, sequence),
+            campaign: plan.campaign,
+            round: campaign::RoundId(call.round),
+            day: scope.day,
+            user: UserId(call.user),
+            counter: call.counter,
+            try_no: hit.try_no as u8,
+            district: call.district,
+            prize: hit.prize,
+            unit: hit.unit,
+            fen: hit.fen,
+            lease: hit.lease,
+            seq_no: plan.seq_no,
+            held: hit.held,
+            time_ms: now.ms,
+            shakes: call.shakes,
+            mac_key: key.id,
+            mac: [0; 16],
+        };
+        won.mac = key.mac(&won.facts());
+        won
+    }
+}
+
+#[inline]
+fn bucket_of(hash: u64) -> usize {
+    (hash >> 52) as usize & (BUCKETS - 1)
+}
+
+#[inline]
+fn reply(call: &SubmitCall, next_counter: u32, outcome: Outcome, wait_ms: u32, until_ms: u64) -> SubmitReply {
+    SubmitReply {
+        tag: call.tag,
+        user: call.user,
+        counter: call.counter,
+        next_counter,
+        outcome,
+        next_submit_ms: wait_ms,
+        until_ms,
+        award: None,
+    }
+}
+
+/// A fresh win as its player sees it.
+fn award_view(plan: &Plan, win: &SnapshotWin) -> Award {
+    let prize = plan.round(win.round).and_then(|r| r.prizes.iter().find(|p| p.id == win.prize));
+    let (kind, name) = prize.map_or((0, String::new()), |p| (p.kind as i32, p.name.clone()));
+    let won_ms = win.award.time_ms();
+    let (state, lapse_ms) = match prize.map(|p| p.delivery) {
+        Some(campaign::Delivery::OnClaim { term_ms }) => (AwardState::Claimable, won_ms + term_ms),
+        _ => (AwardState::Won, 0),
+    };
+    Award {
+        award: win.award.to_string(),
+        campaign: win.campaign.0,
+        round: win.round.0,
+        prize: win.prize.0,
+        prize_name: name,
+        kind,
+        fen: win.fen.0,
+        won_ms,
+        state: state as i32,
+        lapse_ms,
+        eta_hours: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;

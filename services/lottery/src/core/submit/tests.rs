@@ -1,0 +1,165 @@
+use crate::core::lease::tests::got;
+use crate::core::tests_support::{TestLog, core, plan, seed_key};
+use crate::core::{Core, NoWin, Now};
+use campaign::{Fen, Limits, MacKey, MacKeys, Plan, UserId};
+use proptest::prelude::*;
+use protocol::calls::{Inbox, SubmitCall, SubmitReply};
+use protocol::v1::Outcome;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::task::Waker;
+
+const LIMITS: Limits = Limits {
+    wins_round: 2,
+    wins_day: 0,
+    wins_campaign: 0,
+    participation_ms: 0,
+    interval_ms: 1_000,
+    shakes_per_second: 3,
+};
+
+struct World {
+    core: Core,
+    log: Arc<TestLog>,
+    inbox: Arc<Inbox>,
+}
+
+impl World {
+    fn new(plan: Plan) -> World {
+        let (core, log) = core(plan);
+        World { core, log, inbox: Arc::new(Inbox::new()) }
+    }
+
+    fn lease(&self, lease: u64, prize: u32, first: u64, count: u64) {
+        let pool = self.core.campaigns().get(1).unwrap().round(campaign::RoundId(1)).unwrap().pool.clone();
+        assert!(pool.install(&got(lease, prize, &[(first, count, 1000, count as u32, 1)]), 0));
+    }
+
+    fn submit(&self, ms: u64, user: u64, counter: u32) -> Option<SubmitReply> {
+        let call = SubmitCall { tag: 9, user, campaign: 1, round: 1, counter, shakes: 3, district: 4 };
+        let mut out = Vec::new();
+        self.core.submit(Now { ms, may_win: true }, &[call], &self.inbox, &mut out);
+        out.pop()
+    }
+
+    fn told(&self) -> Vec<SubmitReply> {
+        let mut out = Vec::new();
+        self.inbox.take(&mut out, Waker::noop());
+        out
+    }
+}
+
+#[test]
+fn a_win_is_told_when_it_is_durable_and_a_resend_hears_the_same() {
+    let w = World::new(plan(LIMITS, &[(5, 1, 10)]));
+    w.lease(1, 5, 3, 1);
+    assert_eq!(w.submit(100_200, 42, 1), None, "nothing is said before the log is durable");
+    assert_eq!(w.submit(100_201, 42, 1).unwrap().outcome, Outcome::Pending);
+    assert!(w.told().is_empty());
+    w.log.acknowledge_all();
+    let told = w.told();
+    assert_eq!((told.len(), told[0].outcome, told[0].counter, told[0].next_counter), (1, Outcome::Won, 1, 2));
+    let again = w.submit(100_300, 42, 1).unwrap();
+    assert_eq!((again.outcome, again.award), (Outcome::Won, told[0].award.clone()));
+    let (won, _) = &w.log.wins.lock()[0];
+    assert_eq!((won.unit, won.fen, won.district, won.day, won.try_no, won.held), (3, Fen(100), 4, 0, 1, 0));
+    let keys = MacKeys::new(vec![MacKey { id: 1, key: [2; 32] }]).unwrap();
+    assert!(keys.verify(won.mac_key, &won.facts(), &won.mac));
+    assert_eq!(w.submit(101_200, 42, 2).unwrap().outcome, Outcome::Lost, "nothing is left");
+    assert_eq!(w.submit(101_201, 42, 2).unwrap().outcome, Outcome::Lost);
+    assert_eq!(w.submit(101_201, 42, 3).unwrap().outcome, Outcome::BadCounter);
+    assert_eq!(w.submit(161_000, 42, 1).unwrap().outcome, Outcome::Won, "told behind the round's end too");
+    let late = w.submit(161_000, 42, 2).unwrap();
+    assert_eq!((late.outcome, late.until_ms), (Outcome::NotOpen, 0));
+}
+
+#[test]
+fn a_full_disk_refuses_wins_and_uses_nothing_up() {
+    let w = World::new(plan(LIMITS, &[(5, 1, 10)]));
+    w.lease(1, 5, 0, 2);
+    *w.log.refuse.lock() = Some(NoWin::Full);
+    let r = w.submit(100_200, 7, 1).unwrap();
+    assert_eq!((r.outcome, r.next_counter), (Outcome::Unavailable, 1));
+    *w.log.refuse.lock() = Some(NoWin::TooManyPending);
+    assert_eq!(w.submit(100_200, 8, 1).unwrap().outcome, Outcome::Lost);
+    *w.log.refuse.lock() = None;
+    assert_eq!(w.submit(100_200, 7, 1), None, "the same counter, and the unit is still there");
+    assert_eq!((w.core.tally().wins, w.log.wins.lock().len()), (1, 1));
+}
+
+#[test]
+fn who_may_not_win_does_not() {
+    let w = World::new(plan(LIMITS, &[(5, 1, 10)]));
+    w.lease(1, 5, 0, 9);
+    let call = SubmitCall { user: 1, campaign: 1, round: 1, counter: 1, shakes: 1, ..SubmitCall::default() };
+    let mut out = Vec::new();
+    w.core.submit(Now { ms: 100_500, may_win: false }, &[call], &w.inbox, &mut out);
+    w.core.submit(Now { ms: 100_500, may_win: true }, &[SubmitCall { campaign: 9, ..call }], &w.inbox, &mut out);
+    w.core.submit(Now { ms: 99_000, may_win: true }, &[call], &w.inbox, &mut out);
+    let outcomes: Vec<_> = out.iter().map(|r| (r.outcome, r.until_ms)).collect();
+    assert_eq!(outcomes, [(Outcome::Lost, 0), (Outcome::UnknownCampaign, 0), (Outcome::NotOpen, 100_000)]);
+    w.core.begin_loading(hashring::bucket_of(1).index());
+    assert_eq!(w.submit(105_000, 1, 2).unwrap().outcome, Outcome::Pending);
+}
+
+#[test]
+fn what_was_read_back_holds_limits_and_resends() {
+    let w = World::new(plan(LIMITS, &[(5, 1, 10)]));
+    w.lease(1, 5, 0, 9);
+    assert_eq!(w.submit(100_200, 77, 1), None);
+    assert_eq!(w.submit(101_200, 77, 2), None);
+    w.log.acknowledge_all();
+    let bucket = hashring::bucket_of(77).index();
+    let (wins, newest) = w.core.wins(bucket).unwrap();
+    assert_eq!((wins.len(), newest), (2, 2));
+    let (again, _log) = core(plan(LIMITS, &[(5, 1, 10)]));
+    again.load(bucket, wins.iter().rev().chain(&wins).copied());
+    let w2 = World { core: again, log: w.log.clone(), inbox: w.inbox.clone() };
+    assert_eq!(w2.submit(103_200, 77, 3).unwrap().outcome, Outcome::LimitReached);
+    assert_eq!(w2.submit(103_200, 77, 1).unwrap().award, w.told()[0].award);
+    assert_eq!(w2.submit(103_200, 77, 2).unwrap().outcome, Outcome::Won);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    /// Whoever asks what, in whatever order, with resends: no unit twice, no limit passed, one outcome a draw
+    /// id, and the pick follows from the seed.
+    #[test]
+    fn laws_of_the_draw(calls in prop::collection::vec((1u64..12, 0u32..6, 0u64..1500), 1..300), weights in prop::collection::vec(0u32..5, 3)) {
+        let w = World::new(plan(LIMITS, &[(1, weights[0], 20), (2, weights[1], 20), (3, weights[2], 20)]));
+        for p in 1..=3 { w.lease(u64::from(p), p, 0, 4); }
+        let (mut ms, mut outcomes) = (100_100, BTreeMap::new());
+        for (n, (user, counter, dt)) in calls.into_iter().enumerate() {
+            ms += dt / 4;
+            let reply = w.submit(ms, user, counter);
+            if n % 3 == 0 { w.log.acknowledge_all(); }
+            match reply.map(|r| (r.outcome, r.award)) {
+                Some((Outcome::Lost, _)) => { let before = outcomes.entry((user, counter)).or_insert(None::<String>).clone(); prop_assert_eq!(before, None); }
+                Some((Outcome::Won, award)) => {
+                    let id = award.map(|a| a.award);
+                    let before = outcomes.entry((user, counter)).or_insert(id.clone()).clone();
+                    prop_assert_eq!(before, id);
+                }
+                _ => {}
+            }
+        }
+        w.log.acknowledge_all();
+        let wins = w.log.wins.lock();
+        let units: BTreeSet<_> = wins.iter().map(|(x, _)| (x.prize, x.unit)).collect();
+        prop_assert_eq!(units.len(), wins.len());
+        let ids: BTreeSet<_> = wins.iter().map(|(x, _)| (x.user, x.counter)).collect();
+        prop_assert_eq!(ids.len(), wins.len());
+        let campaigns = w.core.campaigns();
+        let round = &campaigns.get(1).unwrap().plan.rounds[0];
+        let keys = seed_key().round_seed(campaign::CampaignId(1), campaign::RoundId(1)).keys();
+        for user in 1..12 {
+            prop_assert!(wins.iter().filter(|(x, _)| x.user == UserId(user)).count() <= 2);
+        }
+        for (x, _) in wins.iter() {
+            let start = round.pick(keys.pick(x.user, x.counter, u32::from(x.try_no)));
+            let at = round.position(x.prize).unwrap();
+            let passed = (0..3).map(|i| (start + i) % 3).take_while(|p| *p != at).fold(0u64, |b, p| b | 1 << p);
+            prop_assert_eq!(x.held, passed);
+        }
+    }
+}
