@@ -1,0 +1,7 @@
+//! Flow, room by room and as a whole.
+
+mod collector;
+mod make;
+mod service;
+mod speed;
+mod store;
