@@ -1,0 +1,8 @@
+//! Delivery as a whole: laws of the core, books against each other, the HTTP adapter, workers through crashes.
+
+mod book;
+mod http;
+mod laws;
+mod speed;
+mod support;
+mod worker;
