@@ -33,7 +33,7 @@ use crate::consumer::{Member, Store};
 use crate::error::{ProduceError, TopicError, check_name};
 use crate::port::{Consumer, Queue, Retain, TopicOptions};
 use crate::{LANE, Position};
-use topic::{Partition, Topic};
+use topic::{Partition, Topic, partition_dir};
 
 /// Most bytes of a group, and so of the records of one `produce`.
 pub const GROUP_BYTES_MAX: usize = 1 << 20;
@@ -260,7 +260,7 @@ fn open_partition<D: Disk>(
 ) -> Result<Partition<D>, OpenError> {
     let options =
         LogOptions { group_bytes_max: GROUP_BYTES_MAX, ..LogOptions::small(LogKind::QUEUE, number) };
-    let dir = topic.dir.join(format!("{number:05}"));
+    let dir = partition_dir(&topic.dir, number);
     let known = highest_committed(&topic.disk, topic, number)?;
     let log = |source| OpenError::Log { topic: topic.name.clone(), partition: number, source };
     let write = |source| OpenError::Write { topic: topic.name.clone(), partition: number, source };

@@ -1,7 +1,7 @@
 //! One topic of the embedded queue: its partitions' logs, and where its groups of consumers are.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,7 +17,7 @@ use crate::members::GroupState;
 use crate::port::Retain;
 
 /// Segments are looked at for removal after so many newly committed groups.
-const FORGET_EVERY: u64 = 1024;
+const FORGET_EVERY: u64 = 64;
 
 pub(super) struct Topic<D: Disk> {
     pub name: String,
@@ -42,6 +42,11 @@ pub(super) struct Partition<D: Disk> {
 pub(super) struct Consumers<D: Disk> {
     pub state: Arc<GroupState>,
     files: BTreeMap<u16, Arc<Mutex<PositionFile<D>>>>,
+}
+
+/// The folder of a partition's log.
+pub(super) fn partition_dir(topic: &Path, partition: u16) -> PathBuf {
+    topic.join(format!("{partition:05}"))
 }
 
 impl<D: Disk> Topic<D> {
@@ -115,11 +120,17 @@ impl<D: Disk> Topic<D> {
         }
         let keep = self.groups.lock().values().map(|g| g.state.committed(partition)).min();
         let partitions = self.partitions.read();
-        let (Some(keep), Some(partition)) = (keep, partitions.get(&partition)) else { return };
-        let mut forgotten = partition.forgotten.lock();
-        if keep.0 >= forgotten.0 + FORGET_EVERY {
-            *forgotten = keep;
-            partition.log.remove_before(keep);
+        let (Some(keep), Some(found)) = (keep, partitions.get(&partition)) else { return };
+        let mut forgotten = found.forgotten.lock();
+        if keep.0 < forgotten.0 + FORGET_EVERY {
+            return;
+        }
+        *forgotten = keep;
+        // The log's thread is asked only when it has something to remove: a segment whose successor begins in time.
+        let segments = self.disk.list(&partition_dir(&self.dir, partition)).unwrap_or_default();
+        let first = |name: &String| name.strip_suffix(".seg").and_then(|n| n.parse::<u64>().ok());
+        if segments.iter().filter_map(first).filter(|first| *first <= keep.0).count() > 1 {
+            found.log.remove_before(keep);
         }
     }
 }

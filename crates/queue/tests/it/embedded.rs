@@ -72,3 +72,34 @@ async fn produces_at_once_share_groups() {
     assert_eq!(batches[0].records().count(), 200);
     assert!(batches[0].groups.len() < 200, "{} groups", batches[0].groups.len());
 }
+
+#[tokio::test]
+async fn committed_segments_are_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let topics = [TopicOptions::new("orders").with_partitions(1).forgetting(&["g"])];
+    let queue = open(dir.path(), &topics).unwrap();
+    let record = vec![7u8; 500_000];
+    // Segments of 8 MiB: the first one is full after 17.
+    for _ in 0..40 {
+        queue.produce("orders", 0, &[&record]).await.unwrap();
+    }
+    for _ in 0..60 {
+        queue.produce("orders", 0, &[b"x"]).await.unwrap();
+    }
+    let segments = || {
+        let names = std::fs::read_dir(dir.path().join("orders/00000")).unwrap();
+        names.filter(|n| n.as_ref().unwrap().file_name().to_string_lossy().ends_with(".seg")).count()
+    };
+    assert_eq!(segments(), 3);
+    let mut g = queue.consumer("orders", "g").await.unwrap();
+    g.commit(0, Position(99)).await.unwrap();
+    // The log's thread removes them when it gets to it.
+    for _ in 0..500 {
+        if segments() == 1 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(segments(), 1);
+    assert_eq!(g.poll(9, 9).await.unwrap()[0].groups[0].position, Position(99));
+}

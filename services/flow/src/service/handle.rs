@@ -96,14 +96,15 @@ impl Shared {
     async fn backlog_ms(&self, vendor: VendorId, now_ms: u64) -> Result<u64, StoreError> {
         let known = {
             let backlog = self.backlog.lock();
-            (backlog.0 > now_ms).then(|| backlog.1.get(&vendor).copied())
+            let young = backlog.0 <= now_ms && now_ms - backlog.0 < BACKLOG_MEMORY_MS;
+            young.then(|| backlog.1.get(&vendor).copied())
         };
         let since = match known {
             Some(since) => since,
             None => {
                 let oldest: BTreeMap<VendorId, u64> = self.store.backlog().await?.into_iter().collect();
                 let since = oldest.get(&vendor).copied();
-                *self.backlog.lock() = (now_ms + BACKLOG_MEMORY_MS, oldest);
+                *self.backlog.lock() = (now_ms, oldest);
                 since
             }
         };

@@ -83,13 +83,16 @@ async fn orders(queue: &dyn Queue, group: &str) -> BTreeMap<AwardId, Vec<Order>>
     }
 }
 
+/// Epoch and records.
+type RawGroup = (u32, Vec<Vec<u8>>);
+
 /// Twelve groups in lane 1: awards, one of them with a unit that was given before, an end mark, and awards behind it.
-fn lane_groups() -> (Vec<(u32, Vec<Vec<u8>>)>, Vec<Won>, Won) {
+fn lane_groups() -> (Vec<RawGroup>, Vec<Won>, Won) {
     let good: Vec<Won> = (0..20).map(|i| won(1, i, i, 1 + (i % 2) as u32, i)).collect();
     let twice = won(1, 20, 50, 1, 4);
     let late = won(1, 21, 51, 1, 60);
     let next = won(2, 30, 52, 1, 61);
-    let mut groups: Vec<(u32, Vec<Vec<u8>>)> = good.chunks(2).map(|c| (1, c.iter().map(bytes).collect())).collect();
+    let mut groups: Vec<RawGroup> = good.chunks(2).map(|c| (1, c.iter().map(bytes).collect())).collect();
     groups[5].1.push(bytes(&twice));
     groups.push((1, vec![bytes(&Ended { node: NodeId(1), epoch: NodeEpoch(1) }), bytes(&late)]));
     groups.push((2, vec![bytes(&next)]));
@@ -183,7 +186,8 @@ async fn the_embedded_queue_and_sqlite_survive_the_same() {
             drop((worker, rig, log));
         }
         let (queue, _log, store) = process(dir.path(), 2).await;
-        let rig = Rig::new(parts(Arc::new(queue.clone()), Arc::new(store.clone()), ManualClock::new(5_000))).await;
+        let rig =
+            Rig::new(parts(Arc::new(queue.clone()), Arc::new(store.clone()), ManualClock::new(5_000))).await;
         let mut worker = rig.lane().await;
         while worker.step().await.unwrap() {}
         check(&queue, &store, &good, &twice, &format!("killed after {kill_after} steps")).await;
@@ -193,7 +197,8 @@ async fn the_embedded_queue_and_sqlite_survive_the_same() {
 /// A memory rig with two awards of user 7 in the store: cash at once, and a voucher on claim.
 async fn two_awards() -> (MemoryQueue, Arc<ManualClock>, Rig, Won, Won) {
     let (queue, clock) = (memory_queue(), ManualClock::new(2_000));
-    let rig = Rig::new(parts(Arc::new(queue.clone()), Arc::new(MemoryAwardStore::new()), clock.clone())).await;
+    let rig =
+        Rig::new(parts(Arc::new(queue.clone()), Arc::new(MemoryAwardStore::new()), clock.clone())).await;
     let (cash, voucher) = (won(1, 1, 7, 1, 0), won(1, 2, 7, 2, 0));
     queue.ship(LANE, 1, 1, &[&bytes(&cash), &bytes(&voucher)]).unwrap();
     let mut worker = rig.lane().await;
