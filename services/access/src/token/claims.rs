@@ -78,10 +78,14 @@ fn speaker(claims: Claims) -> Result<Speaker, TokenError> {
     let wrong = |what: &str| Err(TokenError::Claims(what.to_owned()));
     match (claims.sub, claims.gw) {
         (Some(_), Some(_)) => wrong("a token has sub (a user) or gw (a gateway), not both"),
-        (None, None) => wrong("a token needs sub (a user id as decimal digits in a string) or gw (a gateway's name)"),
+        (None, None) => {
+            wrong("a token needs sub (a user id as decimal digits in a string) or gw (a gateway's name)")
+        }
         (Some(sub), None) => match user_id(&sub) {
             Some(user) => Ok(Speaker::User(user)),
-            None => wrong("sub must be a user id: decimal digits without leading zeros, 1 to 18446744073709551615"),
+            None => wrong(
+                "sub must be a user id: decimal digits without leading zeros, 1 to 18446744073709551615",
+            ),
         },
         (None, Some(name)) if name.is_empty() || name.len() > 64 => {
             wrong("gw, the gateway's name, has 1 to 64 characters")

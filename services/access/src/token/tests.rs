@@ -56,7 +56,8 @@ fn mints_what_it_verifies() {
 #[test]
 fn keys_rotate() {
     let both = keys();
-    let old = TokenKeys::new(vec![TokenKey::new("old", b"an older secret of at least 32 bytes").unwrap()]).unwrap();
+    let old =
+        TokenKeys::new(vec![TokenKey::new("old", b"an older secret of at least 32 bytes").unwrap()]).unwrap();
     let token = old.mint_user(1, NOW, NOW + 60, None);
     assert!(both.verify(&token, NOW, None).is_ok());
     let new = TokenKeys::new(vec![TokenKey::new("new", &[7; 32]).unwrap()]).unwrap();

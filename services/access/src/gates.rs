@@ -1,0 +1,78 @@
+//! Limits by address for what is rare and dear: logins and HTTP requests (governor, GCRA).
+//!
+//! Submits on a connection don't come here; they have buckets without a shared map. The maps are swept each second; when
+//! one holds too many addresses at once all newcomers share one bucket until the sweep, so that a flood of
+//! addresses costs a bounded amount of memory.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use parking_lot::RwLock;
+
+use crate::floods::address_key;
+use crate::limits::GATE_KEYS_MAX;
+
+/// Everyone, where there are too many to tell apart. No peer has this address.
+const OTHERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// A limit by address, replaceable while it runs.
+pub struct Gate {
+    per_second: RwLock<(u32, Arc<DefaultKeyedRateLimiter<IpAddr>>)>,
+    clock: DefaultClock,
+}
+
+fn limiter(per_second: u32) -> Arc<DefaultKeyedRateLimiter<IpAddr>> {
+    Arc::new(RateLimiter::keyed(Quota::per_second(NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN))))
+}
+
+impl Gate {
+    /// So many a second from each address; a second's worth may come at once.
+    pub fn new(per_second: u32) -> Self {
+        Self { per_second: RwLock::new((per_second, limiter(per_second))), clock: DefaultClock::default() }
+    }
+
+    /// Lets one pass, or says how many ms to wait.
+    ///
+    /// # Errors
+    /// The wait in ms, at least 1.
+    pub fn pass(&self, address: IpAddr) -> Result<(), u32> {
+        let limiter = Arc::clone(&self.per_second.read().1);
+        let key = if limiter.len() < GATE_KEYS_MAX { address_key(address) } else { OTHERS };
+        limiter.check_key(&key).map_err(|until| {
+            let wait = until.wait_time_from(self.clock.now()).as_millis();
+            u32::try_from(wait).unwrap_or(u32::MAX).max(1)
+        })
+    }
+
+    /// Forgets addresses that have been quiet, and takes a changed rate. About once a second.
+    pub fn sweep(&self, per_second: u32) {
+        let (rate, limiter_now) = self.per_second.read().clone();
+        if rate != per_second {
+            *self.per_second.write() = (per_second, limiter(per_second));
+            return;
+        }
+        limiter_now.retain_recent();
+        limiter_now.shrink_to_fit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Gate;
+
+    #[test]
+    fn holds_each_address_to_its_rate_and_takes_a_new_one() {
+        let gate = Gate::new(3);
+        let (a, b) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        assert_eq!((0..10).filter(|_| gate.pass(a).is_ok()).count(), 3);
+        assert!(gate.pass(a).unwrap_err() >= 1);
+        assert!(gate.pass(b).is_ok());
+        gate.sweep(3);
+        assert!(gate.pass(a).is_err());
+        gate.sweep(5);
+        assert_eq!((0..10).filter(|_| gate.pass(a).is_ok()).count(), 5);
+    }
+}

@@ -1,0 +1,168 @@
+//! The server from configuration to drain.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use runtime::{TaskKind, Tasks};
+use serde::Deserialize;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::mpsc;
+
+use crate::accept::Doors;
+use crate::limits::{HANDOVER_MAX, Limits, LimitsError};
+use crate::shared::{AccessDeps, Shared};
+use crate::status::AccessControl;
+use crate::worker::Worker;
+
+/// Connections that may wait in the kernel's queue.
+const BACKLOG: i32 = 4096;
+
+/// Configuration of the front door.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccessConfig {
+    /// Where frames are spoken; port 0 takes a free one.
+    pub tcp: Option<SocketAddr>,
+    /// Where HTTP is spoken.
+    pub http: Option<SocketAddr>,
+    /// Worker threads; 0: one for each core.
+    pub workers: usize,
+    /// This platform's name in the `aud` of tokens; without one, tokens with an `aud` are refused.
+    pub audience: Option<String>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+impl Default for AccessConfig {
+    fn default() -> Self {
+        Self {
+            tcp: Some(SocketAddr::from(([127, 0, 0, 1], 7600))),
+            http: Some(SocketAddr::from(([127, 0, 0, 1], 7601))),
+            workers: 0,
+            audience: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Why the front door can't open.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Bounds that make no sense.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+    /// Neither frames nor HTTP.
+    #[error("access has no address to listen on: set access.tcp, access.http or both")]
+    NoAddress,
+    /// The address is taken, or not ours.
+    #[error("access can't listen on {address} for {what}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Frames or HTTP.
+        what: &'static str,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// No randomness for the key of the token cache.
+    #[error("the system gives no random numbers: {0}")]
+    Random(getrandom::Error),
+    /// The system has no more threads.
+    #[error("a worker thread could not be started: {0}")]
+    Thread(std::io::Error),
+}
+
+/// The front door.
+pub struct AccessServer;
+
+/// A front door whose addresses are bound, and that serves nobody yet.
+pub struct BoundAccess {
+    tcp: Option<TcpListener>,
+    http: Option<TcpListener>,
+    workers: usize,
+    shared: Arc<Shared>,
+}
+
+impl AccessServer {
+    /// Binds the addresses. From here on clients can connect; they are served once it runs.
+    ///
+    /// # Errors
+    /// When the configuration makes no sense or an address can't be had.
+    pub fn bind(config: AccessConfig, deps: AccessDeps) -> Result<BoundAccess, BindError> {
+        config.limits.check()?;
+        if config.tcp.is_none() && config.http.is_none() {
+            return Err(BindError::NoAddress);
+        }
+        let workers = match config.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        };
+        let shared = Shared::new(deps, config.audience, config.limits, workers);
+        Ok(BoundAccess {
+            tcp: config.tcp.map(|address| listen(address, "frames")).transpose()?,
+            http: config.http.map(|address| listen(address, "HTTP")).transpose()?,
+            workers,
+            shared: Arc::new(shared),
+        })
+    }
+}
+
+fn listen(address: SocketAddr, what: &'static str) -> Result<TcpListener, BindError> {
+    let open = || -> std::io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // A restart must not wait for connections of the process before to time out.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    };
+    open().map_err(|error| BindError::Listen { address, what, error })
+}
+
+impl BoundAccess {
+    /// Where frames are spoken.
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Where HTTP is spoken.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// A handle for operators: status and live limits.
+    pub fn control(&self) -> AccessControl {
+        AccessControl::new(Arc::clone(&self.shared))
+    }
+
+    /// Serves until the shutdown of `tasks` is requested; its drain then waits until connections have their last
+    /// answers. An acceptor or worker that fails stops the set.
+    ///
+    /// # Errors
+    /// When threads or randomness can't be had; what was started by then ends with the set.
+    pub fn run(self, tasks: &Tasks) -> Result<(), BindError> {
+        let mut senders = Vec::with_capacity(self.workers);
+        for number in 0..self.workers {
+            let (sender, incoming) = mpsc::channel(HANDOVER_MAX);
+            senders.push(sender);
+            let worker = Worker::new(Arc::clone(&self.shared), number, random_key()?);
+            let shutdown = tasks.shutdown().clone();
+            tasks
+                .spawn_thread(format!("access-{number}"), TaskKind::Essential, move || {
+                    worker.run(incoming, &shutdown)
+                })
+                .map_err(BindError::Thread)?;
+        }
+        let doors = Doors { shared: self.shared, frames: self.tcp, http: self.http, workers: senders };
+        let shutdown = tasks.shutdown().clone();
+        tasks
+            .spawn_thread("access-accept", TaskKind::Essential, move || doors.run(&shutdown))
+            .map_err(BindError::Thread)
+    }
+}
+
+fn random_key() -> Result<(u64, u64), BindError> {
+    let one = || getrandom::u64().map_err(BindError::Random);
+    Ok((one()?, one()?))
+}

@@ -1,0 +1,458 @@
+//! A frame connection's side of the conversation, without the socket: bytes in, frames and slow requests out.
+//!
+//! Hello, then Login, then anything. Before login nothing else is taken and nothing but their answers is sent. A body
+//! that can't be read costs its request an error and no more, because frames keep their bounds; bytes that are no
+//! frame, or a frame out of turn, end the connection behind an error that says so.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use prost::Message;
+use protocol::PROTOCOL_VERSION;
+use protocol::calls::{Inbox, SubmitReply};
+use protocol::error::Code;
+use protocol::frame::{self, FRAME_MAX, Frame, FrameKind, put, put_message};
+use protocol::v1;
+
+use crate::counters::Count;
+use crate::desk::{Desk, Entered, tag_id};
+use crate::gateways::{self, Seat};
+use crate::limits::{CLIENT_FRAME_MIN, REQUEST_FRAME_MAX, STRIKES_MAX};
+use crate::rate::Bucket;
+use crate::requests::{Answer, Request};
+use crate::token::Speaker;
+use crate::wire;
+
+use std::sync::atomic::Ordering;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Greeting,
+    Login,
+    Open,
+}
+
+/// The state of a connection. Kept small: there are many.
+pub(crate) struct Session {
+    phase: Phase,
+    /// 0 for a gateway.
+    user: u64,
+    seat: Option<Box<Seat>>,
+    /// A gateway's rate; a user's is live.
+    gateway_rate: u32,
+    bucket: Bucket,
+    outstanding: u32,
+    outstanding_max: u32,
+    strikes: u32,
+    /// Largest frame that the client takes.
+    frame_max: u32,
+    /// When the token expires.
+    expires_s: u64,
+}
+
+/// Why a connection ends; its counter says it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Cut(pub Count);
+
+/// What became of the input.
+pub(crate) struct Taken {
+    /// Bytes that are done with.
+    pub used: usize,
+    /// The connection ends once what was put out is sent.
+    pub cut: Option<Cut>,
+}
+
+type Served = Result<(), (v1::Error, Cut)>;
+
+impl Session {
+    pub fn new() -> Self {
+        Self {
+            phase: Phase::Greeting,
+            user: 0,
+            seat: None,
+            gateway_rate: 0,
+            bucket: Bucket::default(),
+            outstanding: 0,
+            outstanding_max: 0,
+            strikes: 0,
+            frame_max: FRAME_MAX as u32,
+            expires_s: u64::MAX,
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    pub fn outstanding(&self) -> u32 {
+        self.outstanding
+    }
+
+    pub fn expires_s(&self) -> u64 {
+        self.expires_s
+    }
+
+    /// The user of the login; `None` on a gateway's connection.
+    fn own(&self) -> Option<u64> {
+        if self.seat.is_some() { None } else { Some(self.user) }
+    }
+
+    /// Takes all whole frames of `input`, and has its submits decided in one go.
+    pub fn take(&mut self, desk: &mut Desk, inbox: &Arc<Inbox>, peer: IpAddr, input: &[u8]) -> Taken {
+        let mut used = 0;
+        let mut cut = None;
+        let rate = self.refill(desk);
+        while cut.is_none() {
+            let (frame, size) = match frame::next(&input[used..], REQUEST_FRAME_MAX) {
+                Ok(Some(next)) => next,
+                Ok(None) => break,
+                Err(error) => {
+                    say(desk, 0, Code::Malformed.message(error.to_string()), true);
+                    cut = Some(Cut(Count::Malformed));
+                    break;
+                }
+            };
+            used += size;
+            let served = if frame.kind == FrameKind::Submit && self.is_open() {
+                self.submit(desk, &frame, rate)
+            } else {
+                self.serve(desk, peer, &frame)
+            };
+            if let Err((error, why)) = served {
+                say(desk, frame.id, error, true);
+                cut = Some(why);
+            }
+        }
+        let gateway = self.seat.is_some();
+        let (asked, said) = desk.decide(inbox, |out, reply| put_reply(out, reply, gateway));
+        debug_assert!(said <= asked && self.outstanding >= said);
+        self.outstanding -= said.min(self.outstanding);
+        Taken { used, cut }
+    }
+
+    /// Puts out replies that came through the inbox.
+    pub fn late(&mut self, desk: &mut Desk, replies: &mut Vec<SubmitReply>) {
+        let gateway = self.seat.is_some();
+        for mut reply in replies.drain(..) {
+            self.outstanding = self.outstanding.saturating_sub(1);
+            desk.late(&mut reply);
+            put_reply(&mut desk.out, reply, gateway);
+        }
+    }
+
+    /// Puts out the answer to a slow request.
+    pub fn answered(&mut self, desk: &mut Desk, id: u32, answer: Result<Answer, v1::Error>) {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        match answer {
+            Ok(Answer::Prizes(mut page)) => {
+                while page.encoded_len() > self.body_max() && page.awards.pop().is_some() {
+                    page.more = true;
+                }
+                put_message(&mut desk.out, FrameKind::PrizesAnswer, id, &page);
+            }
+            Ok(Answer::Claim(answer)) => put_message(&mut desk.out, FrameKind::ClaimAnswer, id, &answer),
+            Ok(Answer::Account(answer)) => put_message(&mut desk.out, FrameKind::AccountAnswer, id, &answer),
+            Err(error) => say(desk, id, error, false),
+        }
+    }
+
+    /// Says farewell: the last frame before the connection is closed.
+    pub fn farewell(&self, desk: &mut Desk, code: Code, text: &str, retry_after_ms: u32) {
+        let mut error = code.message(text);
+        error.retry_after_ms = retry_after_ms;
+        say(desk, 0, error, true);
+    }
+
+    fn body_max(&self) -> usize {
+        self.frame_max as usize - 5
+    }
+
+    fn refill(&mut self, desk: &Desk) -> u32 {
+        let rate = match self.seat {
+            Some(_) => self.gateway_rate,
+            None => desk.shared.live.user_submits_per_second.load(Ordering::Relaxed),
+        };
+        self.bucket.refill(rate, desk.mono_ms);
+        rate
+    }
+
+    /// A submit. Out of line is only what is rare.
+    #[inline]
+    fn submit(&mut self, desk: &mut Desk, frame: &Frame<'_>, rate: u32) -> Served {
+        let Ok(submit) = wire::read_submit(frame.body) else {
+            return self.unreadable::<v1::Submit>(desk, frame);
+        };
+        if self.outstanding >= self.outstanding_max {
+            return self.over(desk, frame.id, Count::OverOutstanding, 0);
+        }
+        if !self.bucket.take() {
+            return self.over(desk, frame.id, Count::OverRate, self.bucket.wait_ms(rate).max(1));
+        }
+        self.strikes = 0;
+        let user = match crate::requests::user_of(self.own(), submit.user) {
+            Ok(user) => user,
+            Err(error) => {
+                desk.counters().add(Count::Invalid, 1);
+                say(desk, frame.id, error, false);
+                return Ok(());
+            }
+        };
+        match desk.enter(frame.id, user, &submit) {
+            Entered::Queued => self.outstanding += 1,
+            Entered::Answered(reply) => {
+                wire::put_answer(&mut desk.out, frame.id, reply, if self.seat.is_some() { user } else { 0 });
+            }
+            Entered::Refused(error) => say(desk, frame.id, error, false),
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn over(&mut self, desk: &mut Desk, id: u32, count: Count, retry_after_ms: u32) -> Served {
+        desk.counters().add(count, 1);
+        self.strikes += 1;
+        let (code, text) = if count == Count::OverRate {
+            (
+                Code::RateLimited,
+                "more submits a second than this connection may send; see LoginDone.submits_per_second"
+                    .to_owned(),
+            )
+        } else {
+            let max = self.outstanding_max;
+            (
+                Code::Busy,
+                format!(
+                    "{max} requests are unanswered, the most for this connection; see LoginDone.outstanding_max"
+                ),
+            )
+        };
+        let mut error = code.message(text);
+        error.retry_after_ms = retry_after_ms.max(1);
+        if self.strikes >= STRIKES_MAX {
+            return Err((error, Cut(Count::Strikes)));
+        }
+        say(desk, id, error, false);
+        Ok(())
+    }
+
+    fn serve(&mut self, desk: &mut Desk, peer: IpAddr, frame: &Frame<'_>) -> Served {
+        match (self.phase, frame.kind) {
+            (Phase::Greeting, FrameKind::Hello) => self.hello(desk, frame),
+            (Phase::Greeting, _) => {
+                Err(out_of_turn("the first frame of a connection must be Hello (kind 1)"))
+            }
+            (Phase::Login, FrameKind::Login) => self.login(desk, peer, frame),
+            (Phase::Login, _) => Err(out_of_turn("log in first: send Login (kind 4)")),
+            (Phase::Open, FrameKind::Heartbeat) => {
+                put(&mut desk.out, FrameKind::Heartbeat, frame.id, |_| ());
+                Ok(())
+            }
+            (Phase::Open, FrameKind::Campaigns) => {
+                self.campaigns(desk, frame.id);
+                Ok(())
+            }
+            (Phase::Open, FrameKind::Prizes) => {
+                let own = self.own();
+                self.request(desk, frame, |message| Request::prizes(own, &message))
+            }
+            (Phase::Open, FrameKind::Claim) => {
+                let own = self.own();
+                self.request(desk, frame, |message| Request::claim(own, &message))
+            }
+            (Phase::Open, FrameKind::Account) => {
+                let own = self.own();
+                self.request(desk, frame, |message| Request::account(own, message))
+            }
+            (Phase::Open, FrameKind::Hello | FrameKind::Login) => {
+                Err(invalid("Hello and Login come once, at the start of a connection; open another one"))
+            }
+            (Phase::Open, kind) => Err(invalid(&format!(
+                "{kind:?} (kind {}) goes from the server to the client only",
+                kind as u8
+            ))),
+        }
+    }
+
+    fn hello(&mut self, desk: &mut Desk, frame: &Frame<'_>) -> Served {
+        let hello = v1::Hello::decode(frame.body).map_err(|error| unreadable("Hello", &error))?;
+        if hello.protocol_version != PROTOCOL_VERSION {
+            let theirs = hello.protocol_version;
+            return Err(invalid(&format!(
+                "protocol version {theirs} is not spoken here; {PROTOCOL_VERSION} is"
+            )));
+        }
+        let named = hello.frame_max as usize;
+        if named != 0 && named < CLIENT_FRAME_MIN {
+            return Err(invalid(&format!(
+                "frame_max is {named}; answers need at least {CLIENT_FRAME_MIN}, or 0 for {FRAME_MAX}"
+            )));
+        }
+        self.frame_max = if named == 0 { FRAME_MAX } else { named.min(FRAME_MAX) } as u32;
+        let welcome = v1::Welcome {
+            protocol_version: PROTOCOL_VERSION,
+            frame_max: REQUEST_FRAME_MAX as u32,
+            server_time_ms: desk.now_ms,
+            heartbeat_ms: desk.shared.limits.heartbeat_ms,
+        };
+        put_message(&mut desk.out, FrameKind::Welcome, frame.id, &welcome);
+        self.phase = Phase::Login;
+        Ok(())
+    }
+
+    fn login(&mut self, desk: &mut Desk, peer: IpAddr, frame: &Frame<'_>) -> Served {
+        let login = v1::Login::decode(frame.body).map_err(|error| unreadable("Login", &error))?;
+        let refuse = |desk: &Desk, code: Code, text: String| {
+            desk.counters().add(Count::LoginsBad, 1);
+            Err((code.message(text), Cut(Count::Closed)))
+        };
+        if !desk.shared.is_exempt(peer)
+            && let Err(wait_ms) = desk.shared.logins.pass(peer)
+        {
+            desk.counters().add(Count::AddressRate, 1);
+            let mut error = Code::RateLimited.message("too many logins from this address");
+            error.retry_after_ms = wait_ms;
+            return Err((error, Cut(Count::Closed)));
+        }
+        let (token, gateway) = match (login.user_token.is_empty(), login.gateway_token.is_empty()) {
+            (false, true) => (&login.user_token, false),
+            (true, false) => (&login.gateway_token, true),
+            _ => return Err(invalid("Login needs exactly one of user_token and gateway_token")),
+        };
+        let verified = match desk.verify(token) {
+            Ok(verified) => verified,
+            Err(error) => return refuse(desk, error.code(), error.to_string()),
+        };
+        let limits = &desk.shared.limits;
+        let rate = match (&verified.speaker, gateway) {
+            (Speaker::User(user), false) => {
+                self.user = *user;
+                self.outstanding_max = limits.user_outstanding_max;
+                desk.shared.live.user_submits_per_second.load(Ordering::Relaxed)
+            }
+            (Speaker::Gateway(grant), true) => {
+                let bounds = gateways::bounds(grant, limits);
+                let Some(seat) = desk.shared.gateways.seat(&grant.name, bounds.connections_max) else {
+                    let text = format!(
+                        "gateway {} has {} connections here, as many as it may",
+                        grant.name, bounds.connections_max
+                    );
+                    return refuse(desk, Code::Busy, text);
+                };
+                self.seat = Some(Box::new(seat));
+                self.outstanding_max = bounds.outstanding_max;
+                self.gateway_rate = bounds.submits_per_second;
+                bounds.submits_per_second
+            }
+            (Speaker::User(_), true) => {
+                return refuse(
+                    desk,
+                    Code::Unauthenticated,
+                    "gateway_token holds a user's token; use user_token".into(),
+                );
+            }
+            (Speaker::Gateway(_), false) => {
+                return refuse(
+                    desk,
+                    Code::Unauthenticated,
+                    "user_token holds a gateway's credential; use gateway_token".into(),
+                );
+            }
+        };
+        self.bucket = Bucket::full(rate, desk.mono_ms);
+        self.expires_s = verified.expires_s;
+        self.phase = Phase::Open;
+        desk.counters().add(Count::Logins, 1);
+        let mut done = v1::LoginDone {
+            user: self.user,
+            campaigns: desk.campaigns.views(self.user, desk.now_ms),
+            submits_per_second: rate,
+            outstanding_max: self.outstanding_max,
+        };
+        if done.encoded_len() > self.body_max() {
+            // The client asks for them when it can take a larger frame.
+            done.campaigns.clear();
+        }
+        put_message(&mut desk.out, FrameKind::LoginDone, frame.id, &done);
+        Ok(())
+    }
+
+    fn campaigns(&mut self, desk: &mut Desk, id: u32) {
+        let campaigns = desk.campaigns.views(self.user, desk.now_ms);
+        let answer = v1::CampaignsAnswer { campaigns, server_time_ms: desk.now_ms };
+        let size = answer.encoded_len();
+        if size > self.body_max() {
+            let text = format!("the answer has {size} bytes, more than the frame_max of your Hello");
+            say(desk, id, Code::TooLarge.message(text), false);
+        } else {
+            put_message(&mut desk.out, FrameKind::CampaignsAnswer, id, &answer);
+        }
+    }
+
+    fn request<M: Message + Default>(
+        &mut self,
+        desk: &mut Desk,
+        frame: &Frame<'_>,
+        make: impl FnOnce(M) -> Result<Request, v1::Error>,
+    ) -> Served {
+        let Ok(message) = M::decode(frame.body) else { return self.unreadable::<M>(desk, frame) };
+        if self.outstanding >= self.outstanding_max {
+            return self.over(desk, frame.id, Count::OverOutstanding, 0);
+        }
+        if !self.bucket.take() {
+            return self.over(desk, frame.id, Count::OverRate, 1_000);
+        }
+        self.strikes = 0;
+        match make(message) {
+            Ok(request) => {
+                self.outstanding += 1;
+                desk.requests.push((frame.id, request));
+            }
+            Err(error) => {
+                desk.counters().add(Count::Invalid, 1);
+                say(desk, frame.id, error, false);
+            }
+        }
+        Ok(())
+    }
+
+    /// The frame was one, its body was not the message: the request fails, the connection goes on.
+    #[cold]
+    fn unreadable<M: Message + Default>(&mut self, desk: &mut Desk, frame: &Frame<'_>) -> Served {
+        desk.counters().add(Count::Invalid, 1);
+        self.strikes += 1;
+        let what = M::decode(frame.body).err().map_or_else(String::new, |error| error.to_string());
+        let error = Code::Malformed.message(format!(
+            "the body of {:?} is not the Protobuf message it should be: {what}",
+            frame.kind
+        ));
+        if self.strikes >= STRIKES_MAX {
+            return Err((error, Cut(Count::Malformed)));
+        }
+        say(desk, frame.id, error, false);
+        Ok(())
+    }
+}
+
+#[inline]
+fn put_reply(out: &mut Vec<u8>, reply: SubmitReply, gateway: bool) {
+    let user = if gateway { reply.user } else { 0 };
+    wire::put_answer(out, tag_id(reply.tag), reply, user);
+}
+
+fn say(desk: &mut Desk, id: u32, mut error: v1::Error, fatal: bool) {
+    error.fatal = fatal;
+    put_message(&mut desk.out, FrameKind::Error, id, &error);
+}
+
+fn out_of_turn(text: &str) -> (v1::Error, Cut) {
+    (Code::Unauthenticated.message(text), Cut(Count::Malformed))
+}
+
+fn invalid(text: &str) -> (v1::Error, Cut) {
+    (Code::Invalid.message(text), Cut(Count::Malformed))
+}
+
+fn unreadable(name: &str, error: &prost::DecodeError) -> (v1::Error, Cut) {
+    let text = format!("the body of {name} is not the Protobuf message it should be: {error}");
+    (Code::Malformed.message(text), Cut(Count::Malformed))
+}

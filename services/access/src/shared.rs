@@ -1,0 +1,109 @@
+//! What all workers of one server hold together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::Mutex;
+use protocol::calls::{Accounts, Awards};
+use runtime::{Metrics, SharedClock};
+
+use crate::campaigns::PlanSource;
+use crate::counters::{Count, Counters};
+use crate::floods::Floods;
+use crate::gates::Gate;
+use crate::gateways::Gateways;
+use crate::http::HttpExtra;
+use crate::limits::{Limits, LiveLimits};
+use crate::requests::Desks;
+use crate::routes::RouteTable;
+use crate::token::KeyCell;
+
+/// What the front door stands on; handed in by whoever composes the process.
+#[derive(Clone)]
+pub struct AccessDeps {
+    /// Time.
+    pub clock: SharedClock,
+    /// Keys of user tokens and gateway credentials.
+    pub keys: Arc<KeyCell>,
+    /// Plans.
+    pub plans: Arc<dyn PlanSource>,
+    /// Ways to the lottery nodes.
+    pub routes: Arc<RouteTable>,
+    /// Flow.
+    pub awards: Arc<dyn Awards>,
+    /// Delivery.
+    pub accounts: Arc<dyn Accounts>,
+    /// The process's metrics, shown at `/metrics` before the front door's own.
+    pub metrics: Metrics,
+    /// Further HTTP routes.
+    pub extra: Option<Arc<dyn HttpExtra>>,
+}
+
+/// What a worker shows to others.
+#[derive(Default)]
+pub(crate) struct Face {
+    pub counters: Counters,
+    /// Connections of all kinds that it has, those on their way included.
+    pub connections: AtomicU32,
+    /// Its load, 0 to 1000.
+    pub load: AtomicU32,
+}
+
+pub(crate) struct Shared {
+    pub clock: SharedClock,
+    pub keys: Arc<KeyCell>,
+    pub audience: Option<String>,
+    pub plans: Arc<dyn PlanSource>,
+    pub routes: Arc<RouteTable>,
+    pub desks: Desks,
+    pub metrics: Metrics,
+    pub extra: Option<Arc<dyn HttpExtra>>,
+    pub limits: Limits,
+    pub live: LiveLimits,
+    pub logins: Gate,
+    pub http: Gate,
+    pub gateways: Arc<Gateways>,
+    pub floods: Mutex<Floods>,
+    /// One for each worker, and the acceptor's at the end.
+    pub faces: Vec<Face>,
+}
+
+impl Shared {
+    pub fn new(deps: AccessDeps, audience: Option<String>, limits: Limits, workers: usize) -> Self {
+        Self {
+            clock: deps.clock,
+            keys: deps.keys,
+            audience,
+            plans: deps.plans,
+            routes: deps.routes,
+            desks: Desks { awards: deps.awards, accounts: deps.accounts },
+            metrics: deps.metrics,
+            extra: deps.extra,
+            live: LiveLimits::new(&limits),
+            logins: Gate::new(limits.logins_per_second_address),
+            http: Gate::new(limits.http_per_second_address),
+            limits,
+            gateways: Arc::default(),
+            floods: Mutex::default(),
+            faces: (0..=workers).map(|_| Face::default()).collect(),
+        }
+    }
+
+    pub fn mono_ms(&self) -> u64 {
+        self.clock.mono_ns() / 1_000_000
+    }
+
+    /// Connections of all kinds.
+    pub fn connections(&self) -> u32 {
+        self.faces.iter().map(|face| face.connections.load(Ordering::Relaxed)).sum()
+    }
+
+    pub fn sum(&self, count: Count) -> u64 {
+        self.faces.iter().map(|face| face.counters.get(count)).sum()
+    }
+
+    /// Whether limits by address spare this one.
+    pub fn is_exempt(&self, address: std::net::IpAddr) -> bool {
+        self.limits.loopback_exempt && address.to_canonical().is_loopback()
+    }
+}

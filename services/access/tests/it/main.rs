@@ -1,0 +1,8 @@
+//! The front door on real sockets, with a lottery, flow and delivery that are made for the test.
+
+mod drain;
+mod frames;
+mod guards;
+mod harness;
+mod http;
+mod login;
