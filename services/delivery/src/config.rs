@@ -188,7 +188,10 @@ impl DeliveryConfig {
                 return wrong("merchant_account", "1 to 64 bytes without control characters");
             }
             if v.query_window_ms.min(v.repeat_window_ms) <= v.timeout_ms + v.settle_ms {
-                return wrong("query_window_ms", "the windows must be longer than time-out and settling time");
+                return wrong(
+                    "query_window_ms",
+                    "the windows must be longer than time-out and settling time",
+                );
             }
         }
         Ok(())

@@ -48,10 +48,8 @@ impl AccountBook for SqlAccounts {
         for row in rows {
             let at: i64 = row.try_get(0).map_err(SqlError::from)?;
             let version: i64 = row.try_get(2).map_err(SqlError::from)?;
-            let account = Account {
-                account: row.try_get(1).map_err(SqlError::from)?,
-                version: unsigned(version),
-            };
+            let account =
+                Account { account: row.try_get(1).map_err(SqlError::from)?, version: unsigned(version) };
             if let Some(place) = usize::try_from(at).ok().and_then(|at| found.get_mut(at)) {
                 *place = Some(account);
             }

@@ -121,9 +121,8 @@ impl DeliveryBook for MemoryBook {
 
     async fn held(&self, user: UserId, vendor: VendorId, limit: usize) -> Result<Vec<OrderRow>, BookError> {
         let inner = self.inner.lock();
-        let held = |row: &&OrderRow| {
-            row.state == DeliveryState::Held && (row.user, row.vendor) == (user, vendor)
-        };
+        let held =
+            |row: &&OrderRow| row.state == DeliveryState::Held && (row.user, row.vendor) == (user, vendor);
         Ok(inner.rows.values().filter(held).take(limit).cloned().collect())
     }
 

@@ -108,11 +108,7 @@ impl SqlBook {
                 row.int(vendor.0.into()).int(state.into()).int(orders).int(fen);
             })?;
         }
-        sqlx::query(ADD_COUNTS)
-            .bind(counts.to_json())
-            .execute(&mut **write)
-            .await
-            .map_err(SqlError::from)?;
+        sqlx::query(ADD_COUNTS).bind(counts.to_json()).execute(&mut **write).await.map_err(SqlError::from)?;
         Ok(())
     }
 
@@ -207,7 +203,8 @@ fn awards_of(rows: &[SqliteRow]) -> Result<HashSet<AwardId>, BookError> {
     rows.iter()
         .map(|row| {
             let stored: &[u8] = row.try_get(0).map_err(SqlError::from)?;
-            let bytes = stored.try_into().map_err(|_| BookError::Broken("an award id of another length".into()))?;
+            let bytes =
+                stored.try_into().map_err(|_| BookError::Broken("an award id of another length".into()))?;
             Ok(AwardId::from_bytes(bytes))
         })
         .collect()
@@ -277,7 +274,8 @@ impl DeliveryBook for SqlBook {
     }
 
     async fn oldest_due(&self, vendor: VendorId, lane: Lane) -> Result<Option<u64>, BookError> {
-        let text = "SELECT due_ms FROM delivery_order WHERE vendor = $1 AND lane = $2 ORDER BY due_ms LIMIT 1";
+        let text =
+            "SELECT due_ms FROM delivery_order WHERE vendor = $1 AND lane = $2 ORDER BY due_ms LIMIT 1";
         let query = sqlx::query(text).bind(i64::from(vendor.0)).bind(lane as i64);
         Ok(self.read(query, |row| number(row, 0)).await?.first().map(|due_ms| unsigned(*due_ms)))
     }
@@ -316,7 +314,7 @@ impl DeliveryBook for SqlBook {
         let text = format!(
             "SELECT {JOURNAL_COLUMNS} FROM delivery_journal WHERE award = $1 AND position >= \
              (SELECT journal_from FROM delivery_order WHERE award = $1) ORDER BY position LIMIT \
-             (SELECT step FROM delivery_order WHERE award = $1)"
+             COALESCE((SELECT step FROM delivery_order WHERE award = $1), 0)"
         );
         self.read(sqlx::query(&text).bind(award.to_bytes().to_vec()), line_of).await
     }
@@ -340,7 +338,8 @@ impl DeliveryBook for SqlBook {
     }
 
     async fn counts(&self) -> Result<Vec<Count>, BookError> {
-        let text = "SELECT vendor, state, orders, fen FROM delivery_count WHERE orders <> 0 ORDER BY vendor, state";
+        let text =
+            "SELECT vendor, state, orders, fen FROM delivery_count WHERE orders <> 0 ORDER BY vendor, state";
         self.read(sqlx::query(text), |row| {
             Ok(Count {
                 vendor: VendorId(u32::try_from(number(row, 0)?).unwrap_or(u32::MAX)),
@@ -361,7 +360,8 @@ impl DeliveryBook for SqlBook {
                     ORDER BY at_ms DESC, kind DESC, award DESC LIMIT $1";
         self.read(sqlx::query(text).bind(rows_max(limit)), |row| {
             let award: Vec<u8> = row.try_get(1).map_err(SqlError::from)?;
-            let award = award.try_into().map_err(|_| BookError::Broken("alarm without an award id".into()))?;
+            let award =
+                award.try_into().map_err(|_| BookError::Broken("alarm without an award id".into()))?;
             Ok(Alarm {
                 kind: row.try_get(0).map_err(SqlError::from)?,
                 award: AwardId::from_bytes(award),

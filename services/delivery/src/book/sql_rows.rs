@@ -110,8 +110,15 @@ pub fn line_of(row: &SqliteRow) -> Result<JournalRow, BookError> {
 /// A new order, for `INSERT_ORDERS`.
 pub fn put_order(batch: &mut Batch, r: &OrderRow) -> Result<(), BatchFull> {
     batch.row(|row| {
-        row.bytes(&r.award.to_bytes()).int(r.prize_kind as i64).int(r.campaign.0.into()).int(r.round.0.into());
-        row.int(signed(r.user.0)).int(r.prize.0.into()).int(signed(r.unit)).int(r.fen.0).int(r.vendor.0.into());
+        row.bytes(&r.award.to_bytes())
+            .int(r.prize_kind as i64)
+            .int(r.campaign.0.into())
+            .int(r.round.0.into());
+        row.int(signed(r.user.0))
+            .int(r.prize.0.into())
+            .int(signed(r.unit))
+            .int(r.fen.0)
+            .int(r.vendor.0.into());
         row.int(signed(r.won_ms)).int(signed(r.lapse_ms)).int(r.state as i64).int(r.step.into());
         row.int_or_null(r.lane().map(|lane| lane as i64)).int(signed(r.due_ms)).int(r.reason as i64);
         row.text(&r.note);

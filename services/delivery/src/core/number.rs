@@ -37,7 +37,9 @@ mod tests {
             assert!(number.bytes().all(|b| b.is_ascii_alphanumeric()));
             assert_eq!(parse_number(&number), Some((AwardId(77 << 60), generation)));
         }
-        for bad in ["", "0123456789ABCDEFGHJKMNPQRS", "0123456789ABCDEFGHJKMNPQRS+1", "0123456789ABCDEFGHJKMNPQRSé"] {
+        for bad in
+            ["", "0123456789ABCDEFGHJKMNPQRS", "0123456789ABCDEFGHJKMNPQRS+1", "0123456789ABCDEFGHJKMNPQRSé"]
+        {
             assert_eq!(parse_number(bad), None, "{bad}");
         }
     }

@@ -85,7 +85,8 @@ impl AdaptiveRate {
         }
         let (limit_milli, all) = (u128::from(self.limit) * 1_000, u128::from(self.good + self.bad));
         let rate = u128::from(self.rate_milli);
-        let cut = rate * u128::from(self.options.cut_permille.min(1_000)) * u128::from(self.bad) / (1_000 * all);
+        let cut =
+            rate * u128::from(self.options.cut_permille.min(1_000)) * u128::from(self.bad) / (1_000 * all);
         let raise = limit_milli * u128::from(self.options.raise_permille) / 1_000;
         self.settle((rate - cut + raise) as u64);
         (self.good, self.bad, self.interval_ends_ns) = (0, 0, None);

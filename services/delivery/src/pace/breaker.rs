@@ -100,7 +100,9 @@ impl Breaker {
         let options = self.options;
         let (inner, closed) = match (self.inner, is_good) {
             (Inner::Closed { .. }, true) => (Inner::Closed { failures: 0 }, false),
-            (Inner::Closed { failures }, false) if options.failures > 0 && failures + 1 >= options.failures => {
+            (Inner::Closed { failures }, false)
+                if options.failures > 0 && failures + 1 >= options.failures =>
+            {
                 (opened(options.open_ms), false)
             }
             (Inner::Closed { failures }, false) => {

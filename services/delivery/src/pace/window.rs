@@ -27,7 +27,8 @@ pub struct SendWindow {
 impl SendWindow {
     /// A window without sends, for a rate of calls in 1,000 s.
     pub fn new(rate_milli: u64) -> SendWindow {
-        let mut window = SendWindow { stamps: VecDeque::new(), per_window: 0, window_ns: WINDOW_NS, even_ns: 0 };
+        let mut window =
+            SendWindow { stamps: VecDeque::new(), per_window: 0, window_ns: WINDOW_NS, even_ns: 0 };
         window.set_rate(rate_milli);
         window
     }

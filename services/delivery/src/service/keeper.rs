@@ -272,9 +272,10 @@ impl Keeper {
             return Ok(());
         }
         let payees = self.payees(&held).await?;
-        let woken = held.into_iter().zip(payees).filter_map(|(row, payee)| {
-            payee.map(|account| (row, Input::AccountRegistered { account }))
-        });
+        let woken = held
+            .into_iter()
+            .zip(payees)
+            .filter_map(|(row, payee)| payee.map(|account| (row, Input::AccountRegistered { account })));
         let woken: Vec<_> = woken.collect();
         if !woken.is_empty() {
             apply(&self.shared, woken).await?;

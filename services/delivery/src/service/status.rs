@@ -102,7 +102,9 @@ fn vendor_status(shared: &Shared, vendor: VendorId, counts: Vec<Count>, oldest_m
     });
     let mut eta = match rate_milli {
         0 => Eta::Later,
-        rate => Eta::of_wait_s((u128::from(backlog) * 1_000 / u128::from(rate)).min(u128::from(u64::MAX)) as u64),
+        rate => {
+            Eta::of_wait_s((u128::from(backlog) * 1_000 / u128::from(rate)).min(u128::from(u64::MAX)) as u64)
+        }
     };
     if breaker == Some(BreakerState::Open) || shared.is_held_back() {
         eta = eta.max(Eta::Hours24);

@@ -124,7 +124,11 @@ impl ScriptVendor {
             Act::Lose => return None,
             Act::Fault => return Some(fault()),
             Act::OverLimit => {
-                return Some(Answer::NotTaken { retry_after_ms: 1, over_limit: true, code: "429".to_owned() });
+                return Some(Answer::NotTaken {
+                    retry_after_ms: 1,
+                    over_limit: true,
+                    code: "429".to_owned(),
+                });
             }
             Act::NoAccount if !books.numbers.contains_key(&call.number) => return Some(Answer::NoAccount),
             Act::Refuse if !books.numbers.contains_key(&call.number) => {

@@ -141,7 +141,10 @@ mod tests {
         assert_eq!(secret.sign(MESSAGE, AT_S, BODY), TAG);
         let believed = |h: &HeaderMap, body: &[u8], now_s: u64| secret.verify(h, body, now_s * 1_000);
         assert_eq!(believed(&headers(MESSAGE, AT_S, TAG), BODY, AT_S), Ok(()));
-        assert_eq!(believed(&headers(MESSAGE, AT_S, &format!("v1a,x v1,eA== {TAG}")), BODY, AT_S + 300), Ok(()));
+        assert_eq!(
+            believed(&headers(MESSAGE, AT_S, &format!("v1a,x v1,eA== {TAG}")), BODY, AT_S + 300),
+            Ok(())
+        );
         let mismatch = Err(SignatureError::Mismatch);
         assert_eq!(believed(&headers("msg_2", AT_S, TAG), BODY, AT_S), mismatch);
         assert_eq!(believed(&headers(MESSAGE, AT_S + 1, TAG), BODY, AT_S), mismatch);

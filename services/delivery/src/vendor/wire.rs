@@ -214,7 +214,9 @@ mod tests {
     const NUMBER: &str = "0123456789ABCDEFGHJKMNPQRS01";
 
     fn told(status: &str) -> String {
-        format!(r#"{{"number":"{NUMBER}","status":"{status}","vendor_ref":"R1","fen":"880","accepted_ms":1}}"#)
+        format!(
+            r#"{{"number":"{NUMBER}","status":"{status}","vendor_ref":"R1","fen":"880","accepted_ms":1}}"#
+        )
     }
 
     fn sorted(status: u16, body: &str) -> Answer {
@@ -252,12 +254,14 @@ mod tests {
         assert!(matches!(sorted(200, &told("success").replace("RS01", "RS02")), Answer::Unknown { .. }));
         assert!(matches!(sorted(200, "<html>"), Answer::Unknown { .. }));
         let code = |code: &str| format!(r#"{{"code":"{code}","message":"x","retry_after_ms":1500}}"#);
-        for (status, name) in [(400, "BAD_REQUEST"), (404, "NO_VENDOR"), (409, "MISMATCH"), (422, "REFUSED")] {
+        for (status, name) in [(400, "BAD_REQUEST"), (404, "NO_VENDOR"), (409, "MISMATCH"), (422, "REFUSED")]
+        {
             assert_eq!(sorted(status, &code(name)), Answer::RefusedForGood { code: name.to_owned() });
         }
         assert_eq!(sorted(404, &code("NO_ACCOUNT")), Answer::NoAccount);
         assert!(matches!(sorted(401, &code("BAD_SIGNATURE")), Answer::NotTaken { over_limit: false, .. }));
-        let over = Answer::NotTaken { retry_after_ms: 1500, over_limit: true, code: "OVER_CAPACITY".to_owned() };
+        let over =
+            Answer::NotTaken { retry_after_ms: 1500, over_limit: true, code: "OVER_CAPACITY".to_owned() };
         assert_eq!(sorted(429, &code("OVER_CAPACITY")), over);
         for (status, name) in [(400, "NEW"), (418, ""), (500, "SYSTEM"), (503, "BAD_REQUEST"), (429, "")] {
             assert!(matches!(sorted(status, &code(name)), Answer::Unknown { .. }), "{status} {name}");
@@ -274,7 +278,8 @@ mod tests {
         assert!(matches!(ask(404, "gateway"), AskAnswer::NoAnswer { .. }));
         assert!(matches!(ask(200, &told("odd")), AskAnswer::Unfamiliar { .. }));
 
-        let body = told("success").replace("{\"number", "{\"type\":\"payout.finished\",\"vendor\":1,\"number");
+        let body =
+            told("success").replace("{\"number", "{\"type\":\"payout.finished\",\"vendor\":1,\"number");
         let believed = callback(body.as_bytes()).unwrap();
         assert_eq!((believed.fact.generation, believed.fact.fen), (1, Some(Fen(880))));
         assert_eq!(believed.fact.kind, FactKind::Success { vendor_ref: "R1".to_owned() });

@@ -27,7 +27,8 @@ fn permit(row: &OrderRow) -> Transition {
 
 async fn conforms(book: &dyn DeliveryBook) {
     let vendor = VendorId(7);
-    let steps: Vec<Step> = (1..=5).map(|n| first(n, OrderKind::AtOnce)).chain([first(6, OrderKind::OnClaim)]).collect();
+    let steps: Vec<Step> =
+        (1..=5).map(|n| first(n, OrderKind::AtOnce)).chain([first(6, OrderKind::OnClaim)]).collect();
     assert_eq!(book.take_orders(&steps).await.unwrap(), [true; 6]);
     let again = [first(3, OrderKind::AtOnce), first(7, OrderKind::AtOnce)];
     assert_eq!(book.take_orders(&again).await.unwrap(), [false, true]);
@@ -69,7 +70,10 @@ async fn conforms(book: &dyn DeliveryBook) {
 
     let counts: Vec<(u8, u64)> = book.counts().await.unwrap().iter().map(|c| (c.state, c.orders)).collect();
     assert_eq!(counts, [(S::New as u8, 1), (S::Ready as u8, 1), (S::Sending as u8, 4), (S::Held as u8, 1)]);
-    assert_eq!(book.scan(Some(award(2)), 3).await.unwrap().iter().map(|r| r.award).collect::<Vec<_>>(), [3, 4, 5].map(award));
+    assert_eq!(
+        book.scan(Some(award(2)), 3).await.unwrap().iter().map(|r| r.award).collect::<Vec<_>>(),
+        [3, 4, 5].map(award)
+    );
     assert_eq!(book.scan(None, 100).await.unwrap().len(), 7);
     assert!(book.with_person(None, 10).await.unwrap().is_empty());
     let rejected = first_step(&order(8, OrderKind::AtOnce, 9), NOW_MS, false);
@@ -118,7 +122,8 @@ enum Op {
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
-    let awards = || prop::collection::btree_set(1u64..30, 1..12).prop_map(|s| s.into_iter().collect::<Vec<_>>());
+    let awards =
+        || prop::collection::btree_set(1u64..30, 1..12).prop_map(|s| s.into_iter().collect::<Vec<_>>());
     prop::collection::vec(
         prop_oneof![
             (awards(), any::<bool>()).prop_map(|(a, c)| Op::Take(a, c)),
@@ -148,7 +153,9 @@ async fn run(book: &dyn DeliveryBook, op: &Op) -> Vec<bool> {
         .iter()
         .filter_map(|row| {
             let input = match op {
-                Op::Send(_) => Input::Permit { payee: "p".into(), merchant: "m".into(), body_sha256: [9; 32] },
+                Op::Send(_) => {
+                    Input::Permit { payee: "p".into(), merchant: "m".into(), body_sha256: [9; 32] }
+                }
                 Op::TimeOut(..) => Input::TimedOut { attempt: row.attempt },
                 _ => Input::Claim,
             };

@@ -4,7 +4,8 @@
 use crate::support::{NOW_MS, order, policy};
 use campaign::Fen;
 use delivery::core::{
-    Answer, AskAnswer, Fact, FactKind, Input, OrderRow, Reason, Refused, VendorPolicy, first_step, number_of, step,
+    Answer, AskAnswer, Fact, FactKind, Input, OrderRow, Reason, Refused, VendorPolicy, first_step, number_of,
+    step,
 };
 use delivery::vendor::script::{Act, ScriptVendor};
 use delivery::vendor::{Call, Payout, Vendor};
@@ -162,7 +163,7 @@ impl Life {
                 self.apply(&Input::Callback(Fact { generation, fen, kind }))
             }
         };
-        drop(done);
+        let _ = done;
     }
 }
 
@@ -218,7 +219,9 @@ fn next(row: &OrderRow, input: Input, now: u64) -> Result<OrderRow, Refused> {
 fn not_found_counts_only_late_enough_and_inside_the_windows() {
     let unknown = next(&sent(), Input::TimedOut { attempt: 1 }, NOW_MS + 1_100).unwrap();
     assert_eq!((unknown.state, unknown.due_ms), (S::Unknown, NOW_MS + 1_600));
-    let ask = |asked_ms, now| next(&unknown, Input::Asked { attempt: 1, asked_ms, answer: AskAnswer::NotFound }, now);
+    let ask = |asked_ms, now| {
+        next(&unknown, Input::Asked { attempt: 1, asked_ms, answer: AskAnswer::NotFound }, now)
+    };
     assert_eq!(ask(NOW_MS + 1_599, NOW_MS + 1_700).unwrap().state, S::Unknown);
     let again = ask(NOW_MS + 1_600, NOW_MS + 1_700).unwrap();
     assert_eq!((again.state, again.generation, again.attempt), (S::RetryAt, 0, 1));
@@ -226,7 +229,11 @@ fn not_found_counts_only_late_enough_and_inside_the_windows() {
     assert_eq!((late.state, late.reason), (S::Rejected, Reason::WindowOver));
     // A repeat must keep payee, merchant and body.
     let at = again.due_ms;
-    let permit = |payee: &str, hash| Input::Permit { payee: payee.into(), merchant: "m".into(), body_sha256: [hash; 32] };
+    let permit = |payee: &str, hash| Input::Permit {
+        payee: payee.into(),
+        merchant: "m".into(),
+        body_sha256: [hash; 32],
+    };
     assert_eq!(next(&again, permit("q", 1), at).unwrap().reason, Reason::PayeeDiffers);
     assert_eq!(next(&again, permit("p", 2), at).unwrap().reason, Reason::BodyChanged);
     let repeated = next(&again, permit("p", 1), at).unwrap();
@@ -242,7 +249,11 @@ fn only_a_dead_number_makes_a_new_one() {
     assert_eq!(row.payee, "p", "the payee stays frozen");
     // The dead number is said to be paid after all: nothing is sent any more, and a redo does not help.
     let paid = |generation, fen| {
-        Input::Callback(Fact { generation, fen: Some(Fen(fen)), kind: FactKind::Success { vendor_ref: "R".into() } })
+        Input::Callback(Fact {
+            generation,
+            fen: Some(Fen(fen)),
+            kind: FactKind::Success { vendor_ref: "R".into() },
+        })
     };
     assert_eq!(next(&row, paid(0, 1), NOW_MS), Err(Refused::AmountDiffers));
     let stopped = step(&row, &paid(0, row.fen.0), NOW_MS, Some(&policy()), 0).unwrap();

@@ -1,7 +1,8 @@
 //! Orders, keys and settings that the tests share.
 
 use campaign::{
-    AwardId, CampaignId, Fen, MacKey, MacKeys, NodeEpoch, NodeId, PrizeId, PrizeKind, RoundId, UserId, VendorId,
+    AwardId, CampaignId, Fen, MacKey, MacKeys, NodeEpoch, NodeId, PrizeId, PrizeKind, RoundId, UserId,
+    VendorId,
 };
 use delivery::config::VendorConfig;
 use delivery::core::{RetrySchedule, VendorPolicy};
