@@ -248,3 +248,63 @@ fn broken(column: &str, value: &str) -> SqlError {
         format!("column {column} holds {value}, which is impossible there").into(),
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage::{Sql, SqlOptions, migrate};
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn rows_come_back_as_they_were_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let sql = Sql::open(&folder.path().join("owners.db"), SqlOptions::default()).await.unwrap();
+        migrate(&sql, SERVICE, MIGRATIONS, 0).await.unwrap();
+        let mut first = NodeRow::begin(None, 7, 0, 1_000).unwrap();
+        first.end(EndReason::BySelf, 1_500).unwrap();
+        first.record_end_position(44).unwrap();
+        let second = NodeRow::begin(Some(&first), 7, 0, 2_000).unwrap();
+        let ends = |n: u16| (0..n).map(|lane| LaneEnd { lane, position: 1 << 40 }).collect();
+        let buckets: Vec<BucketRow> = (0..4096)
+            .map(|bucket| BucketRow {
+                bucket,
+                owner: Some((7, 2)),
+                term: 3,
+                released: (bucket % 2 == 0).then_some(LaneEnd { lane: 7, position: 9 }),
+                wait_for: ends(bucket % 4),
+            })
+            .collect();
+        let mut write = sql.write().await.unwrap();
+        store_epochs(&mut write, &[first.clone(), second.clone()]).await.unwrap();
+        store_buckets(&mut write, &buckets).await.unwrap();
+        store_buckets(&mut write, &buckets).await.unwrap();
+        write.commit().await.unwrap();
+        let mut read = sql.readers().acquire().await.unwrap();
+        assert_eq!(load_epochs(&mut read, 7, 0).await.unwrap(), [first, second.clone()]);
+        assert_eq!(load_latest(&mut read, 7).await.unwrap(), Some(second.clone()));
+        assert_eq!(load_all_buckets(&mut read, None).await.unwrap(), buckets);
+        assert_eq!(load_all_buckets(&mut read, Some(8)).await.unwrap(), []);
+        assert_eq!(load_buckets(&mut read, &[4, 9]).await.unwrap(), [buckets[4].clone(), buckets[9].clone()]);
+        // The same edge as the rule's: dead from the third second on.
+        for (now_ms, alive) in [(4_999, true), (5_000, false)] {
+            assert_eq!(second.is_alive(now_ms), alive);
+            assert_eq!(count_alive(&mut read, now_ms).await.unwrap(), u32::from(alive));
+            assert_eq!(load_dead(&mut read, now_ms).await.unwrap().is_empty(), alive);
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn two_open_epochs_of_a_node_and_impossible_values_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let sql = Sql::open(&folder.path().join("owners.db"), SqlOptions::default()).await.unwrap();
+        migrate(&sql, SERVICE, MIGRATIONS, 0).await.unwrap();
+        let first = NodeRow::begin(None, 7, 0, 1_000).unwrap();
+        let second = NodeRow { epoch: 2, ..first.clone() };
+        let mut write = sql.write().await.unwrap();
+        let refused = store_epochs(&mut write, &[first, second]).await;
+        assert!(matches!(refused, Err(SqlError::Constraint(_))), "{refused:?}");
+        let bad = "INSERT INTO user_bucket VALUES (1, 1, 1, 1, NULL, NULL, '5')";
+        sqlx::query(bad).execute(&mut *write).await.unwrap();
+        let error = load_all_buckets(&mut write, None).await.unwrap_err().to_string();
+        assert!(error.contains("wait_for"), "{error}");
+    }
+}

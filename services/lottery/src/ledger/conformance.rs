@@ -9,8 +9,8 @@ use super::rows::PrizeKey;
 use super::{MemoryLedger, QuotaLedger, SqlLedger};
 use campaign::plan::{CURVE_TAIL_MS, ClientPacing, Stagger};
 use campaign::{
-    CampaignId, Curve, Delivery, Fen, Limits, Plan, Prize, PrizeId, PrizeKind, Round, RoundId, SeqNo, Tranche, Vendor,
-    VendorId,
+    CampaignId, Curve, Delivery, Fen, Limits, Plan, Prize, PrizeId, PrizeKind, Round, RoundId, SeqNo,
+    Tranche, Vendor, VendorId,
 };
 use runtime::ManualClock;
 use std::future::Future;
@@ -131,11 +131,18 @@ fn sql_keeps_everything_over_a_restart() {
         let first = sql_ledger(&clock, &folder).await;
         cases::the_settlement_gives_back_the_rest(&first, &clock).await;
         let campaign = CampaignId(1);
-        let before = (first.prizes(campaign).await, first.leases(campaign, None, 100).await, first.buckets(None).await);
+        let before = (
+            first.prizes(campaign).await,
+            first.leases(campaign, None, 100).await,
+            first.buckets(None).await,
+        );
         drop(first);
         let second = sql_ledger(&clock, &folder).await;
-        let after =
-            (second.prizes(campaign).await, second.leases(campaign, None, 100).await, second.buckets(None).await);
+        let after = (
+            second.prizes(campaign).await,
+            second.leases(campaign, None, 100).await,
+            second.buckets(None).await,
+        );
         assert_eq!(before, after);
     });
 }

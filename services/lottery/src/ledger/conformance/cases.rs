@@ -246,7 +246,10 @@ pub async fn all_buckets_move_at_once(ledger: Ledger<'_>, clock: &ManualClock) {
     assert_eq!(sealed.sealed, [7]);
     let claim = Tick { claims: vec![ClaimBucket { bucket: 7, term: 1 }], ..tick(B, 1) };
     let got = ledger.tick(&claim).await.unwrap();
-    assert_eq!((got.claimed[0].term, got.claimed[0].wait_for.clone()), (2, vec![LaneEnd { lane: 1, position: 12 }]));
+    assert_eq!(
+        (got.claimed[0].term, got.claimed[0].wait_for.clone()),
+        (2, vec![LaneEnd { lane: 1, position: 12 }])
+    );
     let late = ledger.tick(&Tick { seals, ..tick(A, 1) }).await.unwrap();
     assert_eq!(late.sealed, [0u16; 0], "an old copy of the seal");
     // The node restarts: its epoch is ended, its mark recorded, and it takes its buckets again.

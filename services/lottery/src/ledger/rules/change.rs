@@ -1,6 +1,7 @@
 //! Changes of plans: new prizes, raised and lowered budgets, other curves, pause and resumption.
 
 use campaign::{Plan, Prize, Ranges, Round, SeqNo, Tranche, UnitRange};
+use std::collections::btree_map::Entry;
 
 use super::window::SlotWindow;
 use crate::ledger::port::{Budget, ChangeError, Changed, Registered};
@@ -39,13 +40,11 @@ pub fn register(rows: &mut Rows, plan: &Plan, now_ms: u64) -> Result<Registered,
                 release_per_second: 0,
                 window: SlotWindow::default(),
             });
-            if !rows.prizes.contains_key(&key) {
-                if plan.seq_no < newest {
-                    continue;
-                }
-                rows.prizes.insert(key, new_prize(key, round, prize));
-            }
-            let Some(row) = rows.prizes.get_mut(&key) else { continue };
+            let row = match rows.prizes.entry(key) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(_) if plan.seq_no < newest => continue,
+                Entry::Vacant(new) => new.insert(new_prize(key, round, prize)),
+            };
             let applied = update(row, plan.seq_no, round, prize, now_ms)?;
             prizes.push(budget(row, applied));
         }

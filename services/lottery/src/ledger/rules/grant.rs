@@ -51,17 +51,19 @@ pub fn grant(
         true => {
             let end = prize.spread_end(now);
             let cap = prize.cap_spread(now, end);
-            let share = last_share(prize.available(), alive);
+            let share = last_share(prize.available(), alive, end == now.plus(1));
             fill(prize, vendor, now, end.min(now.plus(HORIZON_SLOTS)), wanted.min(share), Some(cap))
         }
     };
     if ranges.is_empty() { Err((Nothing::Paced, again(prize, now))) } else { Ok(ranges) }
 }
 
-/// Most units of a lease in the round's last seconds: with several nodes leases shrink to single units, so that
-/// nothing is left behind on a node that nobody comes to.
-fn last_share(left: u64, alive: u32) -> u64 {
-    if alive <= 1 { left } else { left.div_ceil(4 * u64::from(alive)).max(1) }
+/// Most units of a lease in the round's last seconds. With several nodes leases shrink, down to single units, so that
+/// nothing is left behind on a node that nobody comes to. In the last second (`at_once`), when each unit is
+/// winnable as soon as it is granted, a node gets its share of the rest: there is no time for many small steps.
+fn last_share(left: u64, alive: u32, at_once: bool) -> u64 {
+    let parts = u64::from(alive) * if at_once { 1 } else { 4 };
+    if alive <= 1 { left } else { left.div_ceil(parts).max(1) }
 }
 
 /// Fills the slots `from .. to` in order. `spread`: units of each slot in the last seconds; `None`: by the curve.
