@@ -51,7 +51,7 @@ impl Inner {
         self.rows.insert(row.award, row);
     }
 
-    fn behind<'a>(&'a self, after: Option<AwardId>) -> impl Iterator<Item = &'a OrderRow> {
+    fn behind(&self, after: Option<AwardId>) -> impl Iterator<Item = &OrderRow> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.rows.range((from, Bound::Unbounded)).map(|(_, row)| row)
     }
