@@ -9,6 +9,7 @@ use super::sender::{Done, Job};
 use super::{Shared, VendorRoom};
 use crate::account::AccountLookup;
 use crate::book::BookError;
+use crate::config::PathKind;
 use crate::core::{Fact, Input, Lane, OrderRow, Refused, Step};
 use crate::pace::BreakerState;
 use crate::vendor::Payout;
@@ -76,7 +77,9 @@ impl Keeper {
 
     /// Waits for something to do, at most a poll's time.
     async fn idle(&mut self, stopping: bool) -> Option<Done> {
-        let poll = Duration::from_millis(self.shared.config.idle_poll_ms.max(1));
+        // A slow path is in no hurry: new orders wake it anyway, only retries and questions wait for the poll.
+        let patience = if self.room.config.kind == PathKind::Slow { 5 } else { 1 };
+        let poll = Duration::from_millis(self.shared.config.idle_poll_ms.max(1) * patience);
         tokio::select! {
             done = self.done.recv() => done,
             () = self.room.kick.notified() => None,

@@ -16,9 +16,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
+/// Method, path, headers, body.
+type Heard = (String, String, HeaderMap, Vec<u8>);
+
 #[derive(Default)]
 struct Seen {
-    requests: Mutex<Vec<(String, String, HeaderMap, Vec<u8>)>>,
+    requests: Mutex<Vec<Heard>>,
     connections: AtomicUsize,
 }
 
