@@ -133,7 +133,7 @@ impl Campaign {
                     open_ms: r.open_ms,
                     close_ms: r.close_ms,
                     start_delay_ms,
-                    seed_commitment: r.seed_commitment.to_vec().into(),
+                    seed_commitment: r.seed_commitment.to_vec(),
                 })
                 .collect(),
             interval_ms: self.plan.limits.interval_ms,

@@ -47,8 +47,11 @@ pub(crate) struct Connection {
 /// What a connection keeps while idle, the runtime's and the socket's share aside.
 const _: () = assert!(size_of::<Connection>() <= 384);
 
-/// Larger answers buffers are given back after use.
+/// A larger buffer of answers is given back after use.
 const OUT_KEPT: usize = 1 << 20;
+
+/// Bytes of answers to slow requests behind which they are sent before further ones are made.
+const SLOW_OUT: usize = 64 * 1024;
 
 enum Read {
     Some,
@@ -85,7 +88,6 @@ impl Connection {
         while self.inbox.take(&mut replies, cx.waker()) {
             self.session.late(&mut state.desk, &mut replies);
         }
-        self.finish_slow(cx, state);
         let mut reads = 0;
         loop {
             if let Err(cut) = self.flush(cx, state) {
@@ -101,6 +103,9 @@ impl Connection {
             if let Some(cut) = self.ending {
                 return Poll::Ready(cut);
             }
+            if self.finish_slow(cx, state) {
+                continue;
+            }
             if self.worker.is_draining() && self.session.outstanding() == 0 {
                 self.farewell(state);
                 continue;
@@ -115,7 +120,7 @@ impl Connection {
                 Read::Nothing => return Poll::Pending,
                 Read::Over => return Poll::Ready(Cut(Count::Closed)),
             }
-            self.start_slow(cx, state);
+            self.start_slow(state);
             // Replies that were put while the batch was being decided.
             while self.inbox.take(&mut replies, cx.waker()) {
                 self.session.late(&mut state.desk, &mut replies);
@@ -201,7 +206,7 @@ impl Connection {
         Ok(())
     }
 
-    fn start_slow(&mut self, cx: &mut Context<'_>, state: &mut State) {
+    fn start_slow(&mut self, state: &mut State) {
         if state.desk.requests.is_empty() {
             return;
         }
@@ -211,17 +216,20 @@ impl Connection {
             let answer = request.serve(desks.clone(), within_ms);
             slow.push(Box::pin(async move { (id, answer.await) }));
         }
-        self.finish_slow(cx, state);
     }
 
-    fn finish_slow(&mut self, cx: &mut Context<'_>, state: &mut State) {
-        let Some(slow) = &mut self.slow else { return };
-        while let Poll::Ready(Some((id, answer))) = Pin::new(&mut **slow).poll_next(cx) {
+    /// Puts out answers to slow requests, as many as one write should have; true if there were any. Called only while
+    /// nothing waits for the reader, so that pages of prizes don't pile up here.
+    fn finish_slow(&mut self, cx: &mut Context<'_>, state: &mut State) -> bool {
+        let Some(slow) = &mut self.slow else { return false };
+        while state.desk.out.len() < SLOW_OUT {
+            let Poll::Ready(Some((id, answer))) = Pin::new(&mut **slow).poll_next(cx) else { break };
             self.session.answered(&mut state.desk, id, answer);
         }
         if slow.is_empty() {
             self.slow = None;
         }
+        !state.desk.out.is_empty()
     }
 
     fn cut_off(&mut self, state: &mut State, why: Count) {

@@ -1,12 +1,13 @@
 //! Limits by address for what is rare and dear: logins and HTTP requests (governor, GCRA).
 //!
 //! Submits on a connection don't come here; they have buckets without a shared map. The maps are swept each second; when
-//! one holds too many addresses at once all newcomers share one bucket until the sweep, so that a flood of
-//! addresses costs a bounded amount of memory.
+//! one then still holds too many addresses, all share one bucket until the next sweep. An address gets there only with a
+//! whole TCP handshake, so what comes between two sweeps is bounded by the rate of new connections.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
@@ -21,6 +22,8 @@ const OTHERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// A limit by address, replaceable while it runs.
 pub struct Gate {
     per_second: RwLock<(u32, Arc<DefaultKeyedRateLimiter<IpAddr>>)>,
+    /// Whether the last sweep found too many addresses: counting them takes every lock of the map.
+    crowded: AtomicBool,
     clock: DefaultClock,
 }
 
@@ -31,7 +34,11 @@ fn limiter(per_second: u32) -> Arc<DefaultKeyedRateLimiter<IpAddr>> {
 impl Gate {
     /// So many a second from each address; a second's worth may come at once.
     pub fn new(per_second: u32) -> Self {
-        Self { per_second: RwLock::new((per_second, limiter(per_second))), clock: DefaultClock::default() }
+        Self {
+            per_second: RwLock::new((per_second, limiter(per_second))),
+            crowded: AtomicBool::new(false),
+            clock: DefaultClock::default(),
+        }
     }
 
     /// Lets one pass, or says how many ms to wait.
@@ -39,9 +46,8 @@ impl Gate {
     /// # Errors
     /// The wait in ms, at least 1.
     pub fn pass(&self, address: IpAddr) -> Result<(), u32> {
-        let limiter = Arc::clone(&self.per_second.read().1);
-        let key = if limiter.len() < GATE_KEYS_MAX { address_key(address) } else { OTHERS };
-        limiter.check_key(&key).map_err(|until| {
+        let key = if self.crowded.load(Ordering::Relaxed) { OTHERS } else { address_key(address) };
+        self.per_second.read().1.check_key(&key).map_err(|until| {
             let wait = until.wait_time_from(self.clock.now()).as_millis();
             u32::try_from(wait).unwrap_or(u32::MAX).max(1)
         })
@@ -55,6 +61,7 @@ impl Gate {
             return;
         }
         limiter_now.retain_recent();
+        self.crowded.store(limiter_now.len() >= GATE_KEYS_MAX, Ordering::Relaxed);
         limiter_now.shrink_to_fit();
     }
 }

@@ -44,7 +44,7 @@ pub const READS_PER_TURN: usize = 2;
 /// Connections on their way from the acceptor to one worker.
 pub const HANDOVER_MAX: usize = 256;
 
-/// Keys that a per-address limiter may hold between two sweeps; beyond that, strangers share one bucket.
+/// Addresses that a limiter may still hold behind a sweep; beyond that, all share one bucket until the next.
 pub const GATE_KEYS_MAX: usize = 100_000;
 
 /// Requests over bound in a row before a connection is cut: a client that honours the answers never gets there.

@@ -197,7 +197,6 @@ impl Worker {
 
     /// Starts a connection's task on this thread's runtime. The table of slots tracks it: a bare spawn is not lost.
     fn welcome(self: &Arc<Self>, incoming: Incoming) {
-        self.count(Count::Connections, 1);
         let runtime = tokio::runtime::Handle::current();
         match incoming {
             Incoming::Frames(stream, peer) => match tokio::net::TcpStream::from_std(stream) {
@@ -209,6 +208,7 @@ impl Worker {
                 Err(error) => self.not_taken(&error),
             },
         }
+        self.count(Count::Connections, 1);
     }
 
     fn not_taken(&self, error: &std::io::Error) {

@@ -48,7 +48,7 @@ fn sixty_four_frames_in_one_write_are_one_batch_and_a_win_overtakes_nobody() {
         put_message(&mut out, FrameKind::Submit, i, &v1::Submit { user, ..entry(1) });
     }
     client.raw(&out);
-    let mut seen = vec![false; 64];
+    let mut seen = [false; 64];
     for _ in 0..64 {
         let (kind, id, body) = client.next().unwrap();
         assert_eq!(kind, FrameKind::SubmitAnswer);

@@ -119,7 +119,8 @@ fn clog(server: &Server) -> TcpStream {
 #[test]
 fn a_reader_that_does_not_read_is_cut() {
     let limits = Limits {
-        user_submits_per_second: 1_000,
+        user_submits_per_second: 1_000_000,
+        user_outstanding_max: 1_000_000,
         silence_ms: 10_000_000,
         unsent_ms: 5_000,
         ..Limits::default()

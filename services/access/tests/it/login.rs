@@ -128,6 +128,7 @@ fn who_does_not_log_in_is_shown_out() {
     let server = start();
     let mut silent = server.connect();
     let mut greeted = greeted(&server);
+    crate::harness::eventually("both are in", || server.control.count(access::Count::Connections) == 2);
     server.clock.advance_ms(10_001);
     assert!(silent.thrown_out(0).message.contains("login"));
     assert!(greeted.thrown_out(0).message.contains("login"));
