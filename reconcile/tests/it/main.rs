@@ -1,0 +1,7 @@
+//! Reconcile against worlds that a writer of the tests' own has written, byte by byte.
+
+mod archive;
+mod golden;
+mod property;
+mod repeat;
+mod world;
