@@ -33,5 +33,5 @@ pub use breaks::{Break, Class, Kind};
 pub use laws::{Law, Verdict};
 pub use matching::Terms;
 pub use plans::{Plans, Seeds};
-pub use run::{Inputs, RunError, StatementFile, StoredPlanError, plans_of, run};
+pub use run::{Inputs, RunError, StatementFile, StoredPlanError, plans_in, plans_of, run};
 pub use settlement::{PrizeLine, Settlement};

@@ -330,6 +330,23 @@ pub struct DeliveryRow {
     pub hole: u32,
     /// A step speaks of other facts (user, prize, amount ...) than the one before.
     pub facts_change: bool,
+    /// The first steps with their states, for people.
+    pub history: Vec<(u32, State)>,
+}
+
+/// Steps that a delivery's history names.
+pub const HISTORY_MAX: usize = 12;
+
+impl DeliveryRow {
+    /// The steps for people: `1 ready, 2 sending, 3 unknown`; the last one is always there.
+    pub fn history(&self) -> String {
+        let mut steps: Vec<String> =
+            self.history.iter().map(|(step, state)| format!("{step} {}", state.name())).collect();
+        if self.history.last().is_none_or(|(step, _)| *step < self.last.step) {
+            steps.push(format!("... {} {}", self.last.step, self.last.state.name()));
+        }
+        steps.join(", ")
+    }
 }
 
 /// What a statement row says.

@@ -212,6 +212,18 @@ pub async fn plans_of(
     Ok(plans)
 }
 
+/// Every plan of every campaign that was in force, from the repository.
+///
+/// # Errors
+/// As [`plans_of`].
+pub async fn plans_in(repository: &dyn PlanRepository) -> Result<Vec<Plan>, StoredPlanError> {
+    let mut plans = Vec::new();
+    for (campaign, _) in repository.heads().await? {
+        plans.extend(plans_of(repository, campaign).await?);
+    }
+    Ok(plans)
+}
+
 /// Why stored plans could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum StoredPlanError {

@@ -5,7 +5,7 @@ use super::{Findings, Groups, Terms};
 use crate::breaks::{Break, Kind};
 use crate::plans::Plans;
 use crate::readers::statement::Coverage;
-use crate::rows::{AwardRow, DeliveryRow, PaymentRow, StepRow, ToldRow};
+use crate::rows::{AwardRow, DeliveryRow, HISTORY_MAX, PaymentRow, StepRow, ToldRow};
 use campaign::AwardId;
 use std::io;
 
@@ -87,13 +87,23 @@ fn take_delivery<I: Iterator<Item = io::Result<StepRow>>>(
     let mut delivery: Option<DeliveryRow> = None;
     let mut expected = 1;
     while let Some(step) = rows.next_if(|r| r.award == id)? {
-        let (mut hole, mut facts_change) = delivery.as_ref().map_or((0, false), |d| (d.hole, d.facts_change));
-        if hole == 0 && step.step != expected {
-            hole = expected.min(step.step).max(1);
+        let before = delivery.take();
+        let mut row = match before {
+            None => DeliveryRow { last: step.clone(), hole: 0, facts_change: false, history: Vec::new() },
+            Some(mut row) => {
+                row.facts_change |= facts(&row.last) != facts(&step);
+                row.last = step.clone();
+                row
+            }
+        };
+        if row.hole == 0 && step.step != expected {
+            row.hole = expected.min(step.step).max(1);
         }
-        facts_change |= delivery.as_ref().is_some_and(|d| facts(&d.last) != facts(&step));
+        if row.history.len() < HISTORY_MAX {
+            row.history.push((step.step, step.state));
+        }
         expected = step.step.saturating_add(1);
-        delivery = Some(DeliveryRow { last: step, hole, facts_change });
+        delivery = Some(row);
     }
     Ok(delivery)
 }

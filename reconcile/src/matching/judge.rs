@@ -1,7 +1,7 @@
 //! The verdict on one award: what flow, journal and statements say of it, put together.
 
 use super::{Findings, Terms};
-use crate::breaks::{Break, Kind};
+use crate::breaks::{Break, Class, Kind};
 use crate::plans::Plans;
 use crate::readers::statement::Coverage;
 use crate::rows::{AwardRow, DeliveryRow, Event, MAC_UNCHECKED, MAC_WRONG, PaymentRow, PrizeKey, State};
@@ -163,6 +163,12 @@ impl Judge<'_, '_, '_> {
         };
         let expected =
             self.case.award.map(|a| a.fen).or(self.case.delivery.map(|d| d.last.fen)).unwrap_or_default();
+        let history = self
+            .case
+            .delivery
+            .filter(|_| kind.class() != Class::Wait)
+            .map(|d| format!("; journal: {}", d.history()));
+        let detail = detail + &history.unwrap_or_default();
         let found = Break::of_award(kind, self.case.id, self.key, detail).by(self.user, since_ms);
         self.findings.add(Break { vendor, expected, found: self.paid.fen, ..found })
     }

@@ -132,6 +132,12 @@ impl<'a, 'b> Pass<'a, 'b> {
                 format!("open leases hold {} units, the prize row says {}", leased.len(), row.leased);
             self.broken(Kind::LedgerSums, "leased", detail)?;
         }
+        let elsewhere = row.fresh.len() + row.came_back.len() + row.cancelled.len() + row.leased;
+        if row.made.checked_sub(elsewhere) != Some(row.used) {
+            let detail =
+                format!("{} made, {elsewhere} free, cancelled or leased, and {} used", row.made, row.used);
+            self.broken(Kind::LedgerSums, "used", detail)?;
+        }
         let (fresh, back) = (self.sum(&row.fresh), self.sum(&row.came_back));
         let (cancelled, locked) = (self.sum(&row.cancelled), self.sum(&leased));
         let totals = self.findings.of(self.key);

@@ -79,7 +79,7 @@ pub async fn read_journal(
     sql: &Sql,
     sink: &mut dyn FnMut(StepRow) -> std::io::Result<()>,
 ) -> Result<u64, TableError> {
-    let mut after = i64::MIN;
+    let mut after = 0;
     let mut count = 0;
     loop {
         let query = sqlx::query(
@@ -91,13 +91,21 @@ pub async fn read_journal(
         let rows = sql.within("reading the journal", query.fetch_all(sql.readers())).await;
         let rows = rows.map_err(|error| TableError::Query { path: sql.path().to_owned(), error })?;
         for row in &rows {
-            after = row.try_get("position").unwrap_or(i64::MAX);
-            let step = journal_line(row).map_err(|what| TableError::Row {
+            let position: i64 = row.try_get("position").unwrap_or(i64::MAX);
+            let wrong = |what| TableError::Row {
                 path: sql.path().to_owned(),
                 table: "delivery_journal",
-                row: format!("position {after}"),
+                row: format!("position {position}"),
                 what,
-            })?;
+            };
+            if position != after + 1 {
+                return Err(wrong(format!(
+                    "position {} is missing: a line was taken out of the journal",
+                    after + 1
+                )));
+            }
+            after = position;
+            let step = journal_line(row).map_err(wrong)?;
             sink(step)?;
             count += 1;
         }

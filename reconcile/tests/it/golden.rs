@@ -9,6 +9,30 @@ fn broken(settlement: &Settlement) -> Vec<u8> {
     settlement.laws.iter().filter(|l| l.verdict == Verdict::Broken).map(|l| l.law).collect()
 }
 
+#[tokio::test]
+async fn a_case_for_a_person_has_its_history_and_a_journal_with_a_hole_is_refused() {
+    let mut world = World::perfect(12, 6);
+    let award = world.awards[0].clone();
+    world.set_state(&award, 11);
+    world.unpay(&award);
+    let settlement = settle(&world).await;
+    assert_eq!(settlement.breaks[0].detail, "refused for good; journal: 1 ready, 2 sending, 3 rejected");
+    let folder = tempfile::tempdir().unwrap();
+    let inputs = world.write(folder.path()).await;
+    let sql = storage::Sql::open(inputs.delivery_db.as_ref().unwrap(), storage::SqlOptions::default())
+        .await
+        .unwrap();
+    let mut write = sql.write().await.unwrap();
+    storage::sqlx::query("DELETE FROM delivery_journal WHERE position = 7")
+        .execute(&mut *write)
+        .await
+        .unwrap();
+    write.commit().await.unwrap();
+    sql.close().await;
+    let error = run(&inputs).await.unwrap_err().to_string();
+    assert!(error.contains("position 7 is missing"), "{error}");
+}
+
 fn kinds(settlement: &Settlement) -> Vec<&'static str> {
     settlement.counts.iter().map(|(kind, _)| kind.name()).collect()
 }
@@ -181,6 +205,7 @@ const FLOW: &[Case] = &[
         &[7],
     ),
     ("the ledger behind the plan", |w| w.ledger.prizes[0].made += 1, &["unit_lost", "ledger_plan"], &[6, 7]),
+    ("a ledger that counts one more as used", |w| w.ledger.prizes[0].used = 1, &["ledger_sums"], &[7]),
     ("a ledger that does not add up", |w| w.ledger.prizes[0].leased = 3, &["ledger_sums"], &[7]),
     (
         "a unit locked behind a closed round",

@@ -182,7 +182,7 @@ impl World {
             came_back: set(""),
             cancelled: set(cancelled),
             leased: 0,
-            used: units - 1,
+            used: 0,
         };
         world.ledger.prizes = vec![
             row(CASH, cash, &(cash - 1).to_string(), ""),
@@ -346,6 +346,8 @@ impl World {
                 .to_string(),
         ];
         for p in &self.ledger.prizes {
+            // What is nowhere else is used; `used` of the world plants a difference.
+            let used = p.used + p.made - p.fresh.len() - p.came_back.len() - p.cancelled.len() - p.leased;
             statements.push(format!(
                 "INSERT INTO ledger_prize VALUES (1, 1, {}, 1, {}, {}, '{}', '{}', '{}', {}, {}, {})",
                 p.key.prize,
@@ -355,7 +357,7 @@ impl World {
                 p.came_back,
                 p.cancelled,
                 p.leased,
-                p.used,
+                used,
                 u8::from(p.paused)
             ));
         }
