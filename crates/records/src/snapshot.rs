@@ -1,9 +1,10 @@
 //! The lottery's snapshot: the wins that a node holds in memory, bucket by bucket, so that a restart reads
 //! the log only from the snapshot's position on.
 //!
-//! A file is a `SnapshotHeader` record, then for each bucket with wins, rising: bucket u16, count u32, CRC-32C
-//! u32 of the entries, and `count` entries of 64 bytes. The snapshot is fuzzy: an entry may come from a group
-//! behind `from`, never from one at or behind `to`; replay from `from` is idempotent by (user, round, counter).
+//! A file is a `SnapshotHeader` record and its CRC-32C (u32), then for each bucket with wins, rising: bucket u16,
+//! count u32, CRC-32C (u32) of the bucket's number and the entries, and `count` entries of 64 bytes. The snapshot
+//! is fuzzy: an entry may come from a group behind `from`, never from one at or behind `to`; replay from `from`
+//! is idempotent by (user, round, counter).
 
 use crate::codec::{Decode, DecodeError, Record, RecordKind, Writer};
 use campaign::{AwardId, CampaignId, Fen, NodeEpoch, NodeId, PrizeId, RoundId, UserId};

@@ -56,7 +56,8 @@ impl CampaignCore {
         before: Option<&CampaignCore>,
     ) -> Result<CampaignCore, PlanRefused> {
         // First everything that can fail, then what moves leases.
-        let keys = plan.rounds.iter().map(|r| round_keys(&plan, r, seed_keys)).collect::<Result<Vec<_>, _>>()?;
+        let keys =
+            plan.rounds.iter().map(|r| round_keys(&plan, r, seed_keys)).collect::<Result<Vec<_>, _>>()?;
         let rounds = plan.rounds.iter().zip(keys).enumerate().map(|(index, (round, keys))| {
             let pool = match before.and_then(|b| b.round(round.id)) {
                 Some(was) => was.pool.renewed(round),

@@ -69,8 +69,11 @@ impl Lease {
         }
         let rest = UnitRange { first: range.units.first + count, count: range.units.count - count };
         if rest.count > 0 {
-            let rest =
-                LeaseRange { units: rest, first_slot: range.first_slot.plus(u64::from(range.every)), ..range };
+            let rest = LeaseRange {
+                units: rest,
+                first_slot: range.first_slot.plus(u64::from(range.every)),
+                ..range
+            };
             let at = self.ahead.partition_point(|r| r.first_slot <= rest.first_slot);
             self.ahead.insert(at, rest);
         }

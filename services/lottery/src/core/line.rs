@@ -202,7 +202,11 @@ pub(crate) mod tests {
         assert_eq!(r.admit(&mut line, 1, 3, 5, 100_001), Admission::Again);
         assert_eq!(r.admit(&mut line, 2, 3, 5, 101_999), Admission::BadCounter);
         assert_eq!(r.admit(&mut line, 2, 3, 5, 102_000), Admission::Draw { tries: 3 });
-        assert_eq!(r.admit(&mut line, 3, 99, 5, 103_999), Admission::BadCounter, "no faster than the interval");
+        assert_eq!(
+            r.admit(&mut line, 3, 99, 5, 103_999),
+            Admission::BadCounter,
+            "no faster than the interval"
+        );
         assert_eq!(r.admit(&mut line, 3, 99, 5, 104_500), Admission::Draw { tries: 12 });
         assert_eq!(r.admit(&mut line, 4, 1, 5, 106_499), Admission::TooEarly(1));
         assert_eq!(r.admit(&mut line, 0, 1, 5, 108_000), Admission::BadCounter);
@@ -220,7 +224,11 @@ pub(crate) mod tests {
         assert_eq!(r.admit(&mut line, 2, 1, 5, 115_000), Admission::Limited(900_000));
         line.wins_campaign = 3;
         assert_eq!(r.admit(&mut line, 2, 1, 5, 115_000), Admission::Limited(0));
-        assert_eq!(r.admit(&mut line, 1, 1, 5, 115_000), Admission::Again, "a resend is answered all the same");
+        assert_eq!(
+            r.admit(&mut line, 1, 1, 5, 115_000),
+            Admission::Again,
+            "a resend is answered all the same"
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod shard;
 mod submit;
 mod table;
 #[cfg(test)]
-mod tests_support;
+pub(crate) mod tests_support;
 mod wins;
 
 pub use arena::PAGE_LINES;

@@ -44,6 +44,8 @@ pub struct Sealed {
     pub used: u64,
     /// Units that go back.
     pub returned: Ranges,
+    /// Lane position of its `LeaseGot`.
+    pub got_at: u64,
 }
 
 /// How a prize of the round stands on this node.
@@ -178,15 +180,15 @@ impl RoundPool {
         true
     }
 
-    /// Seals the leases that are used up; with `all`, every lease.
-    pub fn seal(&self, all: bool) -> Vec<Sealed> {
+    /// Seals the leases that are used up, and those that `wanted` names.
+    pub fn seal(&self, wanted: impl Fn(LeaseId) -> bool) -> Vec<Sealed> {
         let mut sealed = Vec::new();
         let mut pools = self.state.lock();
         for pool in pools.iter_mut() {
-            for lease in pool.leases.extract_if(.., |l| all || l.left() == 0) {
-                let id = lease.id;
+            for lease in pool.leases.extract_if(.., |l| l.left() == 0 || wanted(l.id)) {
+                let (id, got_at) = (lease.id, lease.got_at);
                 let (used, returned) = lease.seal();
-                sealed.push(Sealed { prize: pool.prize, lease: id, used, returned });
+                sealed.push(Sealed { prize: pool.prize, lease: id, used, returned, got_at });
             }
         }
         self.renew_next(&mut pools, 0);
@@ -271,7 +273,7 @@ mod tests {
         assert!(pool.draw(|_, _| 0, 3, 100_100, |_| None::<()>).is_none(), "refused: the unit stays");
         assert!(pool.draw(|_, _| u64::MAX, 1, 100_100, |h| Some(*h)).is_some_and(|h| h.held == 0));
         assert!(!pool.may_hit(u64::MAX - 1));
-        let sealed = pool.seal(false);
+        let sealed = pool.seal(|_| false);
         assert_eq!((sealed.len(), sealed[0].used, sealed[0].returned.len()), (1, 2, 0));
     }
 
@@ -283,7 +285,7 @@ mod tests {
         assert!(!pool.may_hit(200_000) && renewed.may_hit(200_000));
         assert_eq!(renewed.oldest_got(), Some(4));
         assert_eq!(renewed.draw(|_, _| 0, 1, 200_000, |h| Some(*h)).unwrap().position, 0);
-        let sealed = renewed.seal(true);
+        let sealed = renewed.seal(|_| true);
         assert_eq!((sealed[0].used, sealed[0].returned.len()), (1, 4));
     }
 

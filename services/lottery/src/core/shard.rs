@@ -57,7 +57,12 @@ impl Shard {
     }
 
     /// Takes a bucket over with the wins of its users, in any order; a win that stands there twice counts once.
-    pub fn load(&mut self, bucket: usize, hash_of: impl Fn(u64) -> u64, wins: impl IntoIterator<Item = SnapshotWin>) {
+    pub fn load(
+        &mut self,
+        bucket: usize,
+        hash_of: impl Fn(u64) -> u64,
+        wins: impl IntoIterator<Item = SnapshotWin>,
+    ) {
         let mut fresh = Bucket::default();
         for win in wins {
             let hash = place_hash(hash_of(win.user.0), win.campaign.0);

@@ -163,12 +163,14 @@ impl Core {
     ) -> Option<SubmitReply> {
         let (shard, bucket) = self.place(bucket_of(hash));
         let mut shard = shard.lock();
-        let (line, wins) = match shard.user(bucket, place_hash(hash, call.campaign), call.user, call.campaign) {
+        let (line, wins) = match shard.user(bucket, place_hash(hash, call.campaign), call.user, call.campaign)
+        {
             Some(Ok(user)) => user,
             not_now => {
                 tally.put_off += 1;
                 let full = not_now.is_some();
-                let (outcome, wait) = if full { (Outcome::Busy, BUSY_MS) } else { (Outcome::Pending, PENDING_MS) };
+                let (outcome, wait) =
+                    if full { (Outcome::Busy, BUSY_MS) } else { (Outcome::Pending, PENDING_MS) };
                 return Some(reply(call, call.counter, outcome, wait, 0));
             }
         };

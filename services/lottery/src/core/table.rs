@@ -105,7 +105,13 @@ impl Table {
 
     /// The user's line; a new one for a user who comes for the first time.
     #[inline]
-    pub fn get_or_add<'a>(&mut self, arena: &'a mut Arena, hash: u32, user: u64, campaign: u32) -> &'a mut Line {
+    pub fn get_or_add<'a>(
+        &mut self,
+        arena: &'a mut Arena,
+        hash: u32,
+        user: u64,
+        campaign: u32,
+    ) -> &'a mut Line {
         if let Some((place, found)) = self.find(arena, hash, user, campaign) {
             if found {
                 let (page, i) = self.at(place);

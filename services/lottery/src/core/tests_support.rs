@@ -4,8 +4,8 @@ use super::{Core, CoreConfig, NoWin, Pending, WinLog};
 use campaign::curve::Curve;
 use campaign::plan::{ClientPacing, Stagger};
 use campaign::{
-    CampaignId, Delivery, Fen, Limits, MacKey, MacKeys, NodeEpoch, NodeId, Plan, Prize, PrizeId, PrizeKind, Round,
-    RoundId, SeedKey, SeqNo, Tranche, Vendor, VendorId,
+    CampaignId, Delivery, Fen, Limits, MacKey, MacKeys, NodeEpoch, NodeId, Plan, Prize, PrizeId, PrizeKind,
+    Round, RoundId, SeedKey, SeqNo, Tranche, Vendor, VendorId,
 };
 use parking_lot::Mutex;
 use records::Won;
@@ -28,7 +28,13 @@ pub fn round(prizes: &[(u32, u32, u64)]) -> Round {
         curve: Curve::even(0, 57_000),
         speed_max: 0,
         catch_up_percent: 200,
-        tranches: vec![Tranche { first: 0, units, fen: Fen(100 * units as i64), min: Fen(100), max: Fen(100) }],
+        tranches: vec![Tranche {
+            first: 0,
+            units,
+            fen: Fen(100 * units as i64),
+            min: Fen(100),
+            max: Fen(100),
+        }],
     };
     let id = RoundId(1);
     Round {

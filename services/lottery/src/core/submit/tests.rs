@@ -94,7 +94,12 @@ fn who_may_not_win_does_not() {
     let call = SubmitCall { user: 1, campaign: 1, round: 1, counter: 1, shakes: 1, ..SubmitCall::default() };
     let mut out = Vec::new();
     w.core.submit(Now { ms: 100_500, may_win: false }, &[call], &w.inbox, &mut out);
-    w.core.submit(Now { ms: 100_500, may_win: true }, &[SubmitCall { campaign: 9, ..call }], &w.inbox, &mut out);
+    w.core.submit(
+        Now { ms: 100_500, may_win: true },
+        &[SubmitCall { campaign: 9, ..call }],
+        &w.inbox,
+        &mut out,
+    );
     w.core.submit(Now { ms: 99_000, may_win: true }, &[call], &w.inbox, &mut out);
     let outcomes: Vec<_> = out.iter().map(|r| (r.outcome, r.until_ms)).collect();
     assert_eq!(outcomes, [(Outcome::Lost, 0), (Outcome::UnknownCampaign, 0), (Outcome::NotOpen, 100_000)]);

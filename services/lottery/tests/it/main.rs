@@ -1,0 +1,4 @@
+//! A lottery node on a real disk and a real ledger file.
+
+mod node;
+mod world;

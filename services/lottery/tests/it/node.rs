@@ -1,0 +1,95 @@
+use crate::world::{CAMPAIGN, World, config, plan, play};
+use campaign::{CampaignId, RoundSeed, UnitAmounts};
+use flowlog::{LogReader, Position, RealDisk};
+use lottery::ledger::QuotaLedger;
+use records::{Record, RecordKind, Won, kind_of};
+use runtime::{Clock, SystemClock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Every win in the log, by draw id.
+fn wins_in_log(dir: &Path) -> BTreeMap<(u64, u32), Won> {
+    let config = config(dir);
+    let mut reader = LogReader::new(RealDisk, &config.dir.join("log"), &config.log.unwrap(), Position::ZERO);
+    let mut wins = BTreeMap::new();
+    while let Some(group) = reader.next_group(Position::MAX).unwrap() {
+        for record in group.records() {
+            if kind_of(record).unwrap() == RecordKind::Won {
+                let won = Won::decode(record).unwrap();
+                assert!(wins.insert((won.user.0, won.counter), won).is_none(), "a draw id won twice");
+            }
+        }
+    }
+    wins
+}
+
+async fn check_books(dir: &Path, ledger: &Arc<dyn QuotaLedger>, units: u64, all_out: bool) {
+    let wins = wins_in_log(dir);
+    let given: BTreeSet<_> = wins.values().map(|w| (w.prize, w.unit)).collect();
+    assert_eq!(given.len(), wins.len(), "a unit was given twice");
+    let plan = plan(0, 10_000, units);
+    let keys = RoundSeed(
+        campaign::SeedKey { id: 1, key: [3; 32] }.round_seed(CampaignId(1), campaign::RoundId(1)).0,
+    )
+    .keys();
+    for prize in &plan.rounds[0].prizes {
+        let mut amounts = UnitAmounts::new(prize.id.0, prize.tranches.clone());
+        for won in wins.values().filter(|w| w.prize == prize.id) {
+            assert_eq!(amounts.amount(&keys, won.unit), Some(won.fen));
+        }
+    }
+    for report in ledger.prizes(CampaignId(CAMPAIGN)).await.unwrap() {
+        let used = wins.values().filter(|w| w.prize == report.prize.prize).count() as u64;
+        assert_eq!(report.leased, 0, "nothing is locked");
+        assert_eq!(report.used, used, "{} in the ledger as in the log", report.prize);
+        assert!(!all_out || used == units, "{}: {used} of {units} given out", report.prize);
+    }
+}
+
+/// The whole life of a node: players win, it is killed in the middle, goes on under a new epoch, and at the end
+/// everything has been given out, once, and what players were told is true.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_node_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let (open, units) = (SystemClock.now_ms() + 200, 300);
+    let plan = Arc::new(plan(open, 7_000, units));
+
+    let world = World::start(dir.path()).await.unwrap();
+    assert_eq!(world.recovered.epoch, 1);
+    assert!(world.node.apply(plan.clone()).await.unwrap());
+    let mut told = play(&world.node, 1..400, open + 2_000).await;
+    let first = told.len();
+    assert!(first > 20, "players win while the curve runs: {first}");
+    world.kill().await;
+
+    let world = World::start(dir.path()).await.unwrap();
+    assert_eq!(world.recovered.epoch, 2);
+    assert!(world.recovered.settled > 0, "open leases of the old epoch were settled");
+    assert!(world.node.apply(plan.clone()).await.unwrap());
+    told.extend(play(&world.node, 1..400, open + 3_000).await);
+    world.stop().await;
+
+    let world = World::start(dir.path()).await.unwrap();
+    assert_eq!(
+        (world.recovered.epoch, world.recovered.settled),
+        (3, 0),
+        "a stopped node leaves nothing open"
+    );
+    assert!(world.recovered.snapshot_wins > 0 && world.recovered.records < 2_000, "{:?}", world.recovered);
+    assert!(world.node.apply(plan).await.unwrap());
+    told.extend(play(&world.node, 1..400, open + 7_000).await);
+    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    let ledger = world.ledger.clone();
+    world.stop().await;
+
+    let wins = wins_in_log(dir.path());
+    for (draw, award) in &told {
+        assert_eq!(&wins[draw].award.to_string(), award, "what a player was told stands in the log");
+    }
+    assert!(told.len() > first);
+    for user in 1..400 {
+        assert!(wins.keys().filter(|(u, _)| *u == user).count() <= 3, "user {user} won too often");
+    }
+    check_books(dir.path(), &ledger, units, true).await;
+}
