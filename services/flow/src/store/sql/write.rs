@@ -86,54 +86,56 @@ pub(super) async fn early(tx: &mut SqliteConnection, ids: &str) -> Done<HashMap<
 }
 
 /// Units and awards; false when a key was there already, which the decision did not know.
+///
+/// Numbers go in as JSON, bytes as one string of rows of equal length beside it: taking a short piece out of a long
+/// string is cheaper than reading hex, and `json_each` writes a row's text anew for each column that is asked of it.
 pub(super) async fn units_and_awards(tx: &mut SqliteConnection, d: &Decision, first_seq: i64) -> Done<bool> {
     if d.rows.is_empty() {
         return Ok(true);
     }
-    let mut units = batch();
+    let (mut units, mut ids) = (batch(), Vec::with_capacity(16 * d.units.len()));
     for ((campaign, round, prize, number), award) in &d.units {
         units
             .row(|r| {
-                r.int((*campaign).into()).int((*round).into()).int((*prize).into());
-                r.int(signed(*number)).bytes(&award.to_bytes());
+                r.int((*campaign).into()).int((*round).into()).int((*prize).into()).int(signed(*number));
             })
             .map_err(full)?;
+        ids.extend_from_slice(&award.to_bytes());
     }
-    let put = run(
-        tx,
+    let put = sqlx::query(
         "INSERT INTO unit (campaign, round, prize, number, award)
-         SELECT value->>0, value->>1, value->>2, value->>3, unhex(value->>4) FROM json_each($1) WHERE TRUE
+         SELECT value->>0, value->>1, value->>2, value->>3, substr($2, key * 16 + 1, 16) FROM json_each($1) WHERE TRUE
          ON CONFLICT DO NOTHING",
-        units.to_json(),
-    );
-    if put.await? != d.units.len() as u64 {
+    )
+    .bind(units.to_json())
+    .bind(ids);
+    if put.execute(&mut *tx).await.map_err(sql)?.rows_affected() != d.units.len() as u64 {
         return Ok(false);
     }
-    let (mut awards, mut won) = (batch(), Vec::with_capacity(records::WON_LEN));
-    for (seq, row) in (first_seq..).zip(&d.rows) {
-        won.clear();
+    let (mut awards, mut won) = (batch(), Vec::with_capacity(records::WON_LEN * d.rows.len()));
+    for row in &d.rows {
         row.won.encode_into(&mut won);
         awards
             .row(|r| {
-                r.int(seq).bytes(&won).int(signed(row.won.time_ms)).int(row.vendor.0.into());
-                r.int(row.prize_kind as i64)
-                    .int(row.order as i64)
-                    .int(signed(row.lapse_ms))
-                    .int(row.doubt as i64);
+                r.int(signed(row.won.time_ms)).int(row.vendor.0.into()).int(row.prize_kind as i64);
+                r.int(row.order as i64).int(signed(row.lapse_ms)).int(row.doubt as i64);
             })
             .map_err(full)?;
     }
-    // The id stands in the record behind its four bytes of header.
-    let put = run(
-        tx,
+    // 128 is WON_LEN; the id stands in the record behind its four bytes of header.
+    let put = sqlx::query(
         "INSERT INTO award (seq, id, won, won_ms, vendor, prize_kind, order_kind, lapse_ms, doubt)
-         SELECT value->>0, unhex(substr(value->>1, 9, 32)), unhex(value->>1), value->>2, value->>3, value->>4, value->>5,
-                value->>6, value->>7
+         SELECT $3 + key, substr($2, key * 128 + 5, 16), substr($2, key * 128 + 1, 128),
+                value->>0, value->>1, value->>2, value->>3, value->>4, value->>5
          FROM json_each($1) WHERE TRUE ON CONFLICT DO NOTHING",
-        awards.to_json(),
-    );
-    Ok(put.await? == d.rows.len() as u64)
+    )
+    .bind(awards.to_json())
+    .bind(won)
+    .bind(first_seq);
+    Ok(put.execute(&mut *tx).await.map_err(sql)?.rows_affected() == d.rows.len() as u64)
 }
+
+const _: () = assert!(records::WON_LEN == 128);
 
 /// Gives awards the steps that came before them.
 pub(super) async fn take_early(tx: &mut SqliteConnection, d: &Decision, known: &Known) -> Done<u64> {
@@ -267,16 +269,18 @@ pub(super) async fn early_steps(tx: &mut SqliteConnection, steps: &[(AwardId, Pr
 
 /// Users of awards, sorted by key.
 pub(super) async fn users(tx: &mut SqliteConnection, users: &[(u16, u64, AwardId)], to: i64) -> Done<()> {
-    let mut rows = batch();
+    let (mut rows, mut ids) = (batch(), Vec::with_capacity(16 * users.len()));
     for (bucket, user, award) in users {
         rows.row(|r| {
-            r.int((*bucket).into()).int(signed(*user)).bytes(&award.to_bytes());
+            r.int((*bucket).into()).int(signed(*user));
         })
         .map_err(full)?;
+        ids.extend_from_slice(&award.to_bytes());
     }
     let put = "INSERT INTO user_award (bucket, user_id, award)
-         SELECT value->>0, value->>1, unhex(value->>2) FROM json_each($1) WHERE TRUE ON CONFLICT DO NOTHING";
-    run(tx, put, rows.to_json()).await?;
+         SELECT value->>0, value->>1, substr($2, key * 16 + 1, 16) FROM json_each($1) WHERE TRUE
+         ON CONFLICT DO NOTHING";
+    sqlx::query(put).bind(rows.to_json()).bind(ids).execute(&mut *tx).await.map_err(sql)?;
     let mark = sqlx::query("UPDATE mark SET value = $1 WHERE name = 'users_to'").bind(to);
     mark.execute(tx).await.map_err(sql)?;
     Ok(())
