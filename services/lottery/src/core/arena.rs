@@ -6,7 +6,8 @@
 #![allow(unsafe_code)]
 
 use super::line::Line;
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+use std::alloc::{Layout, handle_alloc_error};
 use std::ptr::NonNull;
 
 /// Lines of a page.
@@ -32,26 +33,37 @@ struct Chunk(NonNull<Line>);
 // SAFETY: a chunk owns its memory; lines are plain numbers.
 unsafe impl Send for Chunk {}
 
-const LAYOUT: Layout = match Layout::from_size_align(CHUNK_BYTES, CHUNK_BYTES) {
-    Ok(layout) => layout,
-    Err(_) => panic!("a chunk's size is a power of two"),
-};
-
 impl Chunk {
+    /// Maps twice the size and gives the ends back, so that the chunk lies on one huge page. The advice comes
+    /// before the first touch: a page that was touched before stays small.
     fn new() -> Chunk {
-        // SAFETY: the layout has a size; zero bytes are a valid (empty) Line.
-        let memory = unsafe { alloc_zeroed(LAYOUT) };
-        let Some(lines) = NonNull::new(memory.cast::<Line>()) else { handle_alloc_error(LAYOUT) };
-        // SAFETY: advice about memory that is ours; a kernel that does not take it changes nothing.
-        let _ = unsafe { rustix::mm::madvise(memory.cast(), CHUNK_BYTES, rustix::mm::Advice::LinuxHugepage) };
-        Chunk(lines)
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a fresh private mapping of our own, of which only the parts outside the chunk are unmapped;
+        // zero bytes are a valid (empty) Line; advice about our own memory changes no content.
+        let lines = unsafe {
+            let rights = ProtFlags::READ | ProtFlags::WRITE;
+            mmap_anonymous(std::ptr::null_mut(), 2 * CHUNK_BYTES, rights, flags).ok().map(|start| {
+                let before = start.cast::<u8>().align_offset(CHUNK_BYTES);
+                let chunk = start.cast::<u8>().add(before);
+                if before > 0 {
+                    let _ = munmap(start, before);
+                }
+                let _ = munmap(chunk.add(CHUNK_BYTES).cast(), CHUNK_BYTES - before);
+                let _ = madvise(chunk.cast(), CHUNK_BYTES, Advice::LinuxHugepage);
+                chunk.cast::<Line>()
+            })
+        };
+        match lines.and_then(NonNull::new) {
+            Some(lines) => Chunk(lines),
+            None => handle_alloc_error(Layout::new::<[Line; CHUNK_LINES]>()),
+        }
     }
 }
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with the same layout.
-        unsafe { dealloc(self.0.as_ptr().cast(), LAYOUT) }
+        // SAFETY: mapped in `new`, and nothing borrows from it any more.
+        let _ = unsafe { munmap(self.0.as_ptr().cast(), CHUNK_BYTES) };
     }
 }
 

@@ -1,0 +1,112 @@
+//! `log.p99_at_100k`: how long a record waits until it is durable, at 100,000 records a second.
+//!
+//! Open loop: record i is due at a time that was fixed before; a record that is appended late because the
+//! appender was held up counts from when it was due.
+
+use super::world::{Bare, RECORD, open};
+use crate::Plan;
+use crate::measure::{Duel, now_ns};
+use crate::report::{Figure, Report, short};
+use anyhow::{Context, Result};
+use flowlog::{Class, FlowLog, Hooks, Position};
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What this file measures.
+pub const FIGURES: &[&str] = &["log.p99_at_100k"];
+
+const RATE: u64 = 100_000;
+const SECONDS: u64 = 3;
+const GAP_NS: u64 = 1_000_000_000 / RATE;
+
+/// The appender looks this often whether records are due.
+const NAP: Duration = Duration::from_micros(50);
+
+/// Measures it.
+pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
+    let (mut duel, mut all, mut sizes) = (Duel::default(), histogram()?, Vec::new());
+    let records = plan.sized(RATE * SECONDS);
+    for turn in 0..=plan.runs {
+        let one = paced(plan, records, &mut sizes)?;
+        let bare = bare(plan, &sizes)?;
+        if turn > 0 {
+            duel.push(one.value_at_quantile(0.99) as f64 / 1e6, bare.value_at_quantile(0.99) as f64 / 1e6);
+            all.add(&one)?;
+        }
+    }
+    let ms = |q: f64| short(all.value_at_quantile(q) as f64 / 1e6);
+    let note = format!(
+        "append to durable, open loop, from when a record was due; all runs together: p50 {} ms, p99 {}, p99.9 {}, max {}; {:.0} records a group; the ratio is a time: below a wait for the sync in progress and one's own it can't be",
+        ms(0.5),
+        ms(0.99),
+        ms(0.999),
+        ms(1.0),
+        records as f64 / sizes.len().max(1) as f64,
+    );
+    let peer = "bare write + fdatasync of the same pieces, p99 of one";
+    report.add(Figure::beside("log.p99_at_100k", &duel, "ms", peer, "< 5 ms", note));
+    Ok(())
+}
+
+fn histogram() -> Result<Histogram<u64>> {
+    Histogram::new_with_bounds(1_000, 60_000_000_000, 3).context("make a histogram")
+}
+
+/// Appends at the rate; the latencies. `sizes` gets the records of each group.
+fn paced(plan: &Plan, records: u64, sizes: &mut Vec<usize>) -> Result<Histogram<u64>> {
+    // (durable end, when) of every sync; the log's thread writes, this one reads at the end.
+    let ends: Arc<Mutex<Vec<(u64, u64)>>> = Arc::new(Mutex::new(Vec::with_capacity(1 << 16)));
+    let seen = Arc::clone(&ends);
+    let on_durable = move |end: Position| seen.lock().push((end.0, now_ns()));
+    let log = open(&plan.scratch, Hooks { on_durable: Some(Box::new(on_durable)), on_fatal: None })?;
+    let start = now_ns() + 1_000_000;
+    let positions = append(&log.log, records, start)?;
+    log.log.close()?;
+    drop(log);
+    let ends = ends.lock();
+    let (mut latencies, mut at) = (histogram()?, 0);
+    sizes.clear();
+    let mut last = None;
+    for (i, position) in positions.into_iter().enumerate() {
+        while ends.get(at).is_some_and(|(end, _)| *end <= position) {
+            at += 1;
+        }
+        let (_, when) = ends.get(at).context("a record was never reported durable")?;
+        latencies.record(when.saturating_sub(start + i as u64 * GAP_NS))?;
+        if last.replace(position) == Some(position) {
+            *sizes.last_mut().context("a group has begun")? += 1;
+        } else {
+            sizes.push(1);
+        }
+    }
+    Ok(latencies)
+}
+
+/// Appends record i when it is due; the positions.
+fn append(log: &FlowLog, records: u64, start: u64) -> Result<Vec<u64>> {
+    let (record, mut positions) = ([0x5a; RECORD], Vec::with_capacity(records as usize));
+    while (positions.len() as u64) < records {
+        let now = now_ns();
+        let due = (now.saturating_sub(start) / GAP_NS).min(records);
+        while (positions.len() as u64) < due {
+            positions.push(log.append(&record, Class::Normal)?.0);
+        }
+        std::thread::sleep(NAP);
+    }
+    Ok(positions)
+}
+
+/// Writes the same pieces, one after the other.
+fn bare(plan: &Plan, sizes: &[usize]) -> Result<Histogram<u64>> {
+    let largest = sizes.iter().max().copied().unwrap_or(1) * RECORD;
+    let bytes: usize = sizes.iter().map(|n| n * RECORD).sum();
+    let (mut bare, mut times) = (Bare::new(&plan.scratch, bytes as u64, largest)?, histogram()?);
+    for n in sizes {
+        let before = now_ns();
+        bare.write(n * RECORD)?;
+        times.record(now_ns() - before)?;
+    }
+    Ok(times)
+}

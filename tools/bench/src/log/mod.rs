@@ -1,0 +1,6 @@
+//! Figures of the flow log on the disk under the scratch folder.
+
+pub mod append;
+pub mod latency;
+
+mod world;

@@ -1,0 +1,99 @@
+//! Measures what the design promises, each figure beside its peer: the bare thing that the machine could do, or
+//! the usual design for the same job. Peer and figure take turns in one run, because a shared machine is twice as
+//! slow in one minute as in the next; the ratio holds where the absolute numbers do not.
+//!
+//! `make bench` runs everything and writes `target/bench/report.json`; `make bench ARGS="core."` runs the figures
+//! whose names begin so; `--quick` runs everything small, to see that it works, and its numbers mean nothing.
+#![allow(clippy::print_stdout)] // a table for people is what it is for
+
+mod core;
+mod log;
+mod measure;
+mod report;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use report::Report;
+use std::path::PathBuf;
+
+/// What to run.
+#[derive(Parser)]
+#[command(about = "Measures every figure beside its peer and writes target/bench/report.json")]
+struct Args {
+    /// Figures or beginnings of their names; all without any.
+    names: Vec<String>,
+    /// Small sizes and few runs: shows that the benches work, says nothing about speed.
+    #[arg(long)]
+    quick: bool,
+    /// Measured runs of each figure, after a warm-up.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+    /// Where the report goes.
+    #[arg(long, default_value = "target/bench/report.json")]
+    report: PathBuf,
+    /// Folder for logs and databases while they are measured; its disk is what the log figures measure.
+    #[arg(long, default_value = "target/bench")]
+    scratch: PathBuf,
+    /// Names of all figures, and nothing else.
+    #[arg(long)]
+    list: bool,
+}
+
+/// How a bench is to run.
+pub struct Plan {
+    /// Small sizes.
+    pub quick: bool,
+    /// Measured runs.
+    pub runs: usize,
+    /// Folder for files, on the disk that is measured.
+    pub scratch: PathBuf,
+    wanted: Vec<String>,
+}
+
+impl Plan {
+    /// Is any of these figures asked for?
+    pub fn wants(&self, name: &str) -> bool {
+        self.wanted.is_empty() || self.wanted.iter().any(|w| name.starts_with(w.as_str()))
+    }
+
+    /// A count, or a hundredth of it in a quick run.
+    pub fn sized(&self, count: u64) -> u64 {
+        if self.quick { (count / 100).max(1) } else { count }
+    }
+}
+
+/// A family: the figures it can measure, and how.
+type Family = (&'static [&'static str], fn(&Plan, &mut Report) -> Result<()>);
+
+const FAMILIES: &[Family] = &[
+    (core::speed::FIGURES, core::speed::run),
+    (core::memory::FIGURES, core::memory::run),
+    (core::grow::FIGURES, core::grow::run),
+    (log::append::FIGURES, log::append::run),
+    (log::latency::FIGURES, log::latency::run),
+];
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let all: Vec<&str> = FAMILIES.iter().flat_map(|(names, _)| names.iter().copied()).collect();
+    if args.list {
+        all.iter().for_each(|name| println!("{name}"));
+        return Ok(());
+    }
+    if let Some(wrong) = args.names.iter().find(|w| !all.iter().any(|n| n.starts_with(w.as_str()))) {
+        bail!("no figure begins with '{wrong}'; there are: {}", all.join(", "));
+    }
+    std::fs::create_dir_all(&args.scratch).with_context(|| format!("make {}", args.scratch.display()))?;
+    let runs = if args.quick { 2 } else { args.runs as usize };
+    let plan = Plan { quick: args.quick, runs, scratch: args.scratch, wanted: args.names };
+    let mut report = Report::default();
+    for (names, run) in FAMILIES {
+        if names.iter().any(|n| plan.wants(n)) {
+            run(&plan, &mut report).with_context(|| format!("measure {}", names.join(", ")))?;
+        }
+    }
+    report.write(&args.report)?;
+    report.print();
+    println!("\nwritten to {}", args.report.display());
+    Ok(())
+}
