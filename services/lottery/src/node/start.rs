@@ -86,6 +86,8 @@ pub enum StartError {
 pub struct Recovered {
     /// The epoch that begins.
     pub epoch: u32,
+    /// First group that the log keeps.
+    pub first: u64,
     /// Records of the log that were read.
     pub records: u64,
     /// Wins in the snapshot that was used.
@@ -144,6 +146,7 @@ pub async fn start(
 
     let recovered = Recovered {
         epoch: epoch.0,
+        first: report.first.0,
         records: replay.records,
         snapshot_wins: snapshot.as_ref().map_or(0, |s| s.header.wins),
         settled: open.len(),

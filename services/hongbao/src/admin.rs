@@ -1,0 +1,228 @@
+//! What operators and vendors reach over HTTP beside the players: `/admin/...` with the admin token, and
+//! `/callbacks/vendor`, which is signed by the vendor.
+
+use access::{AccessControl, Body, HttpExtra};
+use bytes::Bytes;
+use campaign::{AwardId, VendorId};
+use delivery::Delivery;
+use flow::service::handle::FlowHandle;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use lottery::node::Node;
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+
+/// Largest body of a request: a thousand award ids.
+const BODY_MAX: usize = 64 * 1024;
+
+/// Awards that one redo may name.
+const REDO_MAX: usize = 500;
+
+/// The operators' and vendors' side of the HTTP port.
+pub struct Admin {
+    shared: Arc<Shared>,
+    on: Handle,
+}
+
+struct Shared {
+    token: String,
+    node: Arc<Node>,
+    flow: FlowHandle,
+    delivery: Delivery,
+    access: Mutex<Option<AccessControl>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Hold {
+    hold: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Limit {
+    vendor: u32,
+    per_second: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Redo {
+    awards: Vec<String>,
+}
+
+/// An answer: a status and what it says.
+type Answer = (StatusCode, Value);
+
+impl Admin {
+    /// Answers on these threads.
+    pub fn new(token: String, node: Arc<Node>, flow: FlowHandle, delivery: Delivery, on: Handle) -> Admin {
+        Admin { shared: Arc::new(Shared { token, node, flow, delivery, access: Mutex::new(None) }), on }
+    }
+
+    /// Tells it of the front door, once that is bound.
+    pub fn set_access(&self, control: AccessControl) {
+        *self.shared.access.lock() = Some(control);
+    }
+}
+
+impl HttpExtra for Admin {
+    fn wants(&self, _method: &Method, path: &str) -> bool {
+        path.starts_with("/admin/") || path == "/callbacks/vendor"
+    }
+
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        _peer: IpAddr,
+    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> {
+        let (shared, on) = (Arc::clone(&self.shared), self.on.clone());
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            // Read here, where the connection lives; answered on the platform's own threads.
+            let answer = match Limited::new(body, BODY_MAX).collect().await {
+                Ok(body) => {
+                    let body = body.to_bytes();
+                    on.spawn(async move { shared.answer(&head.method, head.uri.path(), &head.headers, body).await })
+                        .await
+                        .unwrap_or_else(|_| problem(StatusCode::SERVICE_UNAVAILABLE, "the platform is stopping"))
+                }
+                Err(error) => {
+                    problem(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body can't be read: {error}; {BODY_MAX} bytes at most"))
+                }
+            };
+            respond(answer)
+        })
+    }
+}
+
+fn problem(status: StatusCode, what: &str) -> Answer {
+    (status, json!({ "error": what }))
+}
+
+fn respond((status, value): Answer) -> Response<Body> {
+    let body = if value.is_null() { Bytes::new() } else { Bytes::from(value.to_string()) };
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let json = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+impl Shared {
+    async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap, body: Bytes) -> Answer {
+        if path == "/callbacks/vendor" {
+            return match *method {
+                Method::POST => (self.delivery.handle_callback(headers, &body).await, Value::Null),
+                _ => problem(StatusCode::METHOD_NOT_ALLOWED, "callbacks are posted"),
+            };
+        }
+        if !self.may(headers) {
+            return problem(
+                StatusCode::UNAUTHORIZED,
+                "send the admin token: `Authorization: Bearer $(hongbao token admin)`",
+            );
+        }
+        match (method.as_str(), path) {
+            ("GET", "/admin/status") => self.status().await,
+            ("POST", "/admin/hold") => with(&body, |Hold { hold }| {
+                self.delivery.set_hold(hold);
+                (StatusCode::OK, json!({ "hold": hold }))
+            }),
+            ("POST", "/admin/limit") => with(&body, |l: Limit| {
+                if self.delivery.set_limit(VendorId(l.vendor), l.per_second) {
+                    (StatusCode::OK, json!({ "vendor": l.vendor, "per_second": l.per_second }))
+                } else {
+                    problem(StatusCode::NOT_FOUND, &format!("vendor {} is not configured", l.vendor))
+                }
+            }),
+            ("POST", "/admin/redo") => self.redo(&body).await,
+            _ => problem(
+                StatusCode::NOT_FOUND,
+                "there are GET /admin/status, POST /admin/hold, POST /admin/limit, POST /admin/redo",
+            ),
+        }
+    }
+
+    fn may(&self, headers: &HeaderMap) -> bool {
+        let Some(given) = headers.get(header::AUTHORIZATION).and_then(|v| v.as_bytes().strip_prefix(b"Bearer ")) else {
+            return false;
+        };
+        let wanted = self.token.as_bytes();
+        // Constant time in the bytes: fold the differences, look once.
+        given.len() == wanted.len() && given.iter().zip(wanted).fold(0u8, |d, (a, b)| d | (a ^ b)) == 0
+    }
+
+    async fn status(&self) -> Answer {
+        let delivery = match self.delivery.status().await {
+            Ok(status) => status,
+            Err(error) => return problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        };
+        let vendors: Vec<Value> = delivery
+            .vendors
+            .iter()
+            .map(|v| {
+                let states: serde_json::Map<String, Value> = v
+                    .counts
+                    .iter()
+                    .map(|c| {
+                        let name = records::DeliveryState::from_u8(c.state).map_or("unknown", records::DeliveryState::name);
+                        (name.to_owned(), json!(c.orders))
+                    })
+                    .collect();
+                json!({
+                    "vendor": v.vendor.0, "name": v.name, "backlog": v.backlog, "oldest_ms": v.oldest_ms,
+                    "limit_per_second": v.limit_per_second, "rate_per_second": v.rate_per_second,
+                    "cut_off": v.breaker.is_some_and(|b| format!("{b:?}") != "Closed"), "calling": v.calling,
+                    "delivered": v.delivered, "failed": v.failed, "states": states,
+                })
+            })
+            .collect();
+        let access = self.access.lock().as_ref().map(AccessControl::status);
+        (StatusCode::OK, json!({
+            "node": self.node.status(),
+            "access": access,
+            "flow": self.flow.status().ok(),
+            "statistics": *self.flow.statistics(),
+            "delivery": { "hold": delivery.hold, "published": delivery.published, "vendors": vendors },
+        }))
+    }
+
+    async fn redo(&self, body: &[u8]) -> Answer {
+        let redo: Redo = match serde_json::from_slice(body) {
+            Ok(redo) => redo,
+            Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
+        };
+        if redo.awards.len() > REDO_MAX {
+            return problem(StatusCode::BAD_REQUEST, &format!("at most {REDO_MAX} awards in a call"));
+        }
+        let mut awards = Vec::with_capacity(redo.awards.len());
+        for text in &redo.awards {
+            match text.parse::<AwardId>() {
+                Ok(award) => awards.push(award),
+                Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("'{text}': {error}")),
+            }
+        }
+        match self.delivery.redo(&awards).await {
+            Ok(done) => {
+                let done: serde_json::Map<String, Value> =
+                    done.iter().map(|(award, what)| (award.to_string(), json!(format!("{what:?}")))).collect();
+                (StatusCode::OK, json!({ "awards": done }))
+            }
+            Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        }
+    }
+}
+
+fn with<T: for<'a> Deserialize<'a>>(body: &[u8], act: impl FnOnce(T) -> Answer) -> Answer {
+    match serde_json::from_slice(body) {
+        Ok(asked) => act(asked),
+        Err(error) => problem(StatusCode::BAD_REQUEST, &error.to_string()),
+    }
+}

@@ -1,0 +1,111 @@
+//! The command line.
+
+use crate::{config, demo, reconcile_cmd, token_cmd, up};
+use clap::{Args, Parser, Subcommand};
+use runtime::exit;
+use std::path::PathBuf;
+
+/// Red-envelope and lottery campaigns: draws, delivery, reconciliation.
+#[derive(Parser)]
+#[command(name = "hongbao", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every role in this process, with its data in one folder.
+    Up(UpArgs),
+    /// Make a test token for a user, a credential for a gateway, or show the admin token.
+    #[command(subcommand)]
+    Token(token_cmd::TokenCommand),
+    /// Check a campaign file and say everything that is wrong with it.
+    Check {
+        /// The campaign file.
+        file: PathBuf,
+    },
+    /// Match wins, deliveries, vendor statements and the quota ledger, and settle the campaign.
+    Reconcile(reconcile_cmd::ReconcileArgs),
+    /// Play a whole campaign on this machine, with a crash in the middle, and settle it.
+    Demo(demo::DemoArgs),
+    /// Print the configuration that the binary loads when it is given none.
+    DefaultConfig,
+}
+
+/// What `up` is told.
+#[derive(Args, Clone)]
+pub struct UpArgs {
+    /// Folder of all data; made at the first start.
+    #[arg(long, default_value = "data")]
+    pub data: PathBuf,
+    /// Configuration file, laid over the default (see `default-config`).
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// Campaign file to publish; may be given several times. Changes of the file are noticed.
+    #[arg(long = "campaign")]
+    pub campaigns: Vec<PathBuf>,
+    /// One setting: `--set access.http=127.0.0.1:0`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Where to write the addresses, once the platform serves.
+    #[arg(long)]
+    pub port_file: Option<PathBuf>,
+}
+
+/// Runs a command; the exit code.
+pub fn run(cli: Cli) -> u8 {
+    let done = match cli.command {
+        Command::Up(args) => up::run(&args),
+        Command::Token(command) => token_cmd::run(command),
+        Command::Check { file } => up::check(&file),
+        Command::Reconcile(args) => block_on(reconcile_cmd::run(args)),
+        Command::Demo(args) => block_on(demo::run(args)),
+        Command::DefaultConfig => {
+            print(config::DEFAULT);
+            Ok(exit::OK)
+        }
+    };
+    done.unwrap_or_else(|error| {
+        eprint(&format!("hongbao: {error:#}"));
+        exit_code(&error)
+    })
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
+
+/// The exit code that tells a program what kind of thing went wrong.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if cause.is::<runtime::ConfigError>() || cause.is::<config::Mistake>() {
+            return exit::BAD_CONFIG;
+        }
+        if cause.is::<flowlog::DirLockError>() {
+            return exit::DATA_IN_USE;
+        }
+        if let Some(e) = cause.downcast_ref::<flowlog::FormatVersionError>() {
+            return if matches!(e, flowlog::FormatVersionError::Newer { .. }) { exit::DATA_NEWER } else { exit::FAILURE };
+        }
+        if let Some(e) = cause.downcast_ref::<flowlog::LogError>() {
+            return if e.corrupt().is_some() { exit::DATA_DAMAGED } else { exit::FAILURE };
+        }
+        if cause.is::<access::BindError>() {
+            return exit::CANNOT_LISTEN;
+        }
+    }
+    exit::FAILURE
+}
+
+/// The only places where the binary writes to its standard streams outside reports.
+#[allow(clippy::print_stdout)]
+pub fn print(text: &str) {
+    println!("{text}");
+}
+
+/// A line for a person, on standard error.
+#[allow(clippy::print_stderr)]
+pub fn eprint(text: &str) {
+    eprintln!("{text}");
+}

@@ -1,0 +1,17 @@
+//! The one binary: every role of the platform, composed from configuration, and the commands around it.
+
+mod admin;
+mod cli;
+mod config;
+mod demo;
+mod keys;
+mod reconcile_cmd;
+mod token_cmd;
+mod up;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(cli::run(cli::Cli::parse()))
+}

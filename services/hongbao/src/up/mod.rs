@@ -1,0 +1,278 @@
+//! `hongbao up`: every role in one process.
+//!
+//! Put together from behind: what a role stands on is there before it serves. Taken apart from the front: the door
+//! closes first, then the node gives its leases back, then what lies behind it ends. A kill at any moment is
+//! recovered from at the next start.
+
+mod apart;
+mod plans;
+mod store;
+
+use crate::admin::Admin;
+use crate::cli::UpArgs;
+use crate::config::{self, Config};
+use crate::keys::Keys;
+use access::{AccessDeps, AccessServer, RouteTable, Routes};
+use access::token::KeyCell;
+use anyhow::Context as _;
+use apart::{AccountsApart, AwardsApart};
+use campaign::NodeId;
+use delivery::{Delivery, DeliveryParts};
+use flow::core::{EtaLimits, PlanSet, RepeatConfig};
+use flow::service::FlowParts;
+use flow::service::handle::FlowHandle;
+use flowlog::{DirLock, Position, check_format_version};
+use lottery::node::{Node, NodeConfig, Recovered};
+use plans::{AccessPlans, Follower};
+use queue::embedded::EmbeddedQueue;
+use queue::{JOURNAL, LANE, ORDERS, Queue, TopicOptions};
+use runtime::{Metrics, SharedClock, Shutdown, SystemClock, TaskKind, Tasks, exit, telemetry};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use store::Stores;
+
+/// Format of the data folder.
+const DATA_FORMAT: u32 = 1;
+
+/// How long each part may take to end.
+const DRAIN: Duration = Duration::from_secs(8);
+
+/// Checks a campaign file.
+pub fn check(file: &Path) -> anyhow::Result<u8> {
+    plans::check(file)
+}
+
+/// Runs until it is asked to stop.
+pub fn run(args: &UpArgs) -> anyhow::Result<u8> {
+    let config = config::load(args.config.as_deref(), &args.set)?;
+    telemetry::init(&config.log, std::env::var("RUST_LOG").ok().as_deref())?;
+    std::fs::create_dir_all(&args.data).with_context(|| format!("making {}", args.data.display()))?;
+    let _lock = DirLock::acquire(&args.data)?;
+    check_format_version(&args.data, DATA_FORMAT)?;
+    let keys = Keys::open(&args.data)?;
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.node.threads.max(1))
+        .thread_name("hongbao")
+        .enable_all()
+        .build()?;
+    tokio.block_on(serve(args, config, keys))
+}
+
+async fn serve(args: &UpArgs, config: Config, keys: Keys) -> anyhow::Result<u8> {
+    let clock = SystemClock::shared();
+    let tasks = Tasks::new(Shutdown::new());
+    tasks.stop_on_signals()?;
+    let up = Up::start(args, &config, keys, clock, &tasks).await?;
+    if let Some(path) = &args.port_file {
+        write_port_file(path, up.tcp, up.http)?;
+    }
+    tracing::info!(tcp = ?up.tcp, http = ?up.http, "serving");
+    tasks.shutdown().wait().await;
+    up.stop(&tasks).await
+}
+
+/// A running platform.
+struct Up {
+    tcp: Option<SocketAddr>,
+    http: Option<SocketAddr>,
+    queue: EmbeddedQueue,
+    front: Tasks,
+    node: Tasks,
+    back: Tasks,
+}
+
+impl Up {
+    async fn start(
+        args: &UpArgs,
+        config: &Config,
+        keys: Keys,
+        clock: SharedClock,
+        tasks: &Tasks,
+    ) -> anyhow::Result<Up> {
+        let (front, middle, back) = (tasks.stage(), tasks.stage(), tasks.stage());
+        let queue = open_queue(&args.data.join("queue"), config, &clock).await?;
+        let stores = Stores::open(&args.data, &clock).await?;
+        let (node, recovered) = start_node(args, config, &keys, &queue, &stores, &clock).await?;
+        tracing::info!(?recovered, "the lottery node has recovered");
+        let log = node.journal().log().clone();
+        queue.attach_lane(config.node.id, log, Position(recovered.first))?;
+        let queue_port: Arc<dyn Queue> = Arc::new(queue.clone());
+
+        let running = Arc::clone(&node).run(middle.shutdown().clone());
+        middle.spawn("lottery", TaskKind::Service, running);
+        let plan_set = Arc::new(PlanSet::new());
+        let access_plans = AccessPlans::new();
+        let follower = Follower::new(
+            args.campaigns.clone(),
+            Arc::new(stores.plans),
+            keys.newest_seed().clone(),
+            Arc::clone(&node),
+            Arc::clone(&plan_set),
+            Arc::clone(&access_plans),
+            clock.clone(),
+        );
+        let follower = follower.first().await?;
+        middle.spawn("plans", TaskKind::Service, follower.run(middle.shutdown().clone()));
+
+        let flow = start_flow(config, &keys, &queue_port, stores.awards, plan_set, &clock, &back).await?;
+        let delivery = Delivery::start(
+            DeliveryParts {
+                config: config.delivery.clone(),
+                book: stores.book,
+                accounts: stores.accounts,
+                vendors: Default::default(),
+                mac_keys: keys.mac.clone(),
+                queue: queue_port,
+                clock: clock.clone(),
+                seed: clock.now_ms(),
+            },
+            &back,
+        )?;
+        let door = AccessDoor { config, keys, node, flow, delivery, plans: access_plans, clock };
+        let (tcp, http) = door.open(&front)?;
+        Ok(Up { tcp, http, queue, front, node: middle, back })
+    }
+
+    /// Ends everything, the front door first.
+    async fn stop(self, tasks: &Tasks) -> anyhow::Result<u8> {
+        let mut code = exit::OK;
+        for (name, stage) in [("access", self.front), ("lottery", self.node), ("flow and delivery", self.back)] {
+            let drained = stage.drain(DRAIN).await;
+            if !drained.unfinished.is_empty() {
+                tracing::error!(part = name, unfinished = ?drained.unfinished, "did not end in time");
+                code = exit::FAILURE;
+            }
+            if let Some(failure) = drained.failure {
+                tracing::error!(part = name, %failure, "failed");
+                code = exit::FAILURE;
+            }
+        }
+        let queue = self.queue;
+        tokio::task::spawn_blocking(move || queue.close()).await?;
+        if tasks.drain(DRAIN).await.failure.is_some() {
+            code = exit::FAILURE;
+        }
+        tracing::info!("stopped");
+        Ok(code)
+    }
+}
+
+async fn open_queue(dir: &Path, config: &Config, clock: &SharedClock) -> anyhow::Result<EmbeddedQueue> {
+    let partitions = config.queue.partitions;
+    let topics = [
+        TopicOptions::new(ORDERS).with_partitions(partitions).forgetting(&[flow::service::DELIVERY_GROUP]),
+        TopicOptions::new(JOURNAL).with_partitions(partitions),
+    ];
+    let (dir, clock) = (dir.to_owned(), clock.clone());
+    let fatal = Arc::new(|error: &flowlog::WriteError| die(&format!("a queue's log failed: {error}")));
+    Ok(tokio::task::spawn_blocking(move || {
+        std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+        EmbeddedQueue::open(&dir, &topics, clock, fatal).context("opening the queue")
+    })
+    .await??)
+}
+
+async fn start_node(
+    args: &UpArgs,
+    config: &Config,
+    keys: &Keys,
+    queue: &EmbeddedQueue,
+    stores: &Stores,
+    clock: &SharedClock,
+) -> anyhow::Result<(Arc<Node>, Recovered)> {
+    let node = NodeId(config.node.id);
+    let applied = stores.awards.lanes().await?.iter().find(|l| l.node == node).map_or(0, |l| l.next);
+    let known = applied.max(queue.known(LANE, node.0)?.0);
+    let node_config = NodeConfig {
+        node,
+        dir: args.data.join("lottery"),
+        log: None,
+        shards: config.lottery.shards,
+        users_max: config.lottery.users_max,
+        snapshot_bytes: config.lottery.snapshot_mib << 20,
+        mac_keys: keys.mac.clone(),
+        seed_keys: keys.seeds.clone(),
+        known: Some(known),
+    };
+    let ledger = Arc::clone(&stores.ledger);
+    let fatal = |error: String| die(&format!("the flow log failed: {error}"));
+    Ok(lottery::node::start(node_config, ledger, clock.clone(), fatal).await?)
+}
+
+async fn start_flow(
+    config: &Config,
+    keys: &Keys,
+    queue: &Arc<dyn Queue>,
+    store: Arc<dyn flow::store::AwardStore>,
+    plans: Arc<PlanSet>,
+    clock: &SharedClock,
+    tasks: &Tasks,
+) -> anyhow::Result<FlowHandle> {
+    let f = &config.flow;
+    let parts = FlowParts {
+        queue: Arc::clone(queue),
+        store,
+        plans,
+        keys: keys.mac.clone(),
+        clock: clock.clone(),
+        repeat: RepeatConfig { interval_ms: f.repeat_interval_ms, grace_ms: f.repeat_grace_ms },
+        eta: EtaLimits { behind_ms: f.eta_24h_ms, far_behind_ms: f.eta_48h_ms },
+    };
+    Ok(flow::service::start(parts, tasks).await?)
+}
+
+/// What the front door is put together from.
+struct AccessDoor<'a> {
+    config: &'a Config,
+    keys: Keys,
+    node: Arc<Node>,
+    flow: FlowHandle,
+    delivery: Delivery,
+    plans: Arc<AccessPlans>,
+    clock: SharedClock,
+}
+
+impl AccessDoor<'_> {
+    /// Opens the door: its addresses.
+    fn open(self, tasks: &Tasks) -> anyhow::Result<(Option<SocketAddr>, Option<SocketAddr>)> {
+        let handle = tokio::runtime::Handle::current();
+        let admin = Admin::new(
+            self.keys.admin_token,
+            Arc::clone(&self.node),
+            self.flow.clone(),
+            self.delivery.clone(),
+            handle.clone(),
+        );
+        let admin = Arc::new(admin);
+        let deps = AccessDeps {
+            clock: self.clock,
+            keys: KeyCell::new(self.keys.token),
+            plans: self.plans,
+            routes: RouteTable::new(Routes::single(self.config.node.id, self.node)),
+            awards: Arc::new(AwardsApart::new(self.flow, handle.clone())),
+            accounts: Arc::new(AccountsApart::new(self.delivery, handle)),
+            metrics: Metrics::new(),
+            extra: Some(admin.clone()),
+        };
+        let bound = AccessServer::bind(self.config.access.clone(), deps)?;
+        let addresses = (bound.tcp_address(), bound.http_address());
+        admin.set_access(bound.control());
+        bound.run(tasks)?;
+        Ok(addresses)
+    }
+}
+
+/// A disk that does not keep what it took: nothing may be answered any more, so the process ends here.
+fn die(what: &str) {
+    tracing::error!(what, "ending the process");
+    std::process::abort();
+}
+
+fn write_port_file(path: &Path, tcp: Option<SocketAddr>, http: Option<SocketAddr>) -> anyhow::Result<()> {
+    let text = serde_json::json!({ "tcp": tcp, "http": http }).to_string();
+    let temporary = path.with_extension("tmp");
+    std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, path))
+        .with_context(|| format!("writing {}", path.display()))
+}

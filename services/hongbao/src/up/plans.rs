@@ -1,0 +1,186 @@
+//! Plans on their way into force: from the campaign files into the repository, from there to the lottery node, then
+//! to flow, and last to the front door, so that nobody is let in to a round that can't be drawn for.
+
+use access::PlanSource;
+use anyhow::{Context as _, bail};
+use campaign::{Plan, SeedKey};
+use flow::core::PlanSet;
+use lottery::node::Node;
+use parking_lot::RwLock;
+use quota_config::{Agent, CompileOptions, PlanCell, PlanRepository, Publisher, compile, publish_file};
+use runtime::{SharedClock, Shutdown, exit};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+/// How often files and repository are looked at.
+const POLL: Duration = Duration::from_millis(250);
+
+/// The plans that the front door lets players in to.
+pub struct AccessPlans {
+    version: AtomicU64,
+    plans: RwLock<Arc<Vec<Arc<Plan>>>>,
+}
+
+impl AccessPlans {
+    /// No plan yet.
+    pub fn new() -> Arc<AccessPlans> {
+        Arc::new(AccessPlans { version: AtomicU64::new(0), plans: RwLock::default() })
+    }
+
+    fn set(&self, plans: Vec<Arc<Plan>>) {
+        *self.plans.write() = Arc::new(plans);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl PlanSource for AccessPlans {
+    fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    fn plans(&self) -> Arc<Vec<Arc<Plan>>> {
+        self.plans.read().clone()
+    }
+}
+
+/// A campaign file that is watched.
+struct Watched {
+    path: PathBuf,
+    changed: Option<SystemTime>,
+}
+
+/// Brings plans into force.
+pub struct Follower {
+    files: Vec<Watched>,
+    repository: Arc<dyn PlanRepository>,
+    seed: SeedKey,
+    cell: Arc<PlanCell>,
+    agent: Agent,
+    node: Arc<Node>,
+    flow: Arc<PlanSet>,
+    access: Arc<AccessPlans>,
+    applied: Vec<Arc<Plan>>,
+    clock: SharedClock,
+}
+
+impl Follower {
+    /// Follows the repository, and the files into it.
+    #[allow(clippy::too_many_arguments)] // everyone who is to hear of a plan
+    pub fn new(
+        files: Vec<PathBuf>,
+        repository: Arc<dyn PlanRepository>,
+        seed: SeedKey,
+        node: Arc<Node>,
+        flow: Arc<PlanSet>,
+        access: Arc<AccessPlans>,
+        clock: SharedClock,
+    ) -> Follower {
+        let files = files.into_iter().map(|path| Watched { path, changed: None }).collect();
+        let cell = PlanCell::new();
+        let agent = Agent::new(Arc::clone(&cell));
+        Follower { files, repository, seed, cell, agent, node, flow, access, applied: Vec::new(), clock }
+    }
+
+    /// The first look: a file that is wrong now is an error, not a warning.
+    pub async fn first(mut self) -> anyhow::Result<Follower> {
+        for i in 0..self.files.len() {
+            self.publish(i).await?;
+        }
+        self.follow().await?;
+        Ok(self)
+    }
+
+    /// Looks again and again until the end is asked for. A file that has become wrong is said once, and the plan
+    /// before it goes on.
+    pub async fn run(mut self, shutdown: Shutdown) -> anyhow::Result<()> {
+        while !shutdown.is_requested() {
+            tokio::select! {
+                () = tokio::time::sleep(POLL) => {}
+                () = shutdown.wait() => break,
+            }
+            for i in 0..self.files.len() {
+                if let Err(error) = self.publish(i).await {
+                    tracing::error!("{error:#}; the plan before goes on");
+                }
+            }
+            if let Err(error) = self.follow().await {
+                tracing::error!("{error:#}; the plans in force go on");
+            }
+        }
+        Ok(())
+    }
+
+    async fn publish(&mut self, i: usize) -> anyhow::Result<()> {
+        let file = &mut self.files[i];
+        let path = file.path.display().to_string();
+        let changed = std::fs::metadata(&file.path).and_then(|m| m.modified()).with_context(|| path.clone())?;
+        if file.changed == Some(changed) {
+            return Ok(());
+        }
+        file.changed = Some(changed);
+        let source = std::fs::read(&file.path).with_context(|| path.clone())?;
+        let publisher = Publisher {
+            author: "file".into(),
+            reason: format!("{path} has changed"),
+            now_ms: self.clock.now_ms(),
+        };
+        let published = publish_file(&*self.repository, &source, &publisher, &self.seed)
+            .await
+            .map_err(|e| anyhow::anyhow!("{path}:\n{e}"))?;
+        for warning in &published.warnings {
+            tracing::warn!(file = path, "{warning}");
+        }
+        if published.changed {
+            tracing::info!(file = path, campaign = %published.campaign, seq_no = %published.seq_no, "published");
+        }
+        Ok(())
+    }
+
+    /// Brings what is new in the repository into force.
+    async fn follow(&mut self) -> anyhow::Result<()> {
+        self.agent.poll(&*self.repository).await?;
+        let plans = self.cell.plans();
+        let mut changed = false;
+        for plan in plans.iter() {
+            let known = self.applied.iter().find(|p| p.campaign == plan.campaign);
+            if known.is_some_and(|p| p.seq_no >= plan.seq_no) {
+                continue;
+            }
+            self.node.apply(Arc::clone(plan)).await?;
+            self.flow.insert(plan);
+            self.applied.retain(|p| p.campaign != plan.campaign);
+            self.applied.push(Arc::clone(plan));
+            changed = true;
+            tracing::info!(campaign = %plan.campaign, seq_no = %plan.seq_no, name = plan.name, "plan in force");
+        }
+        if changed {
+            self.access.set(self.applied.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Compiles a file and says what is wrong with it.
+pub fn check(file: &Path) -> anyhow::Result<u8> {
+    let source = std::fs::read(file).with_context(|| file.display().to_string())?;
+    // Seeds only decide commitments, which a check does not show.
+    let seeds = SeedKey { id: 1, key: [0; 32] };
+    let options = CompileOptions { seq_no: campaign::SeqNo(1), base_ms: 0, seeds: &seeds, after: None };
+    match compile(&source, &options) {
+        Ok(compiled) => {
+            for warning in &compiled.warnings {
+                crate::cli::eprint(&format!("{}: {warning}", file.display()));
+            }
+            let plan = compiled.plan;
+            let units: u64 = plan.rounds.iter().flat_map(|r| &r.prizes).map(campaign::Prize::units).sum();
+            crate::cli::print(&format!(
+                "{}: campaign {} '{}', {} rounds, {units} units: good",
+                file.display(), plan.campaign, plan.name, plan.rounds.len()
+            ));
+            Ok(exit::OK)
+        }
+        Err(problems) => bail!("{}:\n{problems}", file.display()),
+    }
+}
