@@ -1,0 +1,5 @@
+//! The crowd against a server that drops, repeats and delays, and dies; the benches against the bare servers.
+
+mod bench;
+mod platform;
+mod players;

@@ -1,0 +1,132 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{PlayerRules, ReconnectPolicy};
+use loadgen::players::{self, PlayersConfig, PlayersReport};
+use loadgen::token::TokenKey;
+use parking_lot::Mutex;
+use runtime::{Clock, Shutdown, SystemClock};
+
+use crate::platform::{Book, Platform};
+
+fn config(platform: &Platform, dir: &std::path::Path) -> PlayersConfig {
+    PlayersConfig {
+        frames: Some(platform.frames),
+        http: Some(platform.http),
+        players: 300,
+        first_user: 1_000,
+        gateways: 3,
+        own_permille: 100,
+        http_permille: 200,
+        http_connections: 4,
+        key: Some(TokenKey::new("k", &[3; 32]).unwrap()),
+        shakes_per_second: 50.0,
+        claim_delay_ms: 50,
+        look_permille: 0,
+        vendors: vec![1],
+        reconnect: ReconnectPolicy::default().scaled(10),
+        rules: PlayerRules { answer_ms: 200, answer_max_ms: 400, retry_min_ms: 20, give_up_ms: 2_000 },
+        wait_ms: 3_000,
+        grace_ms: 4_000,
+        told: Some(dir.join("told.csv")),
+        rounds: Some(dir.join("rounds.csv")),
+        ..PlayersConfig::default()
+    }
+}
+
+fn book(open_ms: u64, length_ms: u64) -> Arc<Mutex<Book>> {
+    let open_ms = SystemClock.now_ms() + open_ms;
+    Arc::new(Mutex::new(Book { open_ms, close_ms: open_ms + length_ms, ..Book::default() }))
+}
+
+/// Every row of told.csv is a win in the book, to the letter, and every award is in one row.
+fn check_told(dir: &std::path::Path, book: &Book, report: &PlayersReport) -> usize {
+    let text = std::fs::read_to_string(dir.join("told.csv")).unwrap();
+    let awards: HashMap<String, (u64, u32, i64)> = book
+        .draws
+        .iter()
+        .filter_map(|((user, round, _), award)| {
+            award.as_ref().map(|a| (a.award.clone(), (*user, *round, a.fen)))
+        })
+        .collect();
+    let mut seen = std::collections::HashSet::new();
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("award,user,campaign,round,prize,fen"));
+    for line in lines {
+        let fields: Vec<_> = line.split(',').collect();
+        let (user, round, fen) = awards[fields[0]];
+        assert_eq!(line, format!("{},{user},1,{round},3,{fen}", fields[0]));
+        assert!(seen.insert(fields[0].to_owned()), "{line} is there twice");
+    }
+    assert_eq!((seen.len() as u64, report.contradictions), (report.told, 0));
+    assert!(seen.len() <= awards.len());
+    awards.len() - seen.len()
+}
+
+#[test]
+fn a_bad_network_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let book = book(300, 1_200);
+    let platform = Platform::start(&book, None);
+    let config = config(&platform, dir.path());
+    let report = players::run(config, SystemClock::shared(), &Shutdown::new(), &mut |_| ()).unwrap();
+    platform.kill(&book);
+    let book = book.lock();
+    assert_eq!(check_told(dir.path(), &book, &report), 0, "every win was told: {report:?}");
+    let c = &report.counts;
+    assert!(
+        c.resends > 0 && c.too_early > 0 && c.busy > 0 && c.pending > 0 && c.errors > 0 && c.stale > 0,
+        "{c:?}"
+    );
+    assert_eq!((report.unanswered, report.errands_open, c.drops, c.nonsense), (0, 0, 0, 0), "{report:?}");
+    let round = &report.rounds[0];
+    assert!(report.rounds.len() == 1 && round.entries == c.lost + c.won && round.wins_told == report.told);
+    assert!(round.entries > 600 && round.players == 300, "{round:?}");
+    assert_eq!(report.lost_latency.count + report.won_latency.count, round.entries);
+    assert!(book.claimed > 0 && book.accounts > 0 && c.claims > 0 && c.accounts <= 300);
+    let rounds = std::fs::read_to_string(dir.path().join("rounds.csv")).unwrap();
+    assert!(rounds.lines().nth(1).unwrap().starts_with("1,1,"), "{rounds}");
+}
+
+#[test]
+fn told_is_exact_over_kills() {
+    let dir = tempfile::tempdir().unwrap();
+    let book = book(200, 2_500);
+    let mut platform = Platform::start(&book, None);
+    let config = config(&platform, dir.path());
+    let run = std::thread::spawn(move || {
+        players::run(config, SystemClock::shared(), &Shutdown::new(), &mut |_| ())
+    });
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(500));
+        let at = (platform.frames, platform.http);
+        platform.kill(&book);
+        std::thread::sleep(Duration::from_millis(60));
+        platform = Platform::start(&book, Some(at));
+    }
+    let report = run.join().unwrap().unwrap();
+    let book = book.lock();
+    assert!(report.counts.drops >= 3 && report.counts.reconnects >= 3, "{report:?}");
+    assert_eq!(check_told(dir.path(), &book, &report), 0, "every win was told in the end: {report:?}");
+    assert!(report.told > 100, "{report:?}");
+}
+
+#[test]
+fn ends_by_itself_and_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let book = book(60_000, 1_000);
+    let platform = Platform::start(&book, None);
+    let base = config(&platform, dir.path());
+    let run = |config| players::run(config, SystemClock::shared(), &Shutdown::new(), &mut |_| ());
+    let timed = PlayersConfig { duration_ms: Some(100), ..base.clone() };
+    assert_eq!(run(timed).unwrap().ended, "its time was up");
+    let other = PlayersConfig { campaign: Some(9), wait_ms: 100, ..base.clone() };
+    assert!(run(other).unwrap_err().to_string().contains("campaign 9"));
+    let nobody = PlayersConfig { wait_ms: 100, own_permille: 0, http_permille: 0, ..base.clone() };
+    let (frames, _) = (platform.frames, platform.kill(&book));
+    let error = run(nobody).unwrap_err().to_string();
+    assert!(error.contains(&frames.to_string()), "{error}");
+    let wrong = PlayersConfig { key: None, ..base };
+    assert!(run(wrong).unwrap_err().to_string().contains("key"));
+}
