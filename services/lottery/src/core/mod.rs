@@ -54,10 +54,16 @@ pub struct CoreConfig {
     pub seed_keys: Vec<SeedKey>,
 }
 
+/// A shard on cache lines of its own: another core's lock next door must not slow this one's.
+#[repr(align(128))]
+struct Apart(Mutex<Shard>);
+
 /// The decision core of a node.
 pub struct Core {
     config: CoreConfig,
-    shards: Box<[Mutex<Shard>]>,
+    shards: Box<[Apart]>,
+    /// Shards as a power of two.
+    shard_bits: u32,
     campaigns: RwLock<Arc<Campaigns>>,
     log: Arc<dyn WinLog>,
     sequence: AtomicU64,
@@ -70,9 +76,10 @@ impl Core {
     pub fn new(config: CoreConfig, log: Arc<dyn WinLog>) -> Core {
         let count = config.shards.next_power_of_two().clamp(1, BUCKETS);
         let users_max = config.users_max.div_ceil(count);
-        let shard = || Mutex::new(Shard::new(BUCKETS / count, users_max));
+        let shard = || Apart(Mutex::new(Shard::new(BUCKETS / count, users_max)));
         Core {
             shards: (0..count).map(|_| shard()).collect(),
+            shard_bits: count.trailing_zeros(),
             campaigns: RwLock::default(),
             log,
             sequence: AtomicU64::new(0),
@@ -103,8 +110,7 @@ impl Core {
     /// Which shard a bucket is on, and which of the shard's buckets it is.
     #[inline]
     fn place(&self, bucket: usize) -> (&Mutex<Shard>, usize) {
-        let count = self.shards.len();
-        (&self.shards[bucket & (count - 1)], bucket / count)
+        (&self.shards[bucket & (self.shards.len() - 1)].0, bucket >> self.shard_bits)
     }
 
     /// The bucket is ours, but its users' wins are not here yet: its players hear 'pending'.
@@ -129,24 +135,26 @@ impl Core {
     pub fn wins(&self, bucket: usize) -> Option<(Vec<SnapshotWin>, u64)> {
         let (shard, i) = self.place(bucket);
         let shard = shard.lock();
-        let Hold::Mine(_) = shard.hold(i) else { return None };
+        if shard.hold(i) != Hold::Mine {
+            return None;
+        }
         let newest = shard.wins(i).map(|w| w.position).max().unwrap_or(0);
         Some((shard.wins(i).map(|w| w.kept).collect(), newest))
     }
 
     /// Forgets users who have won nothing and have not entered since `before_ms`. The users that stay.
     pub fn forget_idle(&self, before_ms: u64) -> usize {
-        self.shards.iter().map(|s| s.lock().forget_idle(before_ms)).sum()
+        self.shards.iter().map(|s| s.0.lock().forget_idle(before_ms)).sum()
     }
 
     /// Users in memory.
     pub fn users(&self) -> usize {
-        self.shards.iter().map(|s| s.lock().users()).sum()
+        self.shards.iter().map(|s| s.0.lock().users()).sum()
     }
 
     /// Bytes of the users' lines.
     pub fn bytes(&self) -> usize {
-        self.shards.iter().map(|s| s.lock().bytes()).sum()
+        self.shards.iter().map(|s| s.0.lock().bytes()).sum()
     }
 
     /// What was decided since the start.

@@ -2,83 +2,94 @@
 
 use super::arena::Arena;
 use super::line::Line;
-use super::table::{Table, place_hash};
+use super::table::{Table, pages_for, place_hash};
 use super::wins::{Win, Wins};
 use records::SnapshotWin;
 
-/// Users of one bucket.
-#[derive(Default)]
-pub struct Bucket {
-    table: Table,
-    wins: Wins,
-}
-
 /// Whether this node may draw for a bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Hold {
     /// Another node draws for it.
     NotMine,
     /// It will be ours when its users' wins have been read.
     Loading,
     /// Ours.
-    Mine(Bucket),
+    Mine,
 }
 
-/// Some buckets and the memory of their users.
+/// Some buckets and the memory of their users. What an entry looks at (tables) stands apart from what only few
+/// need (holds, wins), so that it stays in the cache.
 pub struct Shard {
     arena: Arena,
-    buckets: Vec<Hold>,
+    tables: Box<[Table]>,
     users: usize,
     users_max: usize,
+    holds: Box<[Hold]>,
+    wins: Box<[Wins]>,
 }
 
 /// No room for another user on this shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Crowded;
 
+/// Pages that a bucket may have beyond twice its fair share: small shards are uneven.
+const LEVELS_SPARE: usize = 16;
+
 impl Shard {
     /// A shard of `buckets` buckets, none of them ours, for at most `users_max` users.
     pub fn new(buckets: usize, users_max: usize) -> Shard {
-        let buckets = (0..buckets).map(|_| Hold::NotMine).collect();
-        Shard { arena: Arena::default(), buckets, users: 0, users_max }
+        let levels_max = 2 * pages_for(users_max.div_ceil(buckets)) + LEVELS_SPARE;
+        Shard {
+            arena: Arena::new(buckets, levels_max),
+            tables: vec![Table::default(); buckets].into(),
+            users: 0,
+            users_max,
+            holds: vec![Hold::NotMine; buckets].into(),
+            wins: (0..buckets).map(|_| Wins::default()).collect(),
+        }
     }
 
     /// How a bucket is held.
-    pub fn hold(&self, bucket: usize) -> &Hold {
-        &self.buckets[bucket]
+    pub fn hold(&self, bucket: usize) -> Hold {
+        self.holds[bucket]
     }
 
     /// Changes how a bucket is held; its users are forgotten.
     pub fn set(&mut self, bucket: usize, hold: Hold) {
-        let before = std::mem::replace(&mut self.buckets[bucket], hold);
-        if let Hold::Mine(mut was) = before {
-            self.users -= was.table.len();
-            was.table.clear(&mut self.arena);
-        }
+        self.users -= self.tables[bucket].len();
+        self.tables[bucket].clear(&mut self.arena, bucket);
+        self.wins[bucket] = Wins::default();
+        self.holds[bucket] = hold;
     }
 
     /// Takes a bucket over with the wins of its users, in any order; a win that stands there twice counts once.
+    /// Users for whom there is no room are an error of the configuration: the bucket stays as it was asked for
+    /// ('loading'), because drawing for them without their wins would break their limits.
     pub fn load(
         &mut self,
         bucket: usize,
         hash_of: impl Fn(u64) -> u64,
         wins: impl IntoIterator<Item = SnapshotWin>,
     ) {
-        let mut fresh = Bucket::default();
+        self.set(bucket, Hold::Loading);
         for win in wins {
             let hash = place_hash(hash_of(win.user.0), win.campaign.0);
-            let line = fresh.table.get_or_add(&mut self.arena, hash, win.user.0, win.campaign.0);
-            fresh.wins.restore(line, win);
+            let table = &mut self.tables[bucket];
+            let before = table.len();
+            let Ok(line) = table.get_or_add(&mut self.arena, bucket, hash, win.user.0, win.campaign.0) else {
+                tracing::error!(bucket, "more winners than the node's users_max has room for: raise it");
+                return;
+            };
+            self.wins[bucket].restore(line, win);
+            self.users += self.tables[bucket].len() - before;
         }
-        self.users += fresh.table.len();
-        self.set(bucket, Hold::Mine(fresh));
+        self.holds[bucket] = Hold::Mine;
     }
 
     /// Asks for a user's line.
     #[inline]
     pub fn prefetch(&self, bucket: usize, hash: u32) {
-        if let Hold::Mine(bucket) = &self.buckets[bucket] {
-            bucket.table.prefetch(&self.arena, hash);
-        }
+        self.tables[bucket].prefetch(&self.arena, bucket, hash);
     }
 
     /// The user's line and the bucket's wins. `None`: the bucket is not ours yet.
@@ -90,42 +101,38 @@ impl Shard {
         user: u64,
         campaign: u32,
     ) -> Option<Result<(&mut Line, &mut Wins), Crowded>> {
+        if self.holds[bucket] != Hold::Mine {
+            return None;
+        }
         if self.users >= self.users_max && !self.knows(bucket, hash, user, campaign) {
             return Some(Err(Crowded));
         }
-        let Hold::Mine(mine) = &mut self.buckets[bucket] else { return None };
-        let before = mine.table.len();
-        let line = mine.table.get_or_add(&mut self.arena, hash, user, campaign);
-        self.users += mine.table.len() - before;
-        Some(Ok((line, &mut mine.wins)))
+        let table = &mut self.tables[bucket];
+        let before = table.len();
+        let Ok(line) = table.get_or_add(&mut self.arena, bucket, hash, user, campaign) else {
+            return Some(Err(Crowded));
+        };
+        self.users += table.len() - before;
+        Some(Ok((line, &mut self.wins[bucket])))
     }
 
     fn knows(&self, bucket: usize, hash: u32, user: u64, campaign: u32) -> bool {
-        match &self.buckets[bucket] {
-            Hold::Mine(mine) => mine.table.get(&self.arena, hash, user, campaign).is_some(),
-            _ => true,
-        }
+        self.tables[bucket].get(&self.arena, bucket, hash, user, campaign).is_some()
     }
 
     /// Forgets users who have won nothing and have not entered since `before_ms`. The count of those that stay.
     pub fn forget_idle(&mut self, before_ms: u64) -> usize {
         self.users = 0;
-        for hold in &mut self.buckets {
-            if let Hold::Mine(mine) = hold {
-                mine.table.retain(&mut self.arena, |line| line.wins_head != 0 || line.last_ms >= before_ms);
-                self.users += mine.table.len();
-            }
+        for (bucket, table) in self.tables.iter_mut().enumerate() {
+            table.retain(&mut self.arena, bucket, |line| line.wins_head != 0 || line.last_ms >= before_ms);
+            self.users += table.len();
         }
         self.users
     }
 
     /// The wins of a bucket that is ours.
     pub fn wins(&self, bucket: usize) -> impl Iterator<Item = &Win> {
-        let mine = match &self.buckets[bucket] {
-            Hold::Mine(mine) => Some(&mine.wins),
-            _ => None,
-        };
-        mine.into_iter().flat_map(Wins::iter)
+        self.wins[bucket].iter()
     }
 
     /// Users on the shard.

@@ -120,14 +120,18 @@ impl Core {
     /// Decides a batch. Replies that can be given at once go to `out`; winners' go to the log, which puts them
     /// into `inbox` when they are safe.
     pub fn submit(&self, now: Now, calls: &[SubmitCall], inbox: &Arc<Inbox>, out: &mut Vec<SubmitReply>) {
-        let campaigns = self.campaigns();
+        // Held, not copied out: two atomic steps fewer for each batch. Nothing below asks for it again.
+        let campaigns = self.campaigns.read();
         let mut scope: Option<(u32, Option<Scope<'_>>)> = None;
         let mut tally = Tally::default();
         for calls in calls.chunks(BATCH) {
             let mut hashes = [0u64; BATCH];
             for (hash, call) in hashes.iter_mut().zip(calls) {
                 *hash = user_hash(call.user);
-                self.prefetch(*hash, call.campaign);
+                // A lone call would only take the lock twice.
+                if calls.len() > 1 {
+                    self.prefetch(*hash, call.campaign);
+                }
             }
             for (hash, call) in hashes.iter().zip(calls) {
                 if scope.as_ref().is_none_or(|(id, _)| *id != call.campaign) {

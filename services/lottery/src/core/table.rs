@@ -1,10 +1,10 @@
-//! The lines of one bucket of users: open addressing over pages of an [`Arena`].
+//! The lines of one bucket of users: open addressing over the bucket's pages of an [`Arena`].
 //!
-//! Linear probing at 59 to 81 % load in the table, so that a line is one miss away and its neighbours are
-//! already on their way. A table grows by an eighth at a time: together with line and index that is under 96
-//! bytes a user at any size, and moving one bucket takes microseconds, so no entry waits for a growing table.
+//! Linear probing at about 75 to 81 % load, so that a line is one miss away and its neighbours are already on
+//! their way. A table grows by a twelfth at a time, in place: with its spare room that is under 96 bytes a user at
+//! any size, and it takes microseconds, so no entry waits for a growing table.
 
-use super::arena::{Arena, PAGE_LINES, PageId};
+use super::arena::{Arena, PAGE_LINES};
 use super::line::Line;
 
 /// Places used per 16 before the table grows.
@@ -14,12 +14,17 @@ const LOAD_DEN: usize = 16;
 /// Lines fetched ahead of a look-up: most users are found within them.
 const PREFETCH_LINES: usize = 3;
 
-/// A bucket's users.
-#[derive(Default)]
+/// A bucket's users: how many pages they have, and how many they are. Where the pages lie follows from the
+/// bucket's number, which every call is given.
+#[derive(Clone, Copy, Default)]
 pub struct Table {
-    pages: Vec<PageId>,
-    used: usize,
+    pages: u32,
+    used: u32,
 }
+
+/// The bucket has all the pages that it can have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoRoom;
 
 /// Position hash of a user in a campaign: the bits of the user's hash below the bucket, stirred by the campaign.
 #[inline]
@@ -28,20 +33,21 @@ pub fn place_hash(user_hash: u64, campaign: u32) -> u32 {
     (h >> 32) as u32
 }
 
+/// Pages that hold so many users within the load.
+pub fn pages_for(users: usize) -> usize {
+    (users * LOAD_DEN).div_ceil(LOAD_NUM * PAGE_LINES)
+}
+
 impl Table {
     /// Users in the table.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.used
-    }
-
-    /// No user yet.
-    pub fn is_empty(&self) -> bool {
-        self.used == 0
+        self.used as usize
     }
 
     #[inline]
     fn places(&self) -> usize {
-        self.pages.len() * PAGE_LINES
+        self.pages as usize * PAGE_LINES
     }
 
     /// Home of a hash: rises with the hash, whatever the size.
@@ -50,39 +56,33 @@ impl Table {
         ((u64::from(hash) * self.places() as u64) >> 32) as usize
     }
 
-    #[inline]
-    fn at(&self, place: usize) -> (PageId, usize) {
-        (self.pages[place / PAGE_LINES], place % PAGE_LINES)
-    }
-
     /// Asks for the lines where a user would be found.
     #[inline]
-    pub fn prefetch(&self, arena: &Arena, hash: u32) {
-        if self.pages.is_empty() {
-            return;
-        }
-        let home = self.home(hash);
-        for i in 0..PREFETCH_LINES {
-            let place = home + i;
-            if place < self.places() {
-                let (page, line) = self.at(place);
-                arena.prefetch(page, line);
-            }
+    pub fn prefetch(&self, arena: &Arena, bucket: usize, hash: u32) {
+        let (home, places) = (self.home(hash), self.places());
+        for place in home..(home + PREFETCH_LINES).min(places) {
+            arena.prefetch(bucket, place);
         }
     }
 
     /// Where the user is, or the empty place where he would go. `None` in a table without pages.
     #[inline]
-    fn find(&self, arena: &Arena, hash: u32, user: u64, campaign: u32) -> Option<(usize, bool)> {
-        if self.pages.is_empty() {
+    fn find(
+        &self,
+        arena: &Arena,
+        bucket: usize,
+        hash: u32,
+        user: u64,
+        campaign: u32,
+    ) -> Option<(usize, bool)> {
+        if self.pages == 0 {
             return None;
         }
         let places = self.places();
         let mut place = self.home(hash);
         // Load is below one, so an empty place ends the walk.
         loop {
-            let (page, i) = self.at(place);
-            let line = arena.line(page, i);
+            let line = arena.line(bucket, place);
             if line.user == user && line.campaign == campaign {
                 return Some((place, true));
             }
@@ -97,10 +97,16 @@ impl Table {
     }
 
     /// The user's line.
-    pub fn get<'a>(&self, arena: &'a Arena, hash: u32, user: u64, campaign: u32) -> Option<&'a Line> {
-        let (place, found) = self.find(arena, hash, user, campaign)?;
-        let (page, i) = self.at(place);
-        found.then(|| arena.line(page, i))
+    pub fn get<'a>(
+        &self,
+        arena: &'a Arena,
+        bucket: usize,
+        hash: u32,
+        user: u64,
+        campaign: u32,
+    ) -> Option<&'a Line> {
+        let (place, found) = self.find(arena, bucket, hash, user, campaign)?;
+        found.then(|| arena.line(bucket, place))
     }
 
     /// The user's line; a new one for a user who comes for the first time.
@@ -108,84 +114,93 @@ impl Table {
     pub fn get_or_add<'a>(
         &mut self,
         arena: &'a mut Arena,
+        bucket: usize,
         hash: u32,
         user: u64,
         campaign: u32,
-    ) -> &'a mut Line {
-        if let Some((place, found)) = self.find(arena, hash, user, campaign) {
-            if found {
-                let (page, i) = self.at(place);
-                return arena.line_mut(page, i);
-            }
-            if (self.used + 1) * LOAD_DEN <= self.places() * LOAD_NUM {
-                return self.add_at(arena, place, user, campaign);
-            }
+    ) -> Result<&'a mut Line, NoRoom> {
+        match self.find(arena, bucket, hash, user, campaign) {
+            Some((place, true)) => Ok(arena.line_mut(bucket, place)),
+            free => self.add(arena, bucket, free.map(|(place, _)| place), Line::new(user, campaign)),
         }
-        self.grow(arena);
-        let place = self.find(arena, hash, user, campaign).map_or(0, |(place, _)| place);
-        self.add_at(arena, place, user, campaign)
     }
 
-    fn add_at<'a>(&mut self, arena: &'a mut Arena, place: usize, user: u64, campaign: u32) -> &'a mut Line {
-        self.used += 1;
-        let (page, i) = self.at(place);
-        let line = arena.line_mut(page, i);
-        *line = Line::new(user, campaign);
-        line
-    }
-
+    /// Puts a line into a free place, or a place of a larger table.
     #[cold]
-    fn grow(&mut self, arena: &mut Arena) {
-        let more = (self.pages.len() / 8).max(1);
-        self.rebuild(arena, self.pages.len() + more, |_| true);
+    fn add<'a>(
+        &mut self,
+        arena: &'a mut Arena,
+        bucket: usize,
+        free: Option<usize>,
+        line: Line,
+    ) -> Result<&'a mut Line, NoRoom> {
+        let mut free = free;
+        if (self.len() + 1) * LOAD_DEN > self.places() * LOAD_NUM {
+            let pages = self.pages as usize;
+            let more = (pages + (pages / 12).max(1)).min(arena.levels_max());
+            if more == pages {
+                return Err(NoRoom);
+            }
+            self.rebuild(arena, bucket, more, |_| true);
+            let hash = place_hash(user_hash(line.user), line.campaign);
+            free = self.find(arena, bucket, hash, line.user, line.campaign).map(|(place, _)| place);
+        }
+        let place = free.ok_or(NoRoom)?;
+        self.used += 1;
+        let slot = arena.line_mut(bucket, place);
+        *slot = line;
+        Ok(slot)
     }
 
     /// Drops the lines that `keep` refuses, and the pages that are not needed any more.
-    pub fn retain(&mut self, arena: &mut Arena, keep: impl Fn(&Line) -> bool) {
+    pub fn retain(&mut self, arena: &mut Arena, bucket: usize, keep: impl Fn(&Line) -> bool) {
         let mut stay = 0;
-        self.for_each(arena, |line| stay += usize::from(keep(line)));
-        let pages = (stay * LOAD_DEN).div_ceil(LOAD_NUM * PAGE_LINES);
-        self.rebuild(arena, pages.min(self.pages.len()), keep);
+        self.for_each(arena, bucket, |line| stay += usize::from(keep(line)));
+        self.rebuild(arena, bucket, pages_for(stay).min(self.pages as usize), keep);
     }
 
-    /// Moves the lines that stay into `pages` fresh pages.
-    fn rebuild(&mut self, arena: &mut Arena, pages: usize, keep: impl Fn(&Line) -> bool) {
-        let fresh: Vec<PageId> = (0..pages).map(|_| arena.take()).collect();
-        let old = std::mem::replace(self, Table { pages: fresh, used: 0 });
-        for page in old.pages {
-            for i in 0..PAGE_LINES {
-                let line = *arena.line(page, i);
-                if !line.is_empty() && keep(&line) {
-                    let hash = place_hash(user_hash(line.user), line.campaign);
-                    if let Some((place, _)) = self.find(arena, hash, line.user, line.campaign) {
-                        let (page, i) = self.at(place);
-                        *arena.line_mut(page, i) = line;
-                        self.used += 1;
-                    }
+    /// Takes all lines out and puts those that stay into the first `pages` pages.
+    fn rebuild(&mut self, arena: &mut Arena, bucket: usize, pages: usize, keep: impl Fn(&Line) -> bool) {
+        let mut stay = Vec::with_capacity(self.len());
+        for place in 0..self.places() {
+            let line = arena.line_mut(bucket, place);
+            if !line.is_empty() {
+                if keep(line) {
+                    stay.push(*line);
                 }
+                *line = Line::default();
             }
-            arena.give(page);
+        }
+        let before = self.pages as usize;
+        if pages > before {
+            arena.extend(before, pages);
+        } else {
+            arena.shrink(before, pages);
+        }
+        *self = Table { pages: pages as u32, used: 0 };
+        for line in stay {
+            let hash = place_hash(user_hash(line.user), line.campaign);
+            if let Some((place, false)) = self.find(arena, bucket, hash, line.user, line.campaign) {
+                *arena.line_mut(bucket, place) = line;
+                self.used += 1;
+            }
         }
     }
 
     /// Looks at every line.
-    pub fn for_each(&self, arena: &Arena, mut look: impl FnMut(&Line)) {
-        for page in &self.pages {
-            for i in 0..PAGE_LINES {
-                let line = arena.line(*page, i);
-                if !line.is_empty() {
-                    look(line);
-                }
+    pub fn for_each(&self, arena: &Arena, bucket: usize, mut look: impl FnMut(&Line)) {
+        for place in 0..self.places() {
+            let line = arena.line(bucket, place);
+            if !line.is_empty() {
+                look(line);
             }
         }
     }
 
-    /// Gives all pages back.
-    pub fn clear(&mut self, arena: &mut Arena) {
-        for page in self.pages.drain(..) {
-            arena.give(page);
-        }
-        self.used = 0;
+    /// Forgets all users and gives their memory back.
+    pub fn clear(&mut self, arena: &mut Arena, bucket: usize) {
+        arena.discard(bucket, self.pages as usize);
+        *self = Table::default();
     }
 }
 
@@ -213,25 +228,25 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(40))]
         #[test]
         fn keeps_every_user(users in prop::collection::vec((1u64..3000, 1u32..3), 1..4000), drop_below in 0u32..4) {
-            let (mut arena, mut table, mut model) = (Arena::default(), Table::default(), BTreeMap::new());
+            let (mut arena, mut table, mut model) = (Arena::new(4, 40), Table::default(), BTreeMap::new());
             for (n, (user, campaign)) in users.iter().enumerate() {
                 let hash = place_hash(user_hash(*user), *campaign);
-                table.prefetch(&arena, hash);
-                table.get_or_add(&mut arena, hash, *user, *campaign).counter = n as u32;
+                table.prefetch(&arena, 2, hash);
+                table.get_or_add(&mut arena, 2, hash, *user, *campaign).unwrap().counter = n as u32;
                 model.insert((*user, *campaign), n as u32);
             }
-            table.retain(&mut arena, |l| l.counter % 4 >= drop_below);
+            table.retain(&mut arena, 2, |l| l.counter % 4 >= drop_below);
             model.retain(|_, n| *n % 4 >= drop_below);
             prop_assert_eq!(table.len(), model.len());
             for ((user, campaign), n) in &model {
                 let hash = place_hash(user_hash(*user), *campaign);
-                prop_assert_eq!(table.get(&arena, hash, *user, *campaign).map(|l| l.counter), Some(*n));
+                prop_assert_eq!(table.get(&arena, 2, hash, *user, *campaign).map(|l| l.counter), Some(*n));
             }
             let mut seen = 0;
-            table.for_each(&arena, |_| seen += 1);
+            table.for_each(&arena, 2, |_| seen += 1);
             prop_assert_eq!(seen, model.len());
-            table.clear(&mut arena);
-            prop_assert!(table.is_empty());
+            table.clear(&mut arena, 2);
+            prop_assert_eq!((table.len(), arena.bytes()), (0, 0));
         }
     }
 }

@@ -71,7 +71,7 @@ pub struct Leases {
     uses: BTreeMap<PrizeKey, Use>,
     last_tick_ms: u64,
     refused: u64,
-    /// Planted for the simulation: a lease is closed before its wins are acknowledged.
+    /// A lease is closed before its wins are acknowledged: only ever true in the simulation.
     close_early: bool,
 }
 
@@ -95,6 +95,7 @@ impl Leases {
 
     /// Plants a fault that the simulation must find: leases are closed in the ledger although their wins are
     /// not safe in the log yet.
+    #[cfg(feature = "planted")]
     pub fn plant_close_early(&mut self) {
         self.close_early = true;
     }
