@@ -170,9 +170,8 @@ impl Connection {
             }
             let wait_ms = self.session.tick_ms().min(end_ms - now_ms);
             // Reading into the buffer may be broken off at any point without losing bytes.
-            match tokio::time::timeout(Duration::from_millis(wait_ms), self.frame(None)).await {
-                Ok(Err(error)) => return Err(error),
-                Ok(Ok(_)) | Err(_) => {}
+            if let Ok(heard) = tokio::time::timeout(Duration::from_millis(wait_ms), self.frame(None)).await {
+                heard?;
             }
         }
     }

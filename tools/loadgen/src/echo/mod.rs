@@ -17,7 +17,7 @@ fn campaign(now_ms: u64) -> CampaignView {
         open_ms: now_ms.saturating_sub(3_600_000),
         close_ms: now_ms + 86_400_000,
         start_delay_ms: 0,
-        seed_commitment: vec![0; 32].into(),
+        seed_commitment: vec![0; 32],
     };
     CampaignView {
         campaign: 1,

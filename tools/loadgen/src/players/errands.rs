@@ -5,8 +5,9 @@ use protocol::frame::{FrameKind, put_message};
 use protocol::json;
 use protocol::v1::{self, AwardState};
 
+use super::answers::retry_of;
 use super::links::{Asked, Kind, Turn};
-use super::world::{World, retry_of};
+use super::world::World;
 use crate::http1::put_request;
 
 /// An errand without an answer is tried again after so long, in ms.

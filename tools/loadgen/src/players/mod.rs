@@ -9,6 +9,7 @@
 //! The run ends when every round is over and nothing is open any more, at the latest `grace_ms` later; or after
 //! `duration_ms`; or on shutdown.
 
+mod answers;
 mod errands;
 mod links;
 mod told;

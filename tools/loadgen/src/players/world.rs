@@ -3,9 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 
-use client::{Heard, Player, Schedule, ServerTime};
-use protocol::error::Code;
-use protocol::v1::{self, Outcome, SubmitAnswer};
+use client::{Player, Schedule, ServerTime};
+use protocol::v1;
 use runtime::{SharedClock, Shutdown};
 
 use super::errands::Errand;
@@ -16,9 +15,6 @@ use crate::LoadError;
 use crate::fast::put_submit;
 use crate::meter::{Latencies, cores, thread_cpu_ns};
 use crate::net::{Poller, SCRATCH_BYTES};
-
-/// Rounds' last stretch, in which every unit left must find a player.
-const LAST_MS: u64 = 3_000;
 
 /// Longest sleep of the loop, in us.
 const NAP_US: u64 = 20_000;
@@ -42,11 +38,11 @@ pub(super) struct Slot {
     /// The timer that counts; others are of the past.
     timer_us: u64,
     /// When the draw under way was meant to be asked (monotonic us).
-    intended_us: u64,
+    pub intended_us: u64,
     /// When it was asked first (server's ms); `None` once it was asked again.
-    asked_ms: Option<u64>,
+    pub asked_ms: Option<u64>,
     /// Behind a round's opening, as far as known.
-    delay_ms: u64,
+    pub delay_ms: u64,
     pub registered: bool,
 }
 
@@ -66,21 +62,14 @@ pub(super) struct World {
     pub told: Told,
     pub scratch: Vec<u8>,
     timers: BinaryHeap<Reverse<(u64, Wake)>>,
-    rounds: Vec<(RoundReport, HashSet<u32>)>,
-    lost: Latencies,
-    won: Latencies,
+    pub rounds: Vec<(RoundReport, HashSet<u32>)>,
+    pub lost: Latencies,
+    pub won: Latencies,
     seed: u64,
     pub now_us: u64,
     wall_ms: u64,
     /// What went wrong first, in case nothing ever goes right.
     pub first_error: Option<LoadError>,
-}
-
-/// When an error allows the same again; `None`: never.
-pub(super) fn retry_of(error: &v1::Error) -> Option<u32> {
-    let passing =
-        [Code::Busy, Code::Unavailable, Code::RateLimited].iter().any(|code| code.word() == error.code);
-    (passing || error.retry_after_ms > 0).then_some(error.retry_after_ms)
 }
 
 impl World {
@@ -177,7 +166,7 @@ impl World {
         self.wall_ms
     }
 
-    fn server_ms(&self) -> u64 {
+    pub fn server_ms(&self) -> u64 {
         self.time.at(self.wall_ms)
     }
 
@@ -455,103 +444,6 @@ impl World {
             self.dirty.push(link);
         }
         self.arm(player, 0);
-    }
-
-    /// An answer to a player's submit.
-    pub fn answered(&mut self, player: u32, attempt: u32, answer: &SubmitAnswer) -> Result<(), LoadError> {
-        let server_ms = self.server_ms();
-        let outcome = answer.outcome();
-        let slot = &mut self.players[player as usize];
-        let draw = slot.core.draw();
-        let heard = slot.core.on_answer(server_ms, attempt, answer, &self.config.rules);
-        if outcome == Outcome::NotOpen
-            && let Some(window) = self.schedule.as_ref().and_then(|schedule| schedule.at(answer.until_ms))
-            && draw.is_some_and(|(round, _)| round == window.round)
-        {
-            slot.delay_ms = answer.until_ms - window.open_ms;
-        }
-        self.count(outcome, heard);
-        if let (Outcome::Won, Some(award)) = (outcome, &answer.award) {
-            let user = self.players[player as usize].core.user();
-            if self.told.hear(user, award)? {
-                if let Some((round, _)) = self.round(award.round) {
-                    round.wins_told += 1;
-                }
-                self.after_win(player, award);
-            }
-        }
-        if let (Heard::Lost | Heard::Won { settled: true }, Some((round, _))) = (heard, draw) {
-            self.entered(player, round, outcome);
-        }
-        self.arm(player, 0);
-        Ok(())
-    }
-
-    fn entered(&mut self, player: u32, round: u32, outcome: Outcome) {
-        let slot = &self.players[player as usize];
-        let latency_us = self.now_us.saturating_sub(slot.intended_us);
-        let asked_ms = slot.asked_ms;
-        if outcome == Outcome::Won {
-            self.won.record_us(latency_us)
-        } else {
-            self.lost.record_us(latency_us)
-        }
-        let Some((report, players)) = self.round(round) else { return };
-        report.entries += 1;
-        report.entries_last_3s +=
-            u64::from(asked_ms.is_some_and(|ms| ms + LAST_MS >= report.close_ms && ms < report.close_ms));
-        players.insert(player);
-    }
-
-    fn round(&mut self, round: u32) -> Option<&mut (RoundReport, HashSet<u32>)> {
-        let schedule = self.schedule.as_ref()?;
-        let window = schedule.windows().iter().find(|w| w.round == round)?;
-        let place = match self.rounds.iter().position(|(known, _)| known.round == round) {
-            Some(place) => place,
-            None => {
-                let campaign = schedule.campaign();
-                self.rounds.push((RoundReport { campaign, round, ..RoundReport::default() }, HashSet::new()));
-                self.rounds.len() - 1
-            }
-        };
-        let report = &mut self.rounds[place];
-        (report.0.open_ms, report.0.close_ms) = (window.open_ms, window.close_ms);
-        Some(report)
-    }
-
-    fn count(&mut self, outcome: Outcome, heard: Heard) {
-        let counts = &mut self.counts;
-        let count = match (outcome, heard) {
-            (_, Heard::Nonsense) => &mut counts.nonsense,
-            (_, Heard::Stale | Heard::KnownWin) => &mut counts.stale,
-            (Outcome::Lost, _) => &mut counts.lost,
-            (Outcome::Won, _) => &mut counts.won,
-            (Outcome::Pending, _) => &mut counts.pending,
-            (Outcome::TooEarly, _) => &mut counts.too_early,
-            (Outcome::NotOpen, _) => &mut counts.not_open,
-            (Outcome::LimitReached, _) => &mut counts.limit_reached,
-            (Outcome::Busy, _) => &mut counts.busy,
-            (Outcome::Unavailable, _) => &mut counts.unavailable,
-            (Outcome::BadCounter, _) => &mut counts.bad_counter,
-            (Outcome::UnknownCampaign, _) => &mut counts.unknown_campaign,
-            (Outcome::Unspecified, _) => &mut counts.nonsense,
-        };
-        *count += 1;
-    }
-
-    /// A request failed.
-    pub fn failed(&mut self, asked: Asked, error: &v1::Error) {
-        self.counts.errors += 1;
-        match asked {
-            Asked::Submit { player, attempt } => {
-                let server_ms = self.server_ms();
-                let slot = &mut self.players[player as usize];
-                slot.core.on_error(server_ms, attempt, retry_of(error), &self.config.rules);
-                self.arm(player, 0);
-            }
-            Asked::Errand(place) => self.errand_error(place, error),
-            Asked::Campaigns => {}
-        }
     }
 
     /// A link is open: its players go on.
