@@ -37,6 +37,8 @@ pub struct Keys {
     pub token: TokenKeys,
     /// What operators send as bearer token.
     pub admin_token: String,
+    /// The newest token key as tools take it: id and secret in hex.
+    pub token_key: String,
 }
 
 impl Keys {
@@ -51,7 +53,10 @@ impl Keys {
         }
         let mode = fs::metadata(&path)?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
-            bail!("{} can be read by others (mode {mode:o}); make it 0600, or replace the keys", path.display());
+            bail!(
+                "{} can be read by others (mode {mode:o}); make it 0600, or replace the keys",
+                path.display()
+            );
         }
         let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         let file: File = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
@@ -72,6 +77,7 @@ impl Keys {
             seeds,
             token: TokenKeys::new(token.collect::<anyhow::Result<_>>()?)?,
             admin_token: file.admin_token.clone(),
+            token_key: file.token.last().map(|s| format!("{} {}", s.id, s.key)).unwrap_or_default(),
         })
     }
 

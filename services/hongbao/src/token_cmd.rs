@@ -27,6 +27,12 @@ pub enum TokenCommand {
         #[command(flatten)]
         common: Common,
     },
+    /// The key that signs tokens, `ID SECRET`, for whoever mints them: an app's login, a load generator. Keep it secret.
+    Key {
+        /// Folder of all data.
+        #[arg(long, default_value = "data")]
+        data: PathBuf,
+    },
     /// The operators' token.
     Admin {
         /// Folder of all data.
@@ -75,6 +81,7 @@ pub fn run(command: TokenCommand) -> anyhow::Result<u8> {
             let grant = GatewayGrant { name, ..GatewayGrant::default() };
             print(&Keys::open(&common.data)?.token.mint_gateway(&grant, now_s, now_s + common.ttl, None));
         }
+        TokenCommand::Key { data } => print(&Keys::open(&data)?.token_key),
         TokenCommand::Admin { data } => print(&Keys::open(&data)?.admin_token),
     }
     Ok(exit::OK)

@@ -34,6 +34,7 @@ pub struct Arena {
     /// Buckets that have a page on each level.
     levels: Vec<u32>,
     pages: usize,
+    scratch: Vec<Line>,
 }
 
 // SAFETY: an arena owns its memory; lines are plain numbers.
@@ -44,7 +45,7 @@ impl Arena {
     pub fn new(buckets: usize, levels_max: usize) -> Arena {
         let reserved = (buckets * levels_max * PAGE_BYTES).next_multiple_of(HUGE_BYTES);
         let base = reserve(reserved);
-        let arena = Arena { base, reserved, buckets, levels: vec![0; levels_max], pages: 0 };
+        let arena = Arena { base, reserved, buckets, levels: vec![0; levels_max], pages: 0, scratch: Vec::new() };
         if arena.level_bytes() < HUGE_BYTES {
             arena.advise(0, reserved, Advice::LinuxHugepage);
         }
@@ -82,6 +83,17 @@ impl Arena {
         }
         #[cfg(not(target_os = "linux"))]
         let _ = (offset, bytes);
+    }
+
+    /// An empty list for lines that are moved: one for all tables, because lists of ever larger size would leave
+    /// holes in the process's memory that nothing fits into.
+    pub fn take_scratch(&mut self) -> Vec<Line> {
+        std::mem::take(&mut self.scratch)
+    }
+
+    /// Keeps the list for the next one.
+    pub fn keep_scratch(&mut self, scratch: Vec<Line>) {
+        self.scratch = scratch;
     }
 
     /// A bucket goes from `from` to `to` pages; new ones are empty.

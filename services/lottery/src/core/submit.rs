@@ -6,7 +6,7 @@ use super::pool::Hit;
 use super::table::{place_hash, user_hash};
 use super::wins::{Win, Wins, kept};
 use super::{BUCKETS, Core};
-use campaign::{AwardId, Plan, UserId};
+use campaign::{AwardId, Plan, RoundKeys, UserId};
 use protocol::calls::{Inbox, SubmitCall, SubmitReply};
 use protocol::v1::{Award, AwardState, Outcome};
 use records::{SnapshotWin, Won};
@@ -101,6 +101,47 @@ tally! {
     unknown,
 }
 
+/// What came of a draw.
+enum Drawn {
+    Lost,
+    /// The record, and the position of its group.
+    Won(Box<Won>, u64),
+    /// The log takes no wins: the entry never was.
+    Refused,
+}
+
+impl Drawn {
+    /// Writes the outcome into the user's state and gives the reply, if there is one now.
+    #[inline]
+    fn settle(
+        self,
+        rules: &RoundRules,
+        call: &SubmitCall,
+        line: &mut Line,
+        before: Line,
+        wins: &mut Wins,
+        tally: &mut Tally,
+    ) -> Option<SubmitReply> {
+        match self {
+            Drawn::Lost => {
+                tally.draws += 1;
+                Some(reply(call, line.counter + 1, Outcome::Lost, rules.next_submit_ms(), 0))
+            }
+            Drawn::Won(won, position) => {
+                tally.draws += 1;
+                tally.wins += 1;
+                wins.add(line, kept(&won), position);
+                None
+            }
+            Drawn::Refused => {
+                *line = before;
+                tally.put_off += 1;
+                Some(reply(call, call.counter, Outcome::Unavailable, BUSY_MS, 0))
+            }
+        }
+    }
+}
+
 /// What a run of calls for one campaign has in common.
 struct Scope<'a> {
     campaign: &'a CampaignCore,
@@ -182,70 +223,64 @@ impl Core {
             return Some(self.out_of_round(scope, now, call, line, wins, tally));
         };
         let before = *line;
+        let refuse = |line: &Line, outcome, wait_ms, until_ms| {
+            Some(reply(call, line.counter + 1, outcome, wait_ms, until_ms))
+        };
         match rules.admit(line, call.counter, call.shakes, scope.day, now.ms) {
             Admission::Draw { tries } => {
-                tally.draws += 1;
-                let lost = |line: &Line| {
-                    Some(reply(call, line.counter + 1, Outcome::Lost, rules.next_submit_ms(), 0))
-                };
-                if !now.may_win || !round.pool.may_hit(now.ms) {
-                    return lost(line);
-                }
-                let mut refused = None;
-                let won = round.pool.draw(
-                    |keys, try_no| keys.pick(UserId(call.user), call.counter, try_no),
-                    tries,
-                    now.ms,
-                    |hit| {
-                        let won = self.won(scope, now, call, hit);
-                        let view = self.winning_reply(&scope.campaign.plan, rules, call, &kept(&won));
-                        let pending = Pending { inbox: Arc::clone(inbox), reply: view };
-                        match self.log.append(&won, pending) {
-                            Ok(position) => Some((won, position)),
-                            Err(why) => {
-                                refused = Some(why);
-                                None
-                            }
-                        }
-                    },
-                );
-                match (won, refused) {
-                    (Some((won, position)), _) => {
-                        tally.wins += 1;
-                        wins.add(line, kept(&won), position);
-                        None
-                    }
-                    (None, None | Some(NoWin::TooManyPending)) => lost(line),
-                    (None, Some(NoWin::Full | NoWin::Gone)) => {
-                        *line = before;
-                        tally.draws -= 1;
-                        tally.put_off += 1;
-                        Some(reply(call, call.counter, Outcome::Unavailable, BUSY_MS, 0))
-                    }
-                }
+                let drawn = self.draw(scope, (round, rules), now, call, tries, inbox);
+                drawn.settle(rules, call, line, before, wins, tally)
             }
             Admission::Again => {
                 tally.again += 1;
-                let next = line.counter + 1;
                 let stored = wins.find(line, call.round, call.counter);
-                Some(self.stored(&scope.campaign.plan, Some(rules), call, next, stored))
+                Some(self.stored(&scope.campaign.plan, Some(rules), call, line.counter + 1, stored))
             }
             Admission::TooEarly(wait) => {
                 tally.too_early += 1;
-                Some(reply(call, line.counter + 1, Outcome::TooEarly, wait, 0))
+                refuse(line, Outcome::TooEarly, wait, 0)
             }
             Admission::NotOpen(at) => {
                 tally.not_open += 1;
-                Some(reply(call, line.counter + 1, Outcome::NotOpen, rules.next_submit_ms(), at))
+                refuse(line, Outcome::NotOpen, rules.next_submit_ms(), at)
             }
             Admission::Limited(until) => {
                 tally.limited += 1;
-                Some(reply(call, line.counter + 1, Outcome::LimitReached, rules.next_submit_ms(), until))
+                refuse(line, Outcome::LimitReached, rules.next_submit_ms(), until)
             }
             Admission::BadCounter => {
                 tally.bad_counter += 1;
-                Some(reply(call, line.counter + 1, Outcome::BadCounter, rules.next_submit_ms(), 0))
+                refuse(line, Outcome::BadCounter, rules.next_submit_ms(), 0)
             }
+        }
+    }
+
+    /// Draws for an entry that was admitted. A hit is in the log when this returns.
+    #[inline]
+    fn draw(
+        &self,
+        scope: &Scope<'_>,
+        (round, rules): (&RoundCore, &RoundRules),
+        now: Now,
+        call: &SubmitCall,
+        tries: u32,
+        inbox: &Arc<Inbox>,
+    ) -> Drawn {
+        if !now.may_win || !round.pool.may_hit(now.ms) {
+            return Drawn::Lost;
+        }
+        let mut refused = None;
+        let pick = |keys: &RoundKeys, try_no| keys.pick(UserId(call.user), call.counter, try_no);
+        let won = round.pool.draw(pick, tries, now.ms, |hit| {
+            let won = self.won(scope, now, call, hit);
+            let reply = self.winning_reply(&scope.campaign.plan, rules, call, &kept(&won));
+            let appended = self.log.append(&won, Pending { inbox: Arc::clone(inbox), reply });
+            appended.map(|position| (won, position)).map_err(|why| refused = Some(why)).ok()
+        });
+        match (won, refused) {
+            (Some((won, position)), _) => Drawn::Won(Box::new(won), position),
+            (None, None | Some(NoWin::TooManyPending)) => Drawn::Lost,
+            (None, Some(NoWin::Full | NoWin::Gone)) => Drawn::Refused,
         }
     }
 

@@ -12,7 +12,7 @@ const LOAD_NUM: usize = 13;
 const LOAD_DEN: usize = 16;
 
 /// Lines fetched ahead of a look-up: most users are found within them.
-const PREFETCH_LINES: usize = 3;
+const PREFETCH_LINES: usize = 4;
 
 /// A bucket's users: how many pages they have, and how many they are. Where the pages lie follows from the
 /// bucket's number, which every call is given.
@@ -78,6 +78,8 @@ impl Table {
         if self.pages == 0 {
             return None;
         }
+        // The neighbours come along with the first line, instead of one after the other behind wrong guesses.
+        self.prefetch(arena, bucket, hash);
         let places = self.places();
         let mut place = self.home(hash);
         // Load is below one, so an empty place ends the walk.
@@ -161,7 +163,7 @@ impl Table {
 
     /// Takes all lines out and puts those that stay into the first `pages` pages.
     fn rebuild(&mut self, arena: &mut Arena, bucket: usize, pages: usize, keep: impl Fn(&Line) -> bool) {
-        let mut stay = Vec::with_capacity(self.len());
+        let mut stay = arena.take_scratch();
         for place in 0..self.places() {
             let line = arena.line_mut(bucket, place);
             if !line.is_empty() {
@@ -178,13 +180,14 @@ impl Table {
             arena.shrink(before, pages);
         }
         *self = Table { pages: pages as u32, used: 0 };
-        for line in stay {
+        for line in stay.drain(..) {
             let hash = place_hash(user_hash(line.user), line.campaign);
             if let Some((place, false)) = self.find(arena, bucket, hash, line.user, line.campaign) {
                 *arena.line_mut(bucket, place) = line;
                 self.used += 1;
             }
         }
+        arena.keep_scratch(stay);
     }
 
     /// Looks at every line.

@@ -44,6 +44,22 @@ impl MemoryLedger {
         self.state.lock().rows.clone()
     }
 
+    /// Plants a fault that the simulation must find: a lease that was settled is settled once more, not conditional
+    /// on 'open', by somebody who has read none of its wins: its used units go back.
+    #[cfg(feature = "planted")]
+    pub fn plant_second_settlement(&self, key: LeaseKey) {
+        let mut state = self.state.lock();
+        let rows = &mut state.rows;
+        let Some(lease) = rows.leases.get(&key) else { return };
+        let Some(closed) = &lease.closed else { return };
+        let used = super::rows::without(&lease.numbers(), &closed.returned);
+        if let Some(prize) = rows.prizes.get_mut(&lease.prize)
+            && prize.returned.add_all(&used).is_ok()
+        {
+            prize.used -= used.len();
+        }
+    }
+
     fn call<T, E>(&self, need: &Need, act: impl FnOnce(&mut Rows, u64) -> Result<T, E>) -> Result<T, E> {
         let mut state = self.state.lock();
         let now_ms = self.clock.now_ms();

@@ -26,6 +26,12 @@ const TICK: Duration = Duration::from_millis(100);
 /// Ticks that a stopping node takes to give its leases back, at most.
 const STOP_TICKS: usize = 30;
 
+/// A user who has won nothing and has not entered for so long is forgotten when room is short.
+const IDLE_MS: u64 = 600_000;
+
+/// Room is looked at once in so many ticks.
+const ROOM_TICKS: u64 = 50;
+
 /// Bytes that a win takes in the log, for the first guess of when a snapshot is due.
 const WIN_BYTES: u64 = 132;
 
@@ -187,6 +193,7 @@ impl Node {
         self.claim().await?;
         let mut unanswered = None;
         let mut stop_ticks = 0;
+        let mut ticks = 0u64;
         loop {
             let stop = shutdown.is_requested();
             self.stopping.store(stop, Ordering::Release);
@@ -199,6 +206,14 @@ impl Node {
                 }
             } else {
                 self.snapshot_if_due();
+                ticks += 1;
+                if ticks.is_multiple_of(ROOM_TICKS) && self.core.users() >= self.config.users_max / 10 * 9 {
+                    let stay = self.core.forget_idle(self.now_ms().saturating_sub(IDLE_MS));
+                    tracing::warn!(
+                        stay,
+                        "memory is nearly full of users; forgot those who have not come for ten minutes"
+                    );
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(TICK) => {}
