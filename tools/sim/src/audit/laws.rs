@@ -1,0 +1,225 @@
+//! The laws that the log, the players and the deliveries show.
+
+use super::Audit;
+use crate::plan::CAMPAIGN;
+use crate::vendor::Status;
+use campaign::{AwardId, Fen, PrizeId, RoundId, UserId};
+use lottery::ledger::PrizeKey;
+use records::{DeliveryState, OrderKind};
+use std::collections::BTreeMap;
+
+/// The last seconds of a round, ms: what was released before has been awarded by its end.
+const TAIL_MS: u64 = 3_000;
+/// Entries for each unit left that make players enough.
+const ENTRIES_PER_UNIT: u64 = 10;
+
+impl Audit<'_> {
+    /// Laws 1 and 7: no unit twice, no unit that was never made, amounts as the seed says.
+    pub fn budgets(&mut self) {
+        let mut units: BTreeMap<(PrizeKey, u64), AwardId> = BTreeMap::new();
+        let mut sums: BTreeMap<PrizeKey, (u64, Fen)> = BTreeMap::new();
+        let mut broken = Vec::new();
+        for award in self.log.awards.values() {
+            let (won, key) = (&award.won, key_of(award.won.round, award.won.prize));
+            if let Some(other) = units.insert((key, won.unit), won.award) {
+                broken.push(format!("unit {} of {key} is in award {other} and in award {}", won.unit, won.award));
+            }
+            let sum = sums.entry(key).or_default();
+            *sum = (sum.0 + 1, Fen(sum.1.0 + won.fen.0));
+            match self.evidence.amount(key, won.unit) {
+                Some(fen) if fen == won.fen => {}
+                fen => broken.push(format!("award {} has {} fen, its unit has {fen:?}", won.award, won.fen.0)),
+            }
+        }
+        for (key, (awarded, fen)) in sums {
+            let Some(row) = self.evidence.ledger.prizes.get(&key) else {
+                broken.push(format!("{key} has awards and no row in the ledger"));
+                continue;
+            };
+            let budget = self.evidence.fen_of_budget(key);
+            if awarded > row.budget() || fen > budget {
+                let units = row.budget();
+                broken.push(format!("{key}: {awarded} units, {} fen awarded of {units} units, {} fen", fen.0, budget.0));
+            }
+        }
+        broken.into_iter().for_each(|what| self.broken(1, what));
+        for alarm in self.evidence.alarms.clone() {
+            self.broken(1, format!("flow's alarm: {:?}", alarm.alarm));
+        }
+    }
+
+    /// Law 2: what a player heard stands in the log and with flow, and he never hears two things of one draw.
+    pub fn told(&mut self) {
+        let mut outcomes: BTreeMap<(UserId, RoundId, u32), AwardId> = BTreeMap::new();
+        let mut broken = Vec::new();
+        for told in self.evidence.told {
+            let draw = (told.user, told.round, told.counter);
+            let said = format!("user {}, round {}, draw {}", told.user, told.round, told.counter);
+            let Some((id, prize, fen)) = told.won else {
+                if let Some(id) = outcomes.get(&draw) {
+                    broken.push(format!("{said}: was told of award {id}, and later that it lost"));
+                }
+                continue;
+            };
+            if outcomes.insert(draw, id).is_some_and(|before| before != id) {
+                broken.push(format!("{said}: was told of two awards, {id} the later"));
+            }
+            let facts = (told.user, told.round, told.counter, prize, fen);
+            match self.log.awards.get(&id).map(|a| &a.won) {
+                None => broken.push(format!("{said}: was told of award {id}, which is not in the log")),
+                Some(won) if (won.user, won.round, won.counter, won.prize, won.fen) != facts => {
+                    broken.push(format!("{said}: was told something else of award {id} than the log has"));
+                }
+                Some(_) => {}
+            }
+            if self.evidence.stored.get(&id).is_none_or(|s| s.row.doubt != flow::core::Doubt::None) {
+                broken.push(format!("{said}: was told of award {id}, which flow does not have, or doubts"));
+            }
+        }
+        let unseen = self.log.awards.keys().filter(|id| !self.evidence.stored.contains_key(id));
+        broken.extend(unseen.map(|id| format!("award {id} is in the log and not with flow")));
+        broken.into_iter().for_each(|what| self.broken(2, what));
+        let foreign: Vec<AwardId> =
+            self.evidence.stored.keys().filter(|id| !self.log.awards.contains_key(id)).copied().collect();
+        foreign.into_iter().for_each(|id| self.broken(7, format!("award {id} is with flow and not in the log")));
+    }
+
+    /// Law 3: the vendors' books have at most one payment for an award.
+    pub fn payments(&mut self) {
+        let mut paid: BTreeMap<AwardId, Vec<&str>> = BTreeMap::new();
+        for (number, payment) in self.evidence.payments.iter().filter(|(_, p)| p.pays()) {
+            paid.entry(payment.award).or_default().push(number);
+        }
+        let mut broken = Vec::new();
+        for (award, numbers) in &paid {
+            if numbers.len() > 1 {
+                broken.push((3, format!("award {award} was paid under {}", numbers.join(" and "))));
+            }
+            if !self.log.awards.contains_key(award) {
+                broken.push((7, format!("award {award} was paid and is not in the log")));
+            }
+        }
+        if self.evidence.mismatches > 0 {
+            broken.push((3, format!("{} numbers came again with other data", self.evidence.mismatches)));
+        }
+        broken.into_iter().for_each(|(law, what)| self.broken(law, what));
+    }
+
+    /// Laws 4 and 7: every award is delivered, lapsed, or open with a reason; and the vendors' books agree.
+    pub fn deliveries(&mut self) {
+        use DeliveryState::{Delivered, Lapsed, Rejected, Reversed};
+        let mut broken = Vec::new();
+        for (id, award) in &self.log.awards {
+            let Some(row) = self.evidence.orders.get(id) else {
+                broken.push((4, format!("award {id} has no order")));
+                continue;
+            };
+            if (row.fen, row.user, row.unit) != (award.won.fen, award.won.user, award.won.unit) {
+                broken.push((7, format!("the order of award {id} has other facts than the log")));
+            }
+            let payment = self.evidence.payments.values().find(|p| p.award == *id && p.pays());
+            let sound = match row.state {
+                Delivered | Reversed => {
+                    payment.is_some_and(|p| p.fen == row.fen && matches!(p.status, Status::Paid { .. }))
+                }
+                Lapsed => payment.is_none() && self.evidence.may_lapse(*id, row),
+                Rejected => row.reason != delivery::core::Reason::None,
+                _ => false,
+            };
+            if !sound {
+                let (state, reason) = (row.state.name(), row.reason.name());
+                let said = payment.map_or("nothing", |_| "a payment");
+                broken.push((4, format!("award {id} is {state} ({reason}), the vendor's books have {said}")));
+            }
+        }
+        let mut steps: BTreeMap<AwardId, u32> = BTreeMap::new();
+        for line in &self.evidence.journal {
+            let last = steps.entry(line.event.award).or_default();
+            *last += 1;
+            if line.event.step != *last {
+                broken.push((7, format!("award {}: step {} where {last} must be", line.event.award, line.event.step)));
+            }
+        }
+        for (id, row) in &self.evidence.orders {
+            if steps.get(id) != Some(&row.step) {
+                broken.push((7, format!("award {id} is at step {}, its journal is not", row.step)));
+            }
+            let seen = self.evidence.stored.get(id).and_then(|s| s.progress).map(|p| (p.step, p.state));
+            if seen != Some((row.step, row.state)) {
+                broken.push((7, format!("award {id}: flow has {seen:?}, delivery is at step {}", row.step)));
+            }
+        }
+        broken.into_iter().for_each(|(law, what)| self.broken(law, what));
+    }
+
+    /// Law 5: wins per round, day and campaign; and a draw wins once.
+    pub fn limits(&mut self) {
+        let limits = self.evidence.plan().limits;
+        let mut counts: BTreeMap<(UserId, &str, u32), u64> = BTreeMap::new();
+        let mut draws: BTreeMap<(UserId, RoundId, u32), AwardId> = BTreeMap::new();
+        let mut broken = Vec::new();
+        for award in self.log.awards.values() {
+            let won = &award.won;
+            for (what, which) in [("round", won.round.0), ("day", won.day), ("campaign", 0)] {
+                *counts.entry((won.user, what, which)).or_default() += 1;
+            }
+            if let Some(other) = draws.insert((won.user, won.round, won.counter), won.award) {
+                broken.push(format!("draw {} of user {} won {other} and {}", won.counter, won.user, won.award));
+            }
+        }
+        for ((user, what, which), count) in counts {
+            let limit = match what {
+                "round" => limits.wins_round,
+                "day" => limits.wins_day,
+                _ => limits.wins_campaign,
+            };
+            if limit != 0 && count > u64::from(limit) {
+                broken.push(format!("user {user} won {count} times in {what} {which}, the limit is {limit}"));
+            }
+        }
+        broken.into_iter().for_each(|what| self.broken(5, what));
+    }
+
+    /// Law 6: nothing is locked in the end, and where enough players came nothing is left.
+    pub fn stranded(&mut self) {
+        let mut broken = Vec::new();
+        for (key, row) in &self.evidence.ledger.prizes {
+            if row.leased != 0 {
+                broken.push(format!("{key}: {} units are locked in leases that nobody closes", row.leased));
+            }
+        }
+        for round in &self.evidence.plan().rounds {
+            let rows = self.evidence.ledger.prizes.values().filter(|p| p.key.round == round.id && !p.paused);
+            let left: u64 = rows.clone().map(|row| row.available()).sum();
+            let enough = [TAIL_MS, 1_000].iter().all(|ms| self.enough_players(round.id, round.close_ms, *ms));
+            if left > 0 && enough && self.evidence.calm_rounds.contains(&round.id) {
+                broken.push(format!("round {}: {left} units are left, though enough players came", round.id));
+            }
+        }
+        broken.into_iter().for_each(|what| self.broken(6, what));
+    }
+
+    /// Did so many entries that could have won come in the last `tail_ms` of a round, for the units left then?
+    fn enough_players(&self, round: RoundId, close_ms: u64, tail_ms: u64) -> bool {
+        let from_ms = close_ms - tail_ms;
+        let told = self.evidence.told.iter().filter(|t| t.round == round && (from_ms..close_ms).contains(&t.at_ms));
+        let rows = self.evidence.ledger.prizes.values().filter(|p| p.key.round == round && !p.paused);
+        let budget: u64 = rows.map(|row| row.budget()).sum();
+        let before = |t: u64| t < from_ms;
+        let given = self.log.awards.values().filter(|a| a.won.round == round && before(a.won.time_ms)).count();
+        told.count() as u64 >= ENTRIES_PER_UNIT * budget.saturating_sub(given as u64)
+    }
+}
+
+/// A prize of the campaign.
+pub(super) fn key_of(round: RoundId, prize: PrizeId) -> PrizeKey {
+    PrizeKey { campaign: CAMPAIGN, round, prize }
+}
+
+impl super::Evidence<'_> {
+    /// May the award have lapsed: it waits for a claim, its term is over, and no claim was taken in time?
+    fn may_lapse(&self, id: AwardId, row: &delivery::core::OrderRow) -> bool {
+        let waits = self.stored.get(&id).is_some_and(|s| s.row.order == OrderKind::OnClaim);
+        waits && row.lapse_ms != 0 && !self.claimed.contains_key(&id)
+    }
+}

@@ -1,0 +1,137 @@
+//! The way to the ledger: calls that fail, whose answers are lost, that come late or twice.
+
+use crate::node::NodeStep;
+use crate::world::{Event, World, now};
+use lottery::ledger::{QuotaLedger as _, StoreError, Tick, TickAnswer, TickError};
+use std::sync::Arc;
+
+/// A tick on its way.
+pub(crate) struct LedgerLetter {
+    tick: Tick,
+    /// Who waits for the answer: life, and the instant at which the call was sent.
+    reply_to: Option<(u32, u64)>,
+    answer_in_ms: u64,
+}
+
+/// A tick's answer on its way back.
+pub(crate) struct Answer {
+    /// When the call was sent, monotonic ns.
+    pub sent_ns: u64,
+    pub result: Result<TickAnswer, TickError>,
+}
+
+fn unknown() -> Result<TickAnswer, TickError> {
+    Err(TickError::Store(StoreError::Unknown("simulated: no answer in time".to_owned())))
+}
+
+impl World {
+    pub fn ledger_is_away(&self) -> bool {
+        self.now_ms() < self.outage_until
+    }
+
+    /// A call of the start-up sequence. `None`: it failed, or its answer was lost; it may have been done.
+    pub fn ledger_call<T>(&mut self, what: &str, call: impl Future<Output = T>) -> Option<T> {
+        if self.ledger_is_away() {
+            self.note(format_args!("ledger: {what} was not done"));
+            return None;
+        }
+        if self.trouble(self.config.ledger_trouble * 2) {
+            let done = self.rng.one_in(2);
+            if done {
+                drop(now(call));
+            }
+            self.note(format_args!("ledger: {what} got no answer (done: {done})"));
+            return None;
+        }
+        Some(now(call))
+    }
+
+    /// Sends a tick; the node hears of it by [`NodeStep::Answer`].
+    pub fn send_tick(&mut self, life: u32, sent_ns: u64, tick: Tick) {
+        let (there, back) = (self.between(1, 15), self.between(1, 15));
+        let letter = |tick, reply_to| Event::Ledger(Box::new(LedgerLetter { tick, reply_to, answer_in_ms: back }));
+        if self.ledger_is_away() {
+            let error = StoreError::NotDone("simulated: the ledger is away".to_owned());
+            return self.answer(life, there, Answer { sent_ns, result: Err(error.into()) });
+        }
+        if !self.trouble(self.config.ledger_trouble) {
+            return self.push(there, letter(tick, Some((life, sent_ns))));
+        }
+        self.counters.ledger_troubles += 1;
+        let patience = self.between(50, 500);
+        match self.rng.below(6) {
+            0 => {
+                self.note(format_args!("ledger: the next tick is not done"));
+                let error = StoreError::NotDone("simulated".to_owned());
+                self.answer(life, there, Answer { sent_ns, result: Err(error.into()) });
+            }
+            1 => {
+                self.note(format_args!("ledger: the next tick is lost on its way there"));
+                self.answer(life, patience, Answer { sent_ns, result: unknown() });
+            }
+            2 | 3 => {
+                self.note(format_args!("ledger: the next tick's answer is lost"));
+                self.push(there, letter(tick, None));
+                self.answer(life, patience, Answer { sent_ns, result: unknown() });
+            }
+            4 => {
+                self.note(format_args!("ledger: the next tick comes late, behind its time-out"));
+                let late = patience + self.between(1, 1_500);
+                self.push(late, letter(tick, None));
+                self.answer(life, patience, Answer { sent_ns, result: unknown() });
+            }
+            _ => {
+                self.note(format_args!("ledger: the next tick comes twice"));
+                let again = there + self.between(1, 2_500);
+                self.push(again, letter(tick.clone(), None));
+                self.push(there, letter(tick, Some((life, sent_ns))));
+            }
+        }
+    }
+
+    fn answer(&mut self, life: u32, in_ms: u64, answer: Answer) {
+        self.push(in_ms, Event::Node(life, NodeStep::Answer(Box::new(answer))));
+    }
+
+    /// The ledger does what a tick asks for.
+    pub fn ledger_takes(&mut self, letter: LedgerLetter) {
+        let LedgerLetter { tick, reply_to, answer_in_ms } = letter;
+        let ledger = Arc::clone(&self.ledger);
+        let result = now(ledger.tick(&tick));
+        match &result {
+            Ok(answer) => {
+                let granted: Vec<String> = answer
+                    .grants
+                    .iter()
+                    .filter_map(|(lease, grant)| match grant {
+                        lottery::ledger::GrantAnswer::Granted { ranges, .. } => {
+                            let units: u64 = ranges.iter().map(|r| r.units.count).sum();
+                            let prize = tick.asks.iter().find(|a| a.lease == *lease).map(|a| a.prize.prize.0);
+                            Some(format!("{lease} of prize {} ({units} units)", prize.unwrap_or(0)))
+                        }
+                        _ => None,
+                    })
+                    .collect();
+                let closed: Vec<String> =
+                    tick.closes.iter().map(|c| format!("{} (used {}, back {})", c.lease, c.used, c.returned)).collect();
+                if !granted.is_empty() || !closed.is_empty() || reply_to.is_none() {
+                    let copy = if reply_to.is_none() { ", nobody hears the answer" } else { "" };
+                    self.note(format_args!(
+                        "ledger: tick of epoch {}: granted [{}], closed [{}], low water {}{copy}",
+                        tick.epoch,
+                        granted.join(", "),
+                        closed.join(", "),
+                        answer.low_water
+                    ));
+                }
+                for (lease, why) in &answer.refused {
+                    self.problem(format!("the ledger refused to close lease {lease} of epoch {}: {why}", tick.epoch));
+                }
+            }
+            Err(error) => self.note(format_args!("ledger: tick of epoch {} refused: {error}", tick.epoch)),
+        }
+        if let Some((life, sent_ns)) = reply_to {
+            self.answer(life, answer_in_ms, Answer { sent_ns, result });
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The platform as it is: no law is broken, and the same seed gives the same run.
+
+use sim::{Config, Report, run};
+
+const SEEDS: u64 = 300;
+const THREADS: u64 = 2;
+
+pub fn describe(seed: u64, report: &Report) -> String {
+    let found: Vec<String> = report.violations.iter().map(ToString::to_string).collect();
+    let from = report.tail.len().saturating_sub(120);
+    format!(
+        "seed {seed}, trace {:016x}, {:?}\n{}\n--- the last events\n{}",
+        report.trace_hash,
+        report.counters,
+        found.join("\n"),
+        report.tail[from..].join("\n")
+    )
+}
+
+#[test]
+fn three_hundred_seeds_break_no_law() {
+    let failed: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|t| {
+                scope.spawn(move || {
+                    let mine = (0..SEEDS).filter(|s| s % THREADS == t);
+                    let failed = mine.map(|s| (s, run(s, Config::default()))).find(|(_, r)| !r.violations.is_empty());
+                    failed.map(|(seed, report)| describe(seed, &report))
+                })
+            })
+            .collect();
+        threads.into_iter().filter_map(|t| t.join().unwrap()).collect()
+    });
+    assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in [1, 2, 77] {
+        let (a, b) = (run(seed, Config::default()), run(seed, Config::default()));
+        assert_eq!(a.trace_hash, b.trace_hash, "seed {seed}");
+        assert_eq!((a.counters, a.tail), (b.counters, b.tail));
+    }
+    assert_ne!(run(1, Config::default()).trace_hash, run(2, Config::default()).trace_hash);
+}
+
+#[test]
+fn a_run_is_worth_its_name() {
+    let reports: Vec<Report> = (0..20).map(|seed| run(seed, Config::default())).collect();
+    let sum = |f: fn(&Report) -> u64| reports.iter().map(f).sum::<u64>();
+    assert!(sum(|r| r.counters.awards) > 500);
+    assert!(sum(|r| r.counters.kills) > 20);
+    assert!(sum(|r| r.counters.epochs) > 40);
+    assert!(sum(|r| r.counters.payments) > 200);
+    assert!(sum(|r| r.counters.ledger_troubles) > 100);
+}

@@ -1,0 +1,4 @@
+//! Runs of the simulation.
+
+mod clean;
+mod planted;

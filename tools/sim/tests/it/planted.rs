@@ -1,0 +1,43 @@
+//! Faults built in on purpose: an auditor that misses one is worth nothing.
+
+use crate::clean::describe;
+use sim::{Config, Fault, run};
+
+const SEEDS: u64 = 300;
+
+fn is_found(fault: Fault) {
+    let config = Config { fault: Some(fault), ..Config::default() };
+    let found = (0..SEEDS).map(|s| (s, run(s, config.clone()))).find(|(_, r)| !r.violations.is_empty());
+    match found {
+        Some((seed, report)) => {
+            assert!(run(seed, Config::default()).violations.is_empty(), "seed {seed} is clean without {fault:?}");
+            println!("{fault:?}: {}", describe(seed, &report).lines().take(4).collect::<Vec<_>>().join("\n"));
+        }
+        None => panic!("{fault:?} was not found within {SEEDS} seeds"),
+    }
+}
+
+#[test]
+fn a_disk_that_does_not_sync() {
+    is_found(Fault::NoSync);
+}
+
+#[test]
+fn a_lease_settled_twice() {
+    is_found(Fault::SettledTwice);
+}
+
+#[test]
+fn a_lease_closed_before_its_wins_are_safe() {
+    is_found(Fault::ClosedEarly);
+}
+
+#[test]
+fn an_unknown_payout_taken_for_a_failed_one() {
+    is_found(Fault::UnknownIsFailed);
+}
+
+#[test]
+fn a_lost_answer_taken_for_not_done() {
+    is_found(Fault::LostIsNotDone);
+}
