@@ -40,9 +40,11 @@ impl Table {
         let count = rows.len() as u64;
         let mut x = self.state;
         for _ in 0..n {
-            let row = &mut rows[below(mix(x), count) as usize];
+            // All bits move at each step: a state that only crept would come back to rows that are still cached.
+            x = mix(x);
+            let row = &mut rows[below(x, count) as usize];
             row.0[0] = row.0[0].wrapping_add(1);
-            x = x.wrapping_add(1) ^ row.0[0];
+            x ^= row.0[0];
             row.0[7] = x;
         }
         self.state = std::hint::black_box(x);
