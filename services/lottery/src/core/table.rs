@@ -12,7 +12,7 @@ const LOAD_NUM: usize = 13;
 const LOAD_DEN: usize = 16;
 
 /// Lines fetched ahead of a look-up: most users are found within them.
-const PREFETCH_LINES: usize = 4;
+const PREFETCH_LINES: usize = 3;
 
 /// A bucket's users: how many pages they have, and how many they are. Where the pages lie follows from the
 /// bucket's number, which every call is given.
