@@ -1,0 +1,176 @@
+//! `hongbao reconcile`: settles the books of a data directory and says of each law of the money whether it holds.
+//!
+//! It exists so that one command answers 'is every fen where it belongs'. It gathers the sources (flow archive, delivery
+//! journal, ledger and plans from the data directory; vendors' statements from files or fetched by a signed call; what
+//! players were told, if somebody wrote it down), has them matched by the `reconcile` crate, prints the settlement, and
+//! writes what was asked for. It changes nothing in the books, so it may be run at any time, also beside a running
+//! platform, and again after a crash.
+//!
+//! It refuses an archive that is not whole, a statement without its footer, and a data directory without keys or plans.
+//! Exit codes: 0 every law was checked and holds; 3 a law is broken; 4 none is broken, but a source was missing, so that
+//! not all could be checked; 1 it could not be done.
+
+mod fetch;
+mod job;
+mod tails;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use campaign::VendorId;
+use reconcile::{Settlement, StatementFile, report};
+use runtime::{Clock as _, SystemClock, exit};
+
+use crate::config;
+
+pub(crate) use fetch::{Span, fetch};
+pub(crate) use job::{Job, plans_in, secrets};
+pub(crate) use tails::{RoundTail, round_tails, write_tails};
+
+/// Exit code when no law is broken, but not all could be checked.
+const NOT_ALL_CHECKED: u8 = 4;
+
+/// Settles the books: flow archive, delivery journal, vendors' statements and ledger against each other.
+#[derive(clap::Args, Debug)]
+pub struct ReconcileArgs {
+    /// Data directory of the platform.
+    #[arg(long, value_name = "DIR", default_value = "data")]
+    pub data: PathBuf,
+    /// The platform's configuration file; only its vendors are read, for --fetch.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// A statement of a vendor, as `11=tea-house.csv`. May be given many times.
+    #[arg(long, value_name = "VENDOR=FILE", value_parser = statement_of)]
+    pub statement: Vec<StatementFile>,
+    /// Fetch the statements of all vendors of the configuration.
+    #[arg(long)]
+    pub fetch: bool,
+    /// With --fetch: take the statements as they stand now, not the vendors' final ones.
+    #[arg(long, requires = "fetch")]
+    pub provisional: bool,
+    /// What players were told: CSV `award,user,campaign,round,prize,fen`.
+    #[arg(long, value_name = "FILE")]
+    pub told: Option<PathBuf>,
+    /// How each round went for its players: rounds.csv of loadgen, or CSV `campaign,round,entries,units_left`.
+    #[arg(long, value_name = "FILE")]
+    pub rounds: Option<PathBuf>,
+    /// The instant that ages are counted to, ms UTC; now, if it is not given.
+    #[arg(long, value_name = "MS")]
+    pub now: Option<u64>,
+    /// Who answers for what is open; stands in every list.
+    #[arg(long, value_name = "NAME", default_value = "operator on duty")]
+    pub responsible: String,
+    /// Write the settlement as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the settlement as a page.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write prizes.csv, breaks.csv and redo.csv into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub csv: Option<PathBuf>,
+    /// Write the awards that delivery should look at again, for `hongbao admin redo`.
+    #[arg(long, value_name = "FILE")]
+    pub redo: Option<PathBuf>,
+    /// Folder for fetched statements and for sorting; `reconcile` in the data directory, if it is not given.
+    #[arg(long, value_name = "DIR")]
+    pub work: Option<PathBuf>,
+}
+
+fn statement_of(text: &str) -> Result<StatementFile, String> {
+    let wrong = || format!("`{text}` is not VENDOR=FILE, as in 11=tea-house.csv");
+    let (vendor, path) = text.split_once('=').ok_or_else(wrong)?;
+    let vendor = vendor.trim().parse().map(VendorId).map_err(|_| wrong())?;
+    if path.is_empty() { Err(wrong()) } else { Ok(StatementFile { vendor, path: path.into() }) }
+}
+
+/// Settles, prints, writes; the exit code.
+///
+/// # Errors
+/// When a source can't be had or is not whole, or a file can't be written.
+pub async fn run(args: ReconcileArgs) -> anyhow::Result<u8> {
+    ensure!(
+        args.data.is_dir(),
+        "{}: there is no such data directory; name the one that `hongbao up` was given",
+        args.data.display()
+    );
+    let now_ms = args.now.unwrap_or_else(|| SystemClock.now_ms());
+    let work = args.work.clone().unwrap_or_else(|| args.data.join("reconcile"));
+    std::fs::create_dir_all(&work).with_context(|| format!("making {}", work.display()))?;
+    let plans = plans_in(&args.data, now_ms).await?;
+    let mut statements = args.statement.clone();
+    if args.fetch {
+        let config = config::load(args.config.as_deref(), &[])?.delivery;
+        ensure!(
+            !config.vendors.is_empty(),
+            "--fetch: the configuration has no [[delivery.vendors]]; name the platform's own with --config"
+        );
+        let span = Span::of(&plans, now_ms);
+        for vendor in &config.vendors {
+            let path = work.join(format!("statement-{}.csv", vendor.id));
+            fetch(vendor, span, !args.provisional, &path, &SystemClock).await.with_context(|| {
+                format!("fetching the statement of vendor {} ({})", vendor.id, vendor.name)
+            })?;
+            statements.push(StatementFile { vendor: VendorId(vendor.id), path });
+        }
+    }
+    let lists = match (&args.csv, &args.redo) {
+        (Some(folder), _) => Some(folder.clone()),
+        (None, Some(_)) => Some(work.join("lists")),
+        (None, None) => None,
+    };
+    let mut job = Job::new(&args.data, now_ms, &work);
+    (job.statements, job.told, job.lists) = (statements, args.told.clone(), lists);
+    job.terms.responsible.clone_from(&args.responsible);
+    if let Some(rounds) = &args.rounds {
+        job.tails = Some(tails::tails_file(rounds, &args.data, &work).await?);
+    }
+    let settlement = job.settle(plans).await?;
+    std::io::stdout().write_all(report::text(&settlement).as_bytes()).context("printing the settlement")?;
+    write_files(&args, &job, &settlement)?;
+    Ok(exit_code(&settlement))
+}
+
+/// What the settlement says to whoever started us.
+pub(crate) fn exit_code(settlement: &Settlement) -> u8 {
+    match (settlement.any_broken(), settlement.all_hold()) {
+        (true, _) => exit::CHECK_FAILED,
+        (false, true) => exit::OK,
+        (false, false) => NOT_ALL_CHECKED,
+    }
+}
+
+fn write_files(args: &ReconcileArgs, job: &Job, settlement: &Settlement) -> anyhow::Result<()> {
+    let write = |path: &Path, text: String| {
+        std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+    };
+    if let Some(path) = &args.json {
+        write(path, report::json(settlement))?;
+    }
+    if let Some(path) = &args.html {
+        write(path, report::html(settlement))?;
+    }
+    if let Some(folder) = &args.csv {
+        write(&folder.join("prizes.csv"), report::csv::prizes_csv(settlement))?;
+    }
+    if let (Some(path), Some(lists)) = (&args.redo, &job.lists) {
+        std::fs::copy(lists.join("redo.csv"), path).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::statement_of;
+    use campaign::VendorId;
+
+    #[test]
+    fn statements_are_named_by_vendor() {
+        let file = statement_of("11=a=b.csv").unwrap();
+        assert_eq!((file.vendor, file.path.to_str()), (VendorId(11), Some("a=b.csv")));
+        for wrong in ["a.csv", "11=", "tea=a.csv", "-1=a.csv", ""] {
+            assert!(statement_of(wrong).unwrap_err().contains("VENDOR=FILE"), "{wrong}");
+        }
+    }
+}
