@@ -92,7 +92,9 @@ impl World {
                 return self.node_restart(wait);
             }
             Err(Stop::Disk(error)) => return self.node_disk_failed(&error),
-            Err(Stop::Refused(error)) => return self.node_gone(format!("the node refuses to start: {error}")),
+            Err(Stop::Refused(error)) => {
+                return self.node_gone(format!("the node refuses to start: {error}"));
+            }
         }
         if stage == Stage::Claim {
             return;
@@ -214,7 +216,10 @@ impl World {
         let used = boot.replay.used(epoch.0, id);
         let done = self.ledger_call("settle", ledger.settle(lease.key, &used)).ok_or(Stop::NoAnswer)?;
         let settled = done.map_err(|e| Stop::Refused(e.to_string()))?;
-        self.note(format_args!("start: settled lease {id} of epoch {epoch}: used {used}, back {}", settled.returned));
+        self.note(format_args!(
+            "start: settled lease {id} of epoch {epoch}: used {used}, back {}",
+            settled.returned
+        ));
         #[cfg(feature = "planted")]
         if self.planted.settled_twice {
             self.ledger.plant_second_settlement(lease.key);
@@ -264,7 +269,14 @@ impl World {
         Ok(())
     }
 
-    fn serve(&mut self, boot: &mut Boot, core: Core, log: Arc<SimLog>, session: Arc<Session>, leases: Leases) {
+    fn serve(
+        &mut self,
+        boot: &mut Boot,
+        core: Core,
+        log: Arc<SimLog>,
+        session: Arc<Session>,
+        leases: Leases,
+    ) {
         use queue::Queue as _;
         let from = self.flow.queue.head(queue::LANE, NODE.0).unwrap_or_default();
         let mut up = Up::new(core, log, session, leases, self.disk.clone(), from);

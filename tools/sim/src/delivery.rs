@@ -41,11 +41,24 @@ pub(crate) enum DeliveryStep {
     /// Copies the journal into its topic.
     Publish,
     /// A vendor's answer to a payout comes in.
-    Answered { award: AwardId, attempt: u32, generation: u16, answer: Box<Answer> },
+    Answered {
+        award: AwardId,
+        attempt: u32,
+        generation: u16,
+        answer: Box<Answer>,
+    },
     /// The caller's patience with a call is over.
-    TimedOut { award: AwardId, attempt: u32 },
+    TimedOut {
+        award: AwardId,
+        attempt: u32,
+    },
     /// A vendor's answer to a question comes in.
-    Asked { award: AwardId, attempt: u32, asked_ms: u64, answer: Box<AskAnswer> },
+    Asked {
+        award: AwardId,
+        attempt: u32,
+        asked_ms: u64,
+        answer: Box<AskAnswer>,
+    },
 }
 
 /// Delivery, alive or not, and what survives it.
@@ -238,7 +251,13 @@ impl World {
             }
         } else if !self.delivery.taken {
             self.delivery.taken = true;
-            let orders: Vec<Order> = self.delivery.todo.iter().flat_map(Batch::records).filter_map(|r| Order::decode(r).ok()).collect();
+            let orders: Vec<Order> = self
+                .delivery
+                .todo
+                .iter()
+                .flat_map(Batch::records)
+                .filter_map(|r| Order::decode(r).ok())
+                .collect();
             orders.iter().for_each(|order| self.delivery_takes(order));
         } else {
             let batch = self.delivery.todo.remove(0);
@@ -256,7 +275,8 @@ impl World {
             return self.problem(format!("an order with a wrong MAC: {}", order.award));
         }
         let first = first_step(order, self.now_ms(), true);
-        let is_new = now(self.delivery.book.take_orders(std::slice::from_ref(&first))).is_ok_and(|new| new == [true]);
+        let is_new =
+            now(self.delivery.book.take_orders(std::slice::from_ref(&first))).is_ok_and(|new| new == [true]);
         if is_new {
             self.note(format_args!("delivery: order of {} is {}", order.award, first.row.state.name()));
             return;
@@ -279,7 +299,8 @@ impl World {
 
     /// Writes down what is about to be sent, and sends it.
     fn delivery_sends(&mut self, vendor: VendorId) {
-        let due = now(self.delivery.book.due(vendor, Lane::Send, self.now_ms(), ROUND_ROWS)).unwrap_or_default();
+        let due =
+            now(self.delivery.book.due(vendor, Lane::Send, self.now_ms(), ROUND_ROWS)).unwrap_or_default();
         for row in due {
             let registered = self.players.iter().any(|p| p.user == row.user && p.registered);
             if !registered && row.attempt == 0 {
@@ -372,7 +393,8 @@ impl World {
         let book = &self.delivery.book;
         let lag = self.flow.queue.lag(ORDERS, ORDERS_GROUP).unwrap_or(u64::MAX);
         let rows = now(book.scan(None, usize::MAX)).unwrap_or_default();
-        let published = now(book.published()).unwrap_or(0) == now(book.journal(0, usize::MAX)).map_or(1, |j| j.len() as u64);
+        let published = now(book.published()).unwrap_or(0)
+            == now(book.journal(0, usize::MAX)).map_or(1, |j| j.len() as u64);
         lag == 0 && self.delivery.todo.is_empty() && published && rows.iter().all(|row| row.lane().is_none())
     }
 }

@@ -53,6 +53,12 @@ pub struct Counters {
     pub payments: u64,
     /// Lines of the delivery journal.
     pub steps: u64,
+    /// Awards that were not claimed in their term.
+    pub lapsed: u64,
+    /// Awards that a person must decide on.
+    pub with_person: u64,
+    /// Rounds whose end was calm and had players enough, so that nothing may be left.
+    pub full_rounds: u64,
     /// Events in the trace.
     pub events: u64,
 }
@@ -77,8 +83,11 @@ pub fn run(seed: u64, config: Config) -> Report {
     let evidence = audit::Evidence::of(&world);
     let mut violations: Vec<Violation> =
         world.problems.iter().map(|what| Violation { law: 0, what: what.clone() }).collect();
-    violations.extend(audit::audit(&evidence));
     let mut counters = world.counters;
+    violations.extend(audit::audit(&evidence, &mut counters));
+    let in_state = |state| evidence.orders.values().filter(|row| row.state == state).count() as u64;
+    counters.lapsed = in_state(::records::DeliveryState::Lapsed);
+    counters.with_person = in_state(::records::DeliveryState::Rejected);
     counters.awards = evidence.stored.len() as u64;
     counters.payments = evidence.payments.values().filter(|p| p.pays()).count() as u64;
     counters.steps = evidence.journal.len() as u64;

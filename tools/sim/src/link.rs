@@ -49,7 +49,8 @@ impl World {
     /// Sends a tick; the node hears of it by [`NodeStep::Answer`].
     pub fn send_tick(&mut self, life: u32, sent_ns: u64, tick: Tick) {
         let (there, back) = (self.between(1, 15), self.between(1, 15));
-        let letter = |tick, reply_to| Event::Ledger(Box::new(LedgerLetter { tick, reply_to, answer_in_ms: back }));
+        let letter =
+            |tick, reply_to| Event::Ledger(Box::new(LedgerLetter { tick, reply_to, answer_in_ms: back }));
         if self.ledger_is_away() {
             let error = StoreError::NotDone("simulated: the ledger is away".to_owned());
             return self.answer(life, there, Answer { sent_ns, result: Err(error.into()) });
@@ -96,6 +97,7 @@ impl World {
     /// The ledger does what a tick asks for.
     pub fn ledger_takes(&mut self, letter: LedgerLetter) {
         let LedgerLetter { tick, reply_to, answer_in_ms } = letter;
+        self.delicate = !tick.closes.is_empty();
         let ledger = Arc::clone(&self.ledger);
         let result = now(ledger.tick(&tick));
         match &result {
@@ -112,8 +114,11 @@ impl World {
                         _ => None,
                     })
                     .collect();
-                let closed: Vec<String> =
-                    tick.closes.iter().map(|c| format!("{} (used {}, back {})", c.lease, c.used, c.returned)).collect();
+                let closed: Vec<String> = tick
+                    .closes
+                    .iter()
+                    .map(|c| format!("{} (used {}, back {})", c.lease, c.used, c.returned))
+                    .collect();
                 if !granted.is_empty() || !closed.is_empty() || reply_to.is_none() {
                     let copy = if reply_to.is_none() { ", nobody hears the answer" } else { "" };
                     self.note(format_args!(
@@ -125,7 +130,10 @@ impl World {
                     ));
                 }
                 for (lease, why) in &answer.refused {
-                    self.problem(format!("the ledger refused to close lease {lease} of epoch {}: {why}", tick.epoch));
+                    self.problem(format!(
+                        "the ledger refused to close lease {lease} of epoch {}: {why}",
+                        tick.epoch
+                    ));
                 }
             }
             Err(error) => self.note(format_args!("ledger: tick of epoch {} refused: {error}", tick.epoch)),

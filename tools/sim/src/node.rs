@@ -93,7 +93,14 @@ impl NodeSide {
 }
 
 impl Up {
-    pub fn new(core: Core, log: Arc<SimLog>, session: Arc<Session>, leases: Leases, disk: SimDisk, from: Position) -> Up {
+    pub fn new(
+        core: Core,
+        log: Arc<SimLog>,
+        session: Arc<Session>,
+        leases: Leases,
+        disk: SimDisk,
+        from: Position,
+    ) -> Up {
         Up {
             core,
             log,
@@ -222,7 +229,9 @@ impl World {
                 up.leases.answered(&up.core, &tick, &got, &mut &*up.log);
             }
             Err(TickError::Store(StoreError::NotDone(_))) => {}
-            Err(TickError::Store(StoreError::Unknown(_))) if lost_is_not_done => take_back(up, &tick, mono_ns),
+            Err(TickError::Store(StoreError::Unknown(_))) if lost_is_not_done => {
+                take_back(up, &tick, mono_ns)
+            }
             Err(TickError::Store(StoreError::Unknown(_))) => up.unanswered = Some(tick),
             Err(TickError::Session(error)) => {
                 up.session.end();
@@ -243,8 +252,14 @@ impl World {
         if !up.stopping || up.leases.closing() > 0 || up.log.todo() != Todo::Nothing || draining {
             return;
         }
-        let open: usize = up.core.campaigns().iter().flat_map(|c| c.rounds().map(|(_, r)| r.pool.usage()).collect::<Vec<_>>())
-            .flatten().map(|u| u.leases).sum();
+        let open: usize = up
+            .core
+            .campaigns()
+            .iter()
+            .flat_map(|c| c.rounds().map(|(_, r)| r.pool.usage()).collect::<Vec<_>>())
+            .flatten()
+            .map(|u| u.leases)
+            .sum();
         if open == 0 {
             self.note(format_args!("the node has stopped"));
             self.node.state = NodeState::Down;
@@ -262,14 +277,16 @@ impl World {
             Todo::Write => match log.write() {
                 Ok(records) => {
                     self.note(format_args!("log: wrote {records} records"));
+                    self.delicate = true;
                     // A disk is quick, but not always.
-                    if self.rng.one_in(25) { self.between(50, 400) } else { self.between(1, 12) }
+                    if self.rng.one_in(12) { self.between(50, 400) } else { self.between(1, 12) }
                 }
                 Err(error) => return self.node_disk_failed(&error),
             },
             Todo::Sync => match log.sync() {
                 Ok(end) => {
                     self.note(format_args!("log: durable up to {end}"));
+                    self.delicate = true;
                     self.between(0, 2)
                 }
                 Err(error) => return self.node_disk_failed(&error),
@@ -382,7 +399,10 @@ impl World {
                     match queue.ship(LANE, NODE.0, group.epoch(), &records) {
                         Ok(at) if at == group.position() => {}
                         other => {
-                            problem = Some(format!("group {} of the log came to {other:?} in the lane", group.position()));
+                            problem = Some(format!(
+                                "group {} of the log came to {other:?} in the lane",
+                                group.position()
+                            ));
                             break;
                         }
                     }

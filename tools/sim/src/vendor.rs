@@ -22,10 +22,17 @@ pub(crate) struct Payment {
 /// How a payout stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Status {
-    Paid { at_ms: u64 },
-    Failed { at_ms: u64 },
+    Paid {
+        at_ms: u64,
+    },
+    Failed {
+        at_ms: u64,
+    },
     /// Decided later, and how.
-    Pending { at_ms: u64, pays: bool },
+    Pending {
+        at_ms: u64,
+        pays: bool,
+    },
 }
 
 /// A call as it comes in.

@@ -29,6 +29,10 @@ const DRAIN_MAX_MS: u64 = 300_000;
 const CALM_BEFORE_MS: u64 = 5_000;
 /// ... until so long behind it.
 const CALM_BEHIND_MS: u64 = 800;
+/// A kill comes behind one step of so many ...
+const KILL_ONE_IN: u64 = 500;
+/// ... and behind one of so many delicate ones.
+const DELICATE_ONE_IN: u64 = 25;
 /// Events after which a run is given up: a loop that makes no progress.
 const EVENTS_MAX: u64 = 2_000_000;
 
@@ -108,6 +112,8 @@ pub(crate) struct World {
     pub vendor: SimVendor,
     pub players: Vec<Player>,
     pub kills_left: u32,
+    /// The step just done was one behind which a kill hurts most: something is known elsewhere, or half written.
+    pub delicate: bool,
     /// Nothing goes wrong towards the ends of rounds.
     pub calm: bool,
     /// The campaign is over: nothing goes wrong any more.
@@ -128,7 +134,7 @@ pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
 
 impl World {
     pub fn new(seed: u64, config: Config) -> World {
-        let mut rng = SimRng::new(seed ^ 0x5eed_0f_a_11ed);
+        let mut rng = SimRng::new(seed ^ 0x05ee_d0fa_11ed);
         let clock = ManualClock::new(OPEN_MS - LEAD_MS);
         let plan = Arc::new(plan::plan(&mut rng, &config));
         let disk = SimDisk::new(rng.next_u64());
@@ -141,6 +147,7 @@ impl World {
         let calm = rng.one_in(2);
         World {
             kills_left: rng.below(u64::from(config.kills) + 1) as u32,
+            delicate: false,
             planted,
             config,
             clock,
@@ -218,8 +225,10 @@ impl World {
     /// May something break now?
     pub fn may_go_wrong(&self) -> bool {
         let now_ms = self.now_ms();
-        let near_end = |close_ms: u64| now_ms + CALM_BEFORE_MS > close_ms && now_ms < close_ms + CALM_BEHIND_MS;
-        !self.draining && !(self.calm && self.plans[0].rounds.iter().any(|r| near_end(r.close_ms)))
+        let near_end =
+            |close_ms: u64| now_ms + CALM_BEFORE_MS > close_ms && now_ms < close_ms + CALM_BEHIND_MS;
+        let is_calm_now = self.calm && self.plans[0].rounds.iter().any(|r| near_end(r.close_ms));
+        !self.draining && !is_calm_now
     }
 
     /// Runs the campaign, and then until everything has come to rest.
@@ -297,9 +306,19 @@ impl World {
         true
     }
 
-    /// Kills something between two steps, once in a while.
+    /// Kills something between two steps, once in a while; the node more often where it hurts most.
     fn maybe_kill(&mut self) {
-        if self.kills_left == 0 || !self.may_go_wrong() || !self.rng.one_in(500) {
+        if self.kills_left == 0 || !self.may_go_wrong() {
+            self.delicate = false;
+            return;
+        }
+        if std::mem::take(&mut self.delicate) && self.rng.one_in(DELICATE_ONE_IN) {
+            self.kills_left -= 1;
+            self.counters.kills += 1;
+            let power = self.rng.one_in(2);
+            return self.node_kill(power);
+        }
+        if !self.rng.one_in(KILL_ONE_IN) {
             return;
         }
         self.kills_left -= 1;

@@ -15,6 +15,8 @@ use testkit::SimDisk;
 
 /// Records, each from its own source.
 pub(crate) struct Evidence<'a> {
+    /// When the books were closed, ms UTC.
+    pub now_ms: u64,
     /// The disk with the node's log.
     pub disk: &'a SimDisk,
     /// All plans that were in force, rising.
@@ -48,6 +50,7 @@ impl<'a> Evidence<'a> {
         let claims = world.players.iter().flat_map(|p| p.claimed.iter().map(|(a, at)| (*a, (p.user, *at))));
         let rounds = world.plans[0].rounds.iter().map(|r| r.id);
         Evidence {
+            now_ms: world.now_ms(),
             disk: &world.disk,
             plans: &world.plans,
             ledger: world.ledger.rows(),

@@ -22,13 +22,18 @@ impl Audit<'_> {
         for award in self.log.awards.values() {
             let (won, key) = (&award.won, key_of(award.won.round, award.won.prize));
             if let Some(other) = units.insert((key, won.unit), won.award) {
-                broken.push(format!("unit {} of {key} is in award {other} and in award {}", won.unit, won.award));
+                broken.push(format!(
+                    "unit {} of {key} is in award {other} and in award {}",
+                    won.unit, won.award
+                ));
             }
             let sum = sums.entry(key).or_default();
             *sum = (sum.0 + 1, Fen(sum.1.0 + won.fen.0));
             match self.evidence.amount(key, won.unit) {
                 Some(fen) if fen == won.fen => {}
-                fen => broken.push(format!("award {} has {} fen, its unit has {fen:?}", won.award, won.fen.0)),
+                fen => {
+                    broken.push(format!("award {} has {} fen, its unit has {fen:?}", won.award, won.fen.0))
+                }
             }
         }
         for (key, (awarded, fen)) in sums {
@@ -39,7 +44,10 @@ impl Audit<'_> {
             let budget = self.evidence.fen_of_budget(key);
             if awarded > row.budget() || fen > budget {
                 let units = row.budget();
-                broken.push(format!("{key}: {awarded} units, {} fen awarded of {units} units, {} fen", fen.0, budget.0));
+                broken.push(format!(
+                    "{key}: {awarded} units, {} fen awarded of {units} units, {} fen",
+                    fen.0, budget.0
+                ));
             }
         }
         broken.into_iter().for_each(|what| self.broken(1, what));
@@ -81,7 +89,9 @@ impl Audit<'_> {
         broken.into_iter().for_each(|what| self.broken(2, what));
         let foreign: Vec<AwardId> =
             self.evidence.stored.keys().filter(|id| !self.log.awards.contains_key(id)).copied().collect();
-        foreign.into_iter().for_each(|id| self.broken(7, format!("award {id} is with flow and not in the log")));
+        foreign
+            .into_iter()
+            .for_each(|id| self.broken(7, format!("award {id} is with flow and not in the log")));
     }
 
     /// Law 3: the vendors' books have at most one payment for an award.
@@ -137,7 +147,10 @@ impl Audit<'_> {
             let last = steps.entry(line.event.award).or_default();
             *last += 1;
             if line.event.step != *last {
-                broken.push((7, format!("award {}: step {} where {last} must be", line.event.award, line.event.step)));
+                broken.push((
+                    7,
+                    format!("award {}: step {} where {last} must be", line.event.award, line.event.step),
+                ));
             }
         }
         for (id, row) in &self.evidence.orders {
@@ -164,7 +177,8 @@ impl Audit<'_> {
                 *counts.entry((won.user, what, which)).or_default() += 1;
             }
             if let Some(other) = draws.insert((won.user, won.round, won.counter), won.award) {
-                broken.push(format!("draw {} of user {} won {other} and {}", won.counter, won.user, won.award));
+                broken
+                    .push(format!("draw {} of user {} won {other} and {}", won.counter, won.user, won.award));
             }
         }
         for ((user, what, which), count) in counts {
@@ -180,9 +194,10 @@ impl Audit<'_> {
         broken.into_iter().for_each(|what| self.broken(5, what));
     }
 
-    /// Law 6: nothing is locked in the end, and where enough players came nothing is left.
-    pub fn stranded(&mut self) {
-        let mut broken = Vec::new();
+    /// Law 6: nothing is locked in the end, and where enough players came nothing is left. Gives the number of rounds
+    /// with players enough.
+    pub fn stranded(&mut self) -> u64 {
+        let (mut broken, mut full) = (Vec::new(), 0);
         for (key, row) in &self.evidence.ledger.prizes {
             if row.leased != 0 {
                 broken.push(format!("{key}: {} units are locked in leases that nobody closes", row.leased));
@@ -191,22 +206,32 @@ impl Audit<'_> {
         for round in &self.evidence.plan().rounds {
             let rows = self.evidence.ledger.prizes.values().filter(|p| p.key.round == round.id && !p.paused);
             let left: u64 = rows.clone().map(|row| row.available()).sum();
-            let enough = [TAIL_MS, 1_000].iter().all(|ms| self.enough_players(round.id, round.close_ms, *ms));
-            if left > 0 && enough && self.evidence.calm_rounds.contains(&round.id) {
+            let enough = self.is_full(round.id, round.close_ms);
+            full += u64::from(enough);
+            if left > 0 && enough {
                 broken.push(format!("round {}: {left} units are left, though enough players came", round.id));
             }
         }
         broken.into_iter().for_each(|what| self.broken(6, what));
+        full
+    }
+
+    /// Was the end of the round calm, and did enough players come until its end?
+    pub fn is_full(&self, round: RoundId, close_ms: u64) -> bool {
+        self.evidence.calm_rounds.contains(&round)
+            && [TAIL_MS, 1_000].iter().all(|ms| self.enough_players(round, close_ms, *ms))
     }
 
     /// Did so many entries that could have won come in the last `tail_ms` of a round, for the units left then?
     fn enough_players(&self, round: RoundId, close_ms: u64, tail_ms: u64) -> bool {
         let from_ms = close_ms - tail_ms;
-        let told = self.evidence.told.iter().filter(|t| t.round == round && (from_ms..close_ms).contains(&t.at_ms));
+        let told =
+            self.evidence.told.iter().filter(|t| t.round == round && (from_ms..close_ms).contains(&t.at_ms));
         let rows = self.evidence.ledger.prizes.values().filter(|p| p.key.round == round && !p.paused);
         let budget: u64 = rows.map(|row| row.budget()).sum();
         let before = |t: u64| t < from_ms;
-        let given = self.log.awards.values().filter(|a| a.won.round == round && before(a.won.time_ms)).count();
+        let given =
+            self.log.awards.values().filter(|a| a.won.round == round && before(a.won.time_ms)).count();
         told.count() as u64 >= ENTRIES_PER_UNIT * budget.saturating_sub(given as u64)
     }
 }

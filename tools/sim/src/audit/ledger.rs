@@ -55,11 +55,17 @@ impl Audit<'_> {
                 }
             }
             if row.used != units.len() as u64 {
-                broken.push((7, format!("{key}: the ledger has {} units used, the log has {}", row.used, units.len())));
+                broken.push((
+                    7,
+                    format!("{key}: the ledger has {} units used, the log has {}", row.used, units.len()),
+                ));
             }
             let parts = units.len() as u64 + free.len() as u64 + row.leased;
             if parts != row.budget() {
-                broken.push((7, format!("{key}: budget {} units, awarded + unissued + locked {parts}", row.budget())));
+                broken.push((
+                    7,
+                    format!("{key}: budget {} units, awarded + unissued + locked {parts}", row.budget()),
+                ));
             }
             let fen = self.evidence.sum(*key, units.iter().copied().chain(free.iter().copied()));
             let budget = self.evidence.fen_of_budget(*key);
@@ -75,14 +81,29 @@ impl Audit<'_> {
     pub fn leases(&mut self) {
         let mut broken = Vec::new();
         let mut used: BTreeMap<(NodeEpoch, LeaseId), Ranges> = BTreeMap::new();
-        let got: BTreeSet<(NodeEpoch, LeaseId)> = self.log.got.iter().map(|(e, got)| (*e, got.lease)).collect();
+        let got: BTreeSet<(NodeEpoch, LeaseId)> =
+            self.log.got.iter().map(|(e, got)| (*e, got.lease)).collect();
         for award in self.log.awards.values() {
             let lease = (award.epoch, award.won.lease);
-            if used.entry(lease).or_default().add(campaign::UnitRange { first: award.won.unit, count: 1 }).is_err() {
-                broken.push((1, format!("unit {} was given twice from lease {} of epoch {}", award.won.unit, lease.1, lease.0)));
+            if used
+                .entry(lease)
+                .or_default()
+                .add(campaign::UnitRange { first: award.won.unit, count: 1 })
+                .is_err()
+            {
+                broken.push((
+                    1,
+                    format!(
+                        "unit {} was given twice from lease {} of epoch {}",
+                        award.won.unit, lease.1, lease.0
+                    ),
+                ));
             }
             if !got.contains(&lease) {
-                broken.push((7, format!("award {} is from a lease that the log does not have", award.won.award)));
+                broken.push((
+                    7,
+                    format!("award {} is from a lease that the log does not have", award.won.award),
+                ));
             }
         }
         for (key, row) in &self.evidence.ledger.leases {
@@ -94,14 +115,28 @@ impl Audit<'_> {
             let mut all = wins.clone();
             let whole = all.add_all(&closed.returned).is_ok() && all == row.numbers();
             if !whole || closed.used != wins.len() {
-                broken.push((7, format!(
-                    "lease {} of epoch {} ({}): units {}, won {wins}, closed with {} used and {} back",
-                    key.lease, key.epoch, row.prize, row.numbers(), closed.used, closed.returned
-                )));
+                broken.push((
+                    7,
+                    format!(
+                        "lease {} of epoch {} ({}): units {}, won {wins}, closed with {} used and {} back",
+                        key.lease,
+                        key.epoch,
+                        row.prize,
+                        row.numbers(),
+                        closed.used,
+                        closed.returned
+                    ),
+                ));
             }
         }
         for (lease, wins) in used {
-            broken.push((7, format!("units {wins} were won from lease {} of epoch {}, which the ledger does not know", lease.1, lease.0)));
+            broken.push((
+                7,
+                format!(
+                    "units {wins} were won from lease {} of epoch {}, which the ledger does not know",
+                    lease.1, lease.0
+                ),
+            ));
         }
         broken.into_iter().for_each(|(law, what)| self.broken(law, what));
     }

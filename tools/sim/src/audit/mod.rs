@@ -1,6 +1,7 @@
 //! The auditor: reads what is written down (log, ledger rows, delivery journal, vendors' books, what players heard) and
 //! checks the laws of the money. It never looks into a running component.
 
+mod books;
 mod evidence;
 mod laws;
 mod ledger;
@@ -53,7 +54,7 @@ pub(crate) struct Audit<'a> {
 }
 
 /// Checks every law.
-pub(crate) fn audit(evidence: &Evidence<'_>) -> Vec<Violation> {
+pub(crate) fn audit(evidence: &Evidence<'_>, counters: &mut crate::Counters) -> Vec<Violation> {
     let mut audit = Audit { evidence, log: Log::default(), violations: Vec::new() };
     audit.read_log();
     audit.budgets();
@@ -61,9 +62,10 @@ pub(crate) fn audit(evidence: &Evidence<'_>) -> Vec<Violation> {
     audit.payments();
     audit.deliveries();
     audit.limits();
-    audit.stranded();
+    counters.full_rounds = audit.stranded();
     audit.ledger();
     audit.leases();
+    audit.books();
     audit.violations
 }
 

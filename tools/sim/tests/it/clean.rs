@@ -24,7 +24,8 @@ fn three_hundred_seeds_break_no_law() {
             .map(|t| {
                 scope.spawn(move || {
                     let mine = (0..SEEDS).filter(|s| s % THREADS == t);
-                    let failed = mine.map(|s| (s, run(s, Config::default()))).find(|(_, r)| !r.violations.is_empty());
+                    let failed =
+                        mine.map(|s| (s, run(s, Config::default()))).find(|(_, r)| !r.violations.is_empty());
                     failed.map(|(seed, report)| describe(seed, &report))
                 })
             })
@@ -53,4 +54,9 @@ fn a_run_is_worth_its_name() {
     assert!(sum(|r| r.counters.epochs) > 40);
     assert!(sum(|r| r.counters.payments) > 200);
     assert!(sum(|r| r.counters.ledger_troubles) > 100);
+    assert!(sum(|r| r.counters.lapsed) > 10);
+    assert!(sum(|r| r.counters.with_person) > 10);
+    assert!(sum(|r| r.counters.full_rounds) > 5);
+    let all: Vec<_> = reports.iter().map(|r| r.counters).collect();
+    println!("{all:#?}");
 }

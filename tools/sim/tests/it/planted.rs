@@ -10,7 +10,10 @@ fn is_found(fault: Fault) {
     let found = (0..SEEDS).map(|s| (s, run(s, config.clone()))).find(|(_, r)| !r.violations.is_empty());
     match found {
         Some((seed, report)) => {
-            assert!(run(seed, Config::default()).violations.is_empty(), "seed {seed} is clean without {fault:?}");
+            assert!(
+                run(seed, Config::default()).violations.is_empty(),
+                "seed {seed} is clean without {fault:?}"
+            );
             println!("{fault:?}: {}", describe(seed, &report).lines().take(4).collect::<Vec<_>>().join("\n"));
         }
         None => panic!("{fault:?} was not found within {SEEDS} seeds"),
