@@ -43,7 +43,8 @@ pub(super) fn with_seen(mut settlement: Settlement, seen: &Seen) -> Settlement {
                 broken(law, &text);
             }
             6 if seen.everything_goes && unissued.units > 0 => {
-                let text = format!("{} units unissued, though enough players came to every round", unissued.units);
+                let text =
+                    format!("{} units unissued, though enough players came to every round", unissued.units);
                 broken(law, &text);
             }
             6 if seen.everything_goes => law.detail += "; nothing unissued",

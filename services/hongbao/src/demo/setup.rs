@@ -109,7 +109,8 @@ pub(super) fn vendor_sim_toml(vendors: &[DemoVendor], seed: u64) -> anyhow::Resu
         table.insert("secret".into(), vendor.secret.clone().into());
         table.insert("limit_per_second".into(), i64::from(vendor.per_second).into());
         // It takes less than it declares, so that 429 is met while there is a backlog.
-        let taken = if strict == Some(vendor.id) { (vendor.per_second * 6 / 10).max(1) } else { vendor.per_second };
+        let taken =
+            if strict == Some(vendor.id) { (vendor.per_second * 6 / 10).max(1) } else { vendor.per_second };
         table.insert("capacity_per_second".into(), i64::from(taken).into());
         table.extend(FAULTS.map(|(key, value)| (key.to_owned(), Value::Integer(value))));
         tables.push(Value::Table(table));

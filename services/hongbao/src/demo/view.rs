@@ -8,6 +8,10 @@ use serde_json::Value;
 /// Widest bar of a prize, in characters.
 const BAR: usize = 24;
 
+/// Has a terminal cut what is wider than it, so that a line of ours stays one line; and has it wrap again.
+const NO_WRAP: &str = "\x1b[?7l";
+const WRAP: &str = "\x1b[?7h";
+
 /// A prize of the open round.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct PrizeView {
@@ -41,7 +45,7 @@ pub(super) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() * 4 / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -122,7 +126,8 @@ impl Screen {
             return self.put(&(picture.line() + "\n"));
         }
         let lines = picture.block();
-        let text = self.erase() + &lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+        let lines_text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let text = format!("{}{NO_WRAP}{lines_text}{WRAP}", self.erase());
         self.drawn = lines.len();
         self.put(&text);
     }
@@ -216,8 +221,8 @@ mod tests {
     fn a_block_has_bars_of_one_length() {
         let block = picture().block();
         assert_eq!(block.len(), 4);
-        assert!(block[1].contains("############............  4,500 of  9,000"), "{}", block[1]);
-        assert!(block[2].contains("........................      0 of      0"), "{}", block[2]);
+        assert!(block[1].contains("############............   4,500 of  9,000"), "{}", block[1]);
+        assert!(block[2].contains("........................       0 of      0"), "{}", block[2]);
         assert!(block[3].contains("Wallet 0"), "{}", block[3]);
         assert_eq!(json_of(&picture())["prizes"][0]["budget"], 9_000);
     }
