@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Connection as _, Sqlite, Transaction};
 
 use crate::SqlError;
 
@@ -215,4 +215,7 @@ fn pool_options(options: &SqlOptions, connections_max: u32) -> SqlitePoolOptions
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
+        // SQLite undoes a transaction itself when the disk is full, and the driver, whose own undoing then fails, goes on
+        // counting it as open: such a connection begins nothing any more, and is replaced.
+        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
 }
