@@ -63,7 +63,12 @@ pub fn init(config: &LogConfig, rust_log: Option<&str>) -> Result<(), TelemetryE
         None => (config.filter.as_str(), "the configuration"),
     };
     let parsed = parse(filter, source_name)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr);
+    // A line that can't be written (standard error is a file on a full disk) is lost. The subscriber would report that on
+    // standard error too, and end whatever task was logging by a panic.
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(parsed)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     match config.format {
         LogFormat::Human => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
         LogFormat::Json => lines.json().try_init(),
