@@ -86,16 +86,40 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             return exit::DATA_IN_USE;
         }
         if let Some(e) = cause.downcast_ref::<flowlog::FormatVersionError>() {
-            return if matches!(e, flowlog::FormatVersionError::Newer { .. }) { exit::DATA_NEWER } else { exit::FAILURE };
+            return if matches!(e, flowlog::FormatVersionError::Newer { .. }) {
+                exit::DATA_NEWER
+            } else {
+                exit::FAILURE
+            };
         }
-        if let Some(e) = cause.downcast_ref::<flowlog::LogError>() {
-            return if e.corrupt().is_some() { exit::DATA_DAMAGED } else { exit::FAILURE };
+        if let Some(code) = log_error(cause).map(log_code) {
+            return code;
+        }
+        if let Some(storage::MigrationError::NewerDatabase { .. }) = cause.downcast_ref() {
+            return exit::DATA_NEWER;
         }
         if cause.is::<access::BindError>() {
             return exit::CANNOT_LISTEN;
         }
     }
     exit::FAILURE
+}
+
+/// The error of a log in this link of a chain of errors. (Errors that pass on another's text pass on its source too, so
+/// the log's own error is no link of its own.)
+fn log_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a flowlog::LogError> {
+    if let Some(lottery::node::StartError::Log(e)) = cause.downcast_ref() {
+        return Some(e);
+    }
+    cause.downcast_ref()
+}
+
+fn log_code(error: &flowlog::LogError) -> u8 {
+    match error {
+        flowlog::LogError::Corrupt(_) => exit::DATA_DAMAGED,
+        flowlog::LogError::NewerVersion { .. } => exit::DATA_NEWER,
+        _ => exit::FAILURE,
+    }
 }
 
 /// The only places where the binary writes to its standard streams outside reports.

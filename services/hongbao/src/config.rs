@@ -69,9 +69,10 @@ pub struct FlowSection {
     pub eta_48h_ms: u64,
 }
 
-/// A setting that is of the right type and makes no sense.
+/// Something that a person wrote and must correct before starting again can help: a setting that makes no sense, a
+/// campaign file with mistakes, keys that others can read.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("configuration: {0}")]
+#[error("{0}")]
 pub struct Mistake(pub String);
 
 /// Loads the configuration: default, file, environment `HONGBAO__SECTION__KEY`, `--set`.
@@ -106,7 +107,7 @@ fn check(config: &Config, layers: &Layers) -> Result<(), anyhow::Error> {
     if config.queue.partitions == 0 || config.queue.partitions > 256 {
         wrong("queue.partitions", "1 to 256")?;
     }
-    config.delivery.check().map_err(|e| Mistake(e.to_string()))?;
+    config.delivery.check().map_err(|e| Mistake(format!("configuration: {e}")))?;
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The secrets of an installation: made at the first start, readable by their owner only, each with an id so that
 //! it can be rotated (the last of a kind makes new things, all of them check).
 
+use crate::config::Mistake;
 use access::token::{TokenKey, TokenKeys};
 use anyhow::{Context as _, bail};
 use campaign::{MacKey, MacKeys, SeedKey};
@@ -53,10 +54,10 @@ impl Keys {
         }
         let mode = fs::metadata(&path)?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
-            bail!(
-                "{} can be read by others (mode {mode:o}); make it 0600, or replace the keys",
-                path.display()
-            );
+            let shown = path.display();
+            let text =
+                format!("{shown} can be read by others (mode {mode:o}); make it 0600, or replace the keys");
+            return Err(Mistake(text).into());
         }
         let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         let file: File = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;

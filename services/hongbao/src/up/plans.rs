@@ -1,13 +1,15 @@
 //! Plans on their way into force: from the campaign files into the repository, from there to the lottery node, then
 //! to flow, and last to the front door, so that nobody is let in to a round that can't be drawn for.
 
+use crate::config::Mistake;
 use access::PlanSource;
-use anyhow::{Context as _, bail};
 use campaign::{Plan, SeedKey};
 use flow::core::PlanSet;
 use lottery::node::Node;
 use parking_lot::RwLock;
-use quota_config::{Agent, CompileOptions, PlanCell, PlanRepository, Publisher, compile, publish_file};
+use quota_config::{
+    Agent, CompileOptions, PlanCell, PlanRepository, PublishError, Publisher, compile, publish_file,
+};
 use runtime::{SharedClock, Shutdown, exit};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -115,20 +117,26 @@ impl Follower {
     async fn publish(&mut self, i: usize) -> anyhow::Result<()> {
         let file = &mut self.files[i];
         let path = file.path.display().to_string();
-        let changed = std::fs::metadata(&file.path).and_then(|m| m.modified()).with_context(|| path.clone())?;
+        let changed = std::fs::metadata(&file.path)
+            .and_then(|m| m.modified())
+            .map_err(|e| unreadable(&file.path, &e))?;
         if file.changed == Some(changed) {
             return Ok(());
         }
         file.changed = Some(changed);
-        let source = std::fs::read(&file.path).with_context(|| path.clone())?;
+        let source = read(&file.path)?;
         let publisher = Publisher {
             author: "file".into(),
             reason: format!("{path} has changed"),
             now_ms: self.clock.now_ms(),
         };
-        let published = publish_file(&*self.repository, &source, &publisher, &self.seed)
-            .await
-            .map_err(|e| anyhow::anyhow!("{path}:\n{e}"))?;
+        let published =
+            publish_file(&*self.repository, &source, &publisher, &self.seed).await.map_err(|error| {
+                match error {
+                    PublishError::File(problems) => Mistake(format!("{path}:\n{problems}")).into(),
+                    other => anyhow::Error::from(other).context(path.clone()),
+                }
+            })?;
         for warning in &published.warnings {
             tracing::warn!(file = path, "{warning}");
         }
@@ -162,9 +170,18 @@ impl Follower {
     }
 }
 
+/// A campaign file's text.
+fn read(file: &Path) -> Result<Vec<u8>, Mistake> {
+    std::fs::read(file).map_err(|error| unreadable(file, &error))
+}
+
+fn unreadable(file: &Path, error: &std::io::Error) -> Mistake {
+    Mistake(format!("campaign file {} can't be read: {error}", file.display()))
+}
+
 /// Compiles a file and says what is wrong with it.
 pub fn check(file: &Path) -> anyhow::Result<u8> {
-    let source = std::fs::read(file).with_context(|| file.display().to_string())?;
+    let source = read(file)?;
     // Seeds only decide commitments, which a check does not show.
     let seeds = SeedKey { id: 1, key: [0; 32] };
     let options = CompileOptions { seq_no: campaign::SeqNo(1), base_ms: 0, seeds: &seeds, after: None };
@@ -177,10 +194,13 @@ pub fn check(file: &Path) -> anyhow::Result<u8> {
             let units: u64 = plan.rounds.iter().flat_map(|r| &r.prizes).map(campaign::Prize::units).sum();
             crate::cli::print(&format!(
                 "{}: campaign {} '{}', {} rounds, {units} units: good",
-                file.display(), plan.campaign, plan.name, plan.rounds.len()
+                file.display(),
+                plan.campaign,
+                plan.name,
+                plan.rounds.len()
             ));
             Ok(exit::OK)
         }
-        Err(problems) => bail!("{}:\n{problems}", file.display()),
+        Err(problems) => Err(Mistake(format!("{}:\n{problems}", file.display())).into()),
     }
 }
