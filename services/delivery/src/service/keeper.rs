@@ -105,6 +105,7 @@ impl Keeper {
         }
         let full = results >= ROUND_MAX || work.len() > results;
         let steps = apply(&self.shared, work).await?;
+        flowlog::fault::point("delivery.after_write");
         for (reply, at) in replies {
             let outcome = match &steps[at] {
                 Ok(_) | Err(Refused::NothingNew | Refused::Stale) => Ok(()),

@@ -134,7 +134,9 @@ impl Sender {
         };
         Box::pin(async move {
             let limit = Duration::from_millis(room.policy.timeout_ms);
+            flowlog::fault::point("delivery.before_call");
             let answer = tokio::time::timeout(limit, room.vendor.submit(call)).await.ok();
+            flowlog::fault::point("delivery.after_call");
             let outcome = match &answer {
                 None | Some(Answer::Unknown { .. }) => Outcome::Failed,
                 Some(Answer::NotTaken { over_limit: true, .. }) => Outcome::OverLimit,

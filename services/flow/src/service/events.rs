@@ -59,7 +59,10 @@ impl EventsWorker {
                 self.stage = Stage::Apply(batches);
             }
             Stage::Apply(batches) => match self.apply(&batches).await {
-                Ok(()) => self.stage = Stage::Commit(batches),
+                Ok(()) => {
+                    flowlog::fault::point("flow.after_events");
+                    self.stage = Stage::Commit(batches);
+                }
                 Err(error) => {
                     self.stage = Stage::Apply(batches);
                     return Err(error);

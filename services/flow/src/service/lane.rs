@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use campaign::{NodeEpoch, NodeId};
+use flowlog::fault;
 use queue::{Batch, Consumer, LANE, Position};
 use records::Order;
 
@@ -87,6 +88,7 @@ impl LaneWorker {
                 let (partition, next) = (batch.partition, batch.next());
                 match self.apply(batch).await {
                     Ok(orders) => {
+                        fault::point("flow.after_apply");
                         todo.remove(0);
                         self.stage = Stage::Send { orders, partition, next, todo };
                     }
@@ -101,12 +103,14 @@ impl LaneWorker {
                     self.stage = Stage::Send { orders, partition, next, todo };
                     return Err(error.into());
                 }
+                fault::point("flow.after_orders");
                 self.progress.orders.add(orders.len() as u64);
                 self.stage = Stage::Commit { partition, next, todo };
             }
             Stage::Commit { partition, next, todo } => {
                 self.stage = if todo.is_empty() { Stage::Poll } else { Stage::Apply { todo } };
                 self.consumer.commit(partition, next).await?;
+                fault::point("flow.after_commit");
             }
         }
         Ok(true)

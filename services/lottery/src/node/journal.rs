@@ -135,10 +135,14 @@ impl WinLog for Journal {
 
 impl LeaseLog for &Journal {
     fn got(&mut self, record: &LeaseGot) -> Option<u64> {
-        self.append_ending(&record.encode())
+        let at = self.append_ending(&record.encode());
+        flowlog::fault::point("lease.got_appended");
+        at
     }
 
     fn closed(&mut self, record: &LeaseClosed) -> Option<u64> {
-        self.append_ending(&record.encode())
+        let at = self.append_ending(&record.encode());
+        flowlog::fault::point("lease.closed_appended");
+        at
     }
 }

@@ -68,6 +68,8 @@ pub struct Leases {
     got: Vec<LeaseGot>,
     closing: BTreeMap<LeaseId, Closing>,
     send_back: BTreeSet<LeaseId>,
+    /// Open in the ledger under numbers whose grant never reached us: a late copy of a call got them.
+    unheard: BTreeSet<LeaseId>,
     uses: BTreeMap<PrizeKey, Use>,
     last_tick_ms: u64,
     refused: u64,
@@ -86,6 +88,7 @@ impl Leases {
             got: Vec::new(),
             closing: BTreeMap::new(),
             send_back: BTreeSet::new(),
+            unheard: BTreeSet::new(),
             uses: BTreeMap::new(),
             last_tick_ms: 0,
             refused: 0,
@@ -137,6 +140,7 @@ impl Leases {
                 oldest = oldest.into_iter().chain(at.pool.oldest_got()).min();
             }
         }
+        self.ask_for_unheard(&mut asks);
         self.last_tick_ms = now_ms;
         self.install(core, log);
         self.log_closed(log);
@@ -177,6 +181,17 @@ impl Leases {
             });
             if now_ms >= asked.not_before_ms {
                 asks.push(GrantAsk { lease: asked.lease, prize, units });
+            }
+        }
+    }
+
+    /// Asks again for what the ledger has granted without our hearing of it, even when its round is over: only so
+    /// we learn its units and can give them back.
+    fn ask_for_unheard(&self, asks: &mut Vec<GrantAsk>) {
+        for (&prize, asked) in &self.asked {
+            let is_in = asks.iter().any(|a| a.lease == asked.lease);
+            if self.unheard.contains(&asked.lease) && !is_in && asks.len() < TICK_LEASES_MAX {
+                asks.push(GrantAsk { lease: asked.lease, prize, units: ASK_MIN });
             }
         }
     }
@@ -252,6 +267,8 @@ impl Leases {
             self.granted(ask, grant, answer.now_ms);
         }
         self.send_back = answer.send_back.iter().copied().collect();
+        let waited_for: BTreeSet<LeaseId> = self.asked.values().map(|a| a.lease).collect();
+        self.unheard = answer.open.iter().copied().filter(|l| waited_for.contains(l)).collect();
         self.install(core, log);
     }
 
@@ -278,4 +295,55 @@ impl Leases {
 
 fn key(record: &LeaseClosed) -> PrizeKey {
     PrizeKey { campaign: record.campaign, round: record.round, prize: record.prize }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LeaseLog, Leases, Progress};
+    use crate::core::tests_support::{core, plan};
+    use crate::ledger::{MemoryLedger, QuotaLedger, Tick};
+    use campaign::{Limits, NodeEpoch, NodeId};
+    use records::{LeaseClosed, LeaseGot};
+    use runtime::{Clock, ManualClock};
+
+    /// Everything is safe at once.
+    struct Log;
+    impl LeaseLog for Log {
+        fn got(&mut self, _record: &LeaseGot) -> Option<u64> {
+            Some(0)
+        }
+        fn closed(&mut self, _record: &LeaseClosed) -> Option<u64> {
+            Some(0)
+        }
+    }
+
+    /// A late copy of a call is granted what its first copy was not; the round ends; the units come back all the same.
+    #[tokio::test]
+    async fn what_a_late_copy_was_granted_comes_back() {
+        let clock = ManualClock::new(99_500);
+        let ledger = MemoryLedger::new(clock.clone());
+        let plan = plan(Limits::default(), &[(1, 1, 5)]);
+        ledger.register(&plan).await.unwrap();
+        let (core, _log) = core(plan);
+        let epoch = ledger.begin_epoch(NodeId(1), NodeEpoch(0)).await.unwrap();
+        let mut leases = Leases::new(NodeId(1), epoch);
+        let mut tick = async |at_ms: u64, leases: &mut Leases| -> Tick {
+            clock.advance_ms(at_ms - clock.now_ms());
+            let tick = leases.tick(&core, at_ms, Progress { acknowledged: 1 }, false, &mut Log);
+            let answer = ledger.tick(&tick).await.unwrap();
+            leases.answered(&core, &tick, &answer, &mut Log);
+            tick
+        };
+        let early = tick(99_500, &mut leases).await;
+        assert_eq!(early.asks.len(), 1, "asked for before the round opens, in vain");
+        clock.advance_ms(50_000);
+        assert_eq!(ledger.tick(&early).await.unwrap().open, [early.asks[0].lease], "the late copy");
+        let mut leased = Vec::new();
+        for at_ms in [160_000, 160_100, 160_200, 160_300] {
+            tick(at_ms, &mut leases).await;
+            leased.push(ledger.rows().prizes.values().map(|p| p.leased).sum::<u64>());
+        }
+        assert!(leased[0] > 0, "the copy was granted units");
+        assert_eq!((leased[3], leases.closing()), (0, 0), "they are back: {leased:?}");
+    }
 }

@@ -51,6 +51,7 @@ pub struct Node {
     snapshot_running: Arc<AtomicBool>,
     snapshot_at_bytes: AtomicU64,
     ticks_failed: AtomicU64,
+    ledger_away: AtomicBool,
     closes_refused: AtomicU64,
 }
 
@@ -134,6 +135,7 @@ impl Node {
             snapshot_dir,
             snapshot_running: Arc::default(),
             ticks_failed: AtomicU64::new(0),
+            ledger_away: AtomicBool::new(false),
             closes_refused: AtomicU64::new(0),
         }
     }
@@ -240,15 +242,22 @@ impl Node {
             None => leases.tick(&self.core, self.now_ms(), progress, stop, &mut log),
         };
         let sent = self.clock.mono_ns();
+        flowlog::fault::point("tick.before_send");
         match self.ledger.tick(&tick).await {
             Ok(answer) => {
+                flowlog::fault::point("tick.after_answer");
                 self.session.renew(sent, self.clock.mono_ns(), answer.now_ms);
                 leases.answered(&self.core, &tick, &answer, &mut log);
+                if self.ledger_away.swap(false, Ordering::Relaxed) {
+                    tracing::info!("the ledger answers again");
+                }
                 Ok(())
             }
             Err(TickError::Store(error)) => {
                 self.ticks_failed.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(%error, "the ledger did not answer; draws lose until it does");
+                if !self.ledger_away.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, "the ledger did not answer; draws lose until it does");
+                }
                 if matches!(error, StoreError::Unknown(_)) {
                     *unanswered = Some(tick);
                 }
@@ -274,6 +283,7 @@ impl Node {
         let tick = Tick { node: self.config.node, epoch: self.epoch, claims, ..Tick::default() };
         let sent = self.clock.mono_ns();
         let answer = self.ledger.tick(&tick).await?;
+        flowlog::fault::point("start.after_claim");
         self.session.renew(sent, self.clock.mono_ns(), answer.now_ms);
         for refused in &answer.claims_refused {
             tracing::warn!(bucket = refused.bucket, owner = ?refused.owner, "a bucket belongs to another node");

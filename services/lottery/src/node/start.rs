@@ -10,7 +10,7 @@ use crate::node::run::Node;
 use campaign::{MacKeys, NodeEpoch, NodeId, SeedKey};
 use flowlog::{
     Class, FlowLog, Hooks, LogError, LogKind, LogOptions, LogReader, LogWriter, Position, RealDisk,
-    WriteError,
+    WriteError, fault,
 };
 use ownership::EndReason;
 use records::{Ended, EpochBegan, Record};
@@ -119,30 +119,37 @@ pub async fn start(
         .max();
     let (mut writer, report) =
         LogWriter::open(RealDisk, &log_dir, options.clone(), known.map(Position), None)?;
+    fault::point("start.after_recovery");
     let low_water = epochs.iter().map(|e| e.low_water).max().unwrap_or(0);
     let mut replay = read_log(&log_dir, &options, low_water, snapshot.as_ref(), report.end)?;
 
     if let Some(last) = epochs.last() {
         let (node, epoch) = (config.node, NodeEpoch(last.epoch));
         ledger.end_epoch(node, epoch, EndReason::BySelf).await?;
+        fault::point("start.after_end_epoch");
         let mark = match replay.ended(last.epoch) {
             Some(position) => Position(position),
             None => write_mark(&mut writer, node, epoch, &clock)?,
         };
+        fault::point("start.after_mark");
         ledger.record_end_position(node, epoch, mark.next().0).await?;
+        fault::point("start.after_end_position");
     }
     let open = ledger.open_leases(config.node).await?;
     for lease in &open {
         let LeaseKey { epoch, lease: id, .. } = lease.key;
         let settled = ledger.settle(lease.key, &replay.used(epoch.0, id)).await?;
+        fault::point("start.after_settle");
         tracing::info!(%epoch, lease = %id, returned = settled.returned.len(), "settled a lease of an ended epoch");
     }
     let above = NodeEpoch(report.last_epoch.unwrap_or(0));
     let epoch = ledger.begin_epoch(config.node, above).await?;
+    fault::point("start.after_begin_epoch");
     writer.begin_epoch(epoch.0)?;
     let began = EpochBegan { node: config.node, epoch, time_ms: clock.now_ms() };
     writer.append_group(&[began.encode()], clock.now_ms(), Class::Ending)?;
     let end = writer.sync()?;
+    fault::point("start.after_epoch_began");
 
     let recovered = Recovered {
         epoch: epoch.0,
