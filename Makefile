@@ -12,7 +12,7 @@ demo:
 
 # All tests. `make test ARGS="-p queue"` for one crate.
 test:
-	$(CARGO) test --locked $(or $(ARGS),--workspace)
+	$(CARGO) test --locked $(or $(ARGS),--workspace --features hongbao/faults)
 
 # Every performance figure with its peer. `make bench ARGS="core.single"` for some.
 bench:

@@ -1,0 +1,45 @@
+//! `kill -9` at moments that nobody chose.
+
+use crate::books;
+use crate::platform::{CROWD, Place};
+use crate::players::Crowd;
+use crate::vendor::Vendor;
+use std::time::{Duration, Instant};
+
+/// SplitMix64: the same moments in every run.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[test]
+fn five_in_a_row() {
+    let vendor = Vendor::start();
+    let place = Place::new(CROWD).with_config(&vendor.config());
+    place.start().stop();
+    let mut crowd = Crowd::new(&place, 40);
+    let mut seed = 2026;
+    for _ in 0..5 {
+        // In the middle of play, and then in the middle of the start that follows.
+        let platform = place.start();
+        let play = Duration::from_millis(200 + random(&mut seed) % 600);
+        crowd.play(platform.http, Instant::now() + play + Duration::from_secs(5), || {
+            std::thread::sleep(play);
+            platform.kill();
+        });
+        let starting = place.spawn(None, &[]);
+        std::thread::sleep(Duration::from_millis(random(&mut seed) % 120));
+        starting.kill();
+    }
+    let mut platform = place.start();
+    assert!(crowd.told.len() > 100, "only {} wins", crowd.told.len());
+    crowd.win_some(&mut platform);
+    crowd.resend_all(&mut platform);
+    crowd.check_lists(&platform);
+    crowd.check_delivery(&platform, &vendor);
+    platform.stop();
+    books::check(&place, &crowd.told, &vendor);
+}

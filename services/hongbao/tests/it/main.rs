@@ -1,0 +1,17 @@
+//! The binary as a process: a player's first minutes, kills at every named point and at random moments, a full disk,
+//! and everything that can be wrong with what it is given.
+//!
+//! The kills at named points need the feature `faults`; `make test` turns it on.
+
+mod books;
+mod full_disk;
+mod http;
+mod kills;
+mod platform;
+mod players;
+#[cfg(feature = "faults")]
+mod points;
+mod refusals;
+mod requests;
+mod tour;
+mod vendor;
