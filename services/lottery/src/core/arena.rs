@@ -45,7 +45,8 @@ impl Arena {
     pub fn new(buckets: usize, levels_max: usize) -> Arena {
         let reserved = (buckets * levels_max * PAGE_BYTES).next_multiple_of(HUGE_BYTES);
         let base = reserve(reserved);
-        let arena = Arena { base, reserved, buckets, levels: vec![0; levels_max], pages: 0, scratch: Vec::new() };
+        let arena =
+            Arena { base, reserved, buckets, levels: vec![0; levels_max], pages: 0, scratch: Vec::new() };
         if arena.level_bytes() < HUGE_BYTES {
             arena.advise(0, reserved, Advice::LinuxHugepage);
         }
