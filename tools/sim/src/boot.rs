@@ -171,6 +171,7 @@ impl World {
             .iter()
             .flat_map(|e| [Some(e.low_water), e.end_position])
             .flatten()
+            .chain(self.node.snapshot.as_ref().map(|s| s.to))
             .chain(lanes.iter().filter(|l| l.node == NODE).map(|l| l.next))
             .max();
         let (writer, report) =
@@ -184,13 +185,18 @@ impl World {
 
     fn boot_reads(&mut self, boot: &mut Boot) -> Result<Stage, Stop> {
         let end = writer(boot)?.end();
-        let mut reader = LogReader::new(self.disk.clone(), log_dir(), &log_options(), Position::ZERO);
+        // From where the snapshot or an open lease needs it, and no further back.
+        let low_water = boot.epochs.iter().map(|e| e.low_water).max().unwrap_or(0);
+        let wins_from = self.node.snapshot.as_ref().map_or(0, |s| s.from);
+        let from = Position(wins_from.min(low_water));
+        let mut reader = LogReader::new(self.disk.clone(), log_dir(), &log_options(), from);
         boot.replay = Replay::new();
         while let Some(group) = reader.next_group(end)? {
-            boot.replay.group(group.node(), group.epoch(), group.position().0, group.records(), true)?;
+            let keep = group.position().0 >= wins_from;
+            boot.replay.group(group.node(), group.epoch(), group.position().0, group.records(), keep)?;
         }
         let wins: usize = boot.replay.wins.iter().map(Vec::len).sum();
-        self.note(format_args!("start: read {} records, {wins} wins", boot.replay.records));
+        self.note(format_args!("start: read {} records behind {from}, {wins} wins", boot.replay.records));
         Ok(Stage::EndEpoch)
     }
 
@@ -281,14 +287,20 @@ impl World {
         let from = self.flow.queue.head(queue::LANE, NODE.0).unwrap_or_default();
         let mut up = Up::new(core, log, session, leases, self.disk.clone(), from);
         up.wins = std::mem::take(&mut boot.replay.wins);
+        if let Some(snapshot) = &self.node.snapshot {
+            for (tail, kept) in up.wins.iter_mut().zip(&snapshot.wins) {
+                tail.splice(0..0, kept.iter().copied());
+            }
+        }
         self.note(format_args!("start: epoch {} serves", up.log.epoch()));
         self.node.state = NodeState::Up(Box::new(up));
-        self.node.epochs += 1;
         self.counters.epochs += 1;
         for step in [NodeStep::Load(0), NodeStep::Register, NodeStep::Tick, NodeStep::Ship] {
             let wait = self.between(0, 20);
             self.node_push(wait, step);
         }
+        let wait = self.between(200, 3_000);
+        self.node_push(wait, NodeStep::Copy(None));
         // Once in a while a node is stopped as it should be.
         if !self.draining && self.rng.one_in(6) {
             let wait = self.between(500, 6_000);

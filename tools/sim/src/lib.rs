@@ -23,6 +23,7 @@ mod operator;
 mod plan;
 mod players;
 mod records;
+mod snapshot;
 mod trace;
 mod vendor;
 mod world;
@@ -59,7 +60,9 @@ pub struct Counters {
     pub with_person: u64,
     /// Rounds whose end was calm and had players enough, so that nothing may be left.
     pub full_rounds: u64,
-    /// Events in the trace.
+    /// Snapshots of the node.
+    pub snapshots: u64,
+    /// Events.
     pub events: u64,
 }
 

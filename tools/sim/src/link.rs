@@ -1,7 +1,8 @@
 //! The way to the ledger: calls that fail, whose answers are lost, that come late or twice.
 
-use crate::node::NodeStep;
-use crate::world::{Event, World, now};
+use crate::log::Todo;
+use crate::node::{NodeState, NodeStep};
+use crate::world::{DELICATE_ONE_IN, Event, World, now};
 use lottery::ledger::{QuotaLedger as _, StoreError, Tick, TickAnswer, TickError};
 use std::sync::Arc;
 
@@ -97,7 +98,11 @@ impl World {
     /// The ledger does what a tick asks for.
     pub fn ledger_takes(&mut self, letter: LedgerLetter) {
         let LedgerLetter { tick, reply_to, answer_in_ms } = letter;
-        self.delicate = !tick.closes.is_empty();
+        if !tick.closes.is_empty() {
+            // The ledger knows of an end while the node is still writing: the worst moment of all.
+            let is_writing = matches!(&self.node.state, NodeState::Up(up) if up.log.todo() != Todo::Nothing);
+            self.delicate = Some(if is_writing { 4 } else { DELICATE_ONE_IN });
+        }
         let ledger = Arc::clone(&self.ledger);
         let result = now(ledger.tick(&tick));
         match &result {

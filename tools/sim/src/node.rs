@@ -5,7 +5,8 @@ use crate::link::Answer;
 use crate::log::{SimLog, Todo, log_dir, log_options};
 use crate::plan::NODE;
 use crate::players::PlayerStep;
-use crate::world::{Event, World, now};
+use crate::snapshot::{Copying, Snapshot};
+use crate::world::{DELICATE_ONE_IN, Event, World, now};
 use campaign::{LeaseId, Slot, UnitRange};
 use flowlog::{LogReader, Position};
 use lottery::core::{BUCKETS, Core, WinLog as _};
@@ -42,6 +43,8 @@ pub(crate) enum NodeStep {
     Register,
     /// ... drawn from.
     Apply,
+    /// The next part of a snapshot.
+    Copy(Option<Box<Copying>>),
     /// Durable groups become visible in the lane.
     Ship,
     /// Entries come in.
@@ -54,8 +57,8 @@ pub(crate) enum NodeStep {
 pub(crate) struct NodeSide {
     pub life: u32,
     pub state: NodeState,
-    /// Runs of the node that served.
-    pub epochs: u32,
+    /// The newest snapshot; it survives.
+    pub snapshot: Option<Snapshot>,
 }
 
 /// How the node is.
@@ -88,7 +91,7 @@ pub(crate) struct Up {
 
 impl NodeSide {
     pub fn new() -> NodeSide {
-        NodeSide { life: 0, state: NodeState::Down, epochs: 0 }
+        NodeSide { life: 0, state: NodeState::Down, snapshot: None }
     }
 }
 
@@ -180,6 +183,7 @@ impl World {
             NodeStep::Load(from) => self.node_loads(from),
             NodeStep::Register => self.node_registers(),
             NodeStep::Apply => self.node_applies(),
+            NodeStep::Copy(copying) => self.node_copies(copying),
             NodeStep::Ship => self.node_ships(),
             NodeStep::Takes(calls) => self.node_takes(&calls),
             NodeStep::Stop => {
@@ -277,7 +281,7 @@ impl World {
             Todo::Write => match log.write() {
                 Ok(records) => {
                     self.note(format_args!("log: wrote {records} records"));
-                    self.delicate = true;
+                    self.delicate = Some(DELICATE_ONE_IN);
                     // A disk is quick, but not always.
                     if self.rng.one_in(12) { self.between(50, 400) } else { self.between(1, 12) }
                 }
@@ -286,7 +290,7 @@ impl World {
             Todo::Sync => match log.sync() {
                 Ok(end) => {
                     self.note(format_args!("log: durable up to {end}"));
-                    self.delicate = true;
+                    self.delicate = Some(DELICATE_ONE_IN);
                     self.between(0, 2)
                 }
                 Err(error) => return self.node_disk_failed(&error),

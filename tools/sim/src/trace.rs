@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 use std::fmt::{Arguments, Write as _};
 
 /// Lines that are kept for people.
-const KEPT_LINES: usize = 400;
+const KEPT_LINES: usize = 5_000;
+
+/// Prime of FNV-1a with 64 bits (Fowler, Noll, Vo): enough to tell runs apart.
+const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 
 /// The trace of a run.
 pub(crate) struct Trace {
@@ -15,8 +18,7 @@ pub(crate) struct Trace {
 
 impl Trace {
     pub fn new() -> Trace {
-        // FNV-1a, 64 bits (Fowler, Noll, Vo): enough to tell runs apart.
-        Trace { hash: 0xcbf2_9ce4_8422_2325, events: 0, lines: VecDeque::with_capacity(KEPT_LINES) }
+        Trace { hash: 0xcbf2_9ce4_8422_2325, events: 0, lines: VecDeque::new() }
     }
 
     /// Adds an event at an instant (ms since the world began).
@@ -30,10 +32,17 @@ impl Trace {
         // Writing to a string does not fail.
         let _ = write!(line, "{at_ms:>7} {what}");
         for byte in line.bytes().chain([b'\n']) {
-            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
+        }
+        self.lines.push_back(line);
+    }
+
+    /// Adds an event that has no line: when it happened, and the random number drawn for it.
+    pub fn mix(&mut self, at_ms: u64, random: u64) {
+        for byte in at_ms.to_le_bytes().into_iter().chain(random.to_le_bytes()) {
+            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
         }
         self.events += 1;
-        self.lines.push_back(line);
     }
 
     pub fn hash(&self) -> u64 {

@@ -32,7 +32,7 @@ const CALM_BEHIND_MS: u64 = 800;
 /// A kill comes behind one step of so many ...
 const KILL_ONE_IN: u64 = 500;
 /// ... and behind one of so many delicate ones.
-const DELICATE_ONE_IN: u64 = 25;
+pub(crate) const DELICATE_ONE_IN: u64 = 25;
 /// Events after which a run is given up: a loop that makes no progress.
 const EVENTS_MAX: u64 = 2_000_000;
 
@@ -113,7 +113,8 @@ pub(crate) struct World {
     pub players: Vec<Player>,
     pub kills_left: u32,
     /// The step just done was one behind which a kill hurts most: something is known elsewhere, or half written.
-    pub delicate: bool,
+    /// The kill then comes once in so many.
+    pub delicate: Option<u64>,
     /// Nothing goes wrong towards the ends of rounds.
     pub calm: bool,
     /// The campaign is over: nothing goes wrong any more.
@@ -147,7 +148,7 @@ impl World {
         let calm = rng.one_in(2);
         World {
             kills_left: rng.below(u64::from(config.kills) + 1) as u32,
-            delicate: false,
+            delicate: None,
             planted,
             config,
             clock,
@@ -290,6 +291,7 @@ impl World {
         }
         let Some(Reverse(entry)) = self.heap.pop() else { return false };
         self.clock.advance_ms(entry.at - self.now_ms());
+        self.trace.mix(entry.at, entry.order);
         match entry.event {
             Event::Node(life, step) => self.node_step(life, step),
             Event::Ledger(letter) => self.ledger_takes(*letter),
@@ -309,10 +311,12 @@ impl World {
     /// Kills something between two steps, once in a while; the node more often where it hurts most.
     fn maybe_kill(&mut self) {
         if self.kills_left == 0 || !self.may_go_wrong() {
-            self.delicate = false;
+            self.delicate = None;
             return;
         }
-        if std::mem::take(&mut self.delicate) && self.rng.one_in(DELICATE_ONE_IN) {
+        if let Some(n) = self.delicate.take()
+            && self.rng.one_in(n)
+        {
             self.kills_left -= 1;
             self.counters.kills += 1;
             let power = self.rng.one_in(2);

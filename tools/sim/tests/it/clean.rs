@@ -2,12 +2,15 @@
 
 use sim::{Config, Report, run};
 
+/// Seeds of one run; `SIM_SEEDS=3000` for more.
 const SEEDS: u64 = 300;
 const THREADS: u64 = 2;
 
 pub fn describe(seed: u64, report: &Report) -> String {
     let found: Vec<String> = report.violations.iter().map(ToString::to_string).collect();
-    let from = report.tail.len().saturating_sub(120);
+    // `SIM_TRACE=5000` shows more.
+    let lines = std::env::var("SIM_TRACE").ok().and_then(|n| n.parse().ok()).unwrap_or(120);
+    let from = report.tail.len().saturating_sub(lines);
     format!(
         "seed {seed}, trace {:016x}, {:?}\n{}\n--- the last events\n{}",
         report.trace_hash,
@@ -19,11 +22,12 @@ pub fn describe(seed: u64, report: &Report) -> String {
 
 #[test]
 fn three_hundred_seeds_break_no_law() {
+    let seeds = std::env::var("SIM_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(SEEDS);
     let failed: Vec<String> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
             .map(|t| {
                 scope.spawn(move || {
-                    let mine = (0..SEEDS).filter(|s| s % THREADS == t);
+                    let mine = (0..seeds).filter(|s| s % THREADS == t);
                     let failed =
                         mine.map(|s| (s, run(s, Config::default()))).find(|(_, r)| !r.violations.is_empty());
                     failed.map(|(seed, report)| describe(seed, &report))
@@ -57,6 +61,13 @@ fn a_run_is_worth_its_name() {
     assert!(sum(|r| r.counters.lapsed) > 10);
     assert!(sum(|r| r.counters.with_person) > 10);
     assert!(sum(|r| r.counters.full_rounds) > 5);
-    let all: Vec<_> = reports.iter().map(|r| r.counters).collect();
-    println!("{all:#?}");
+    assert!(sum(|r| r.counters.snapshots) > 20);
+}
+
+/// `SIM_SEED=639 cargo test -p sim one_seed -- --ignored --nocapture` shows one run.
+#[test]
+#[ignore = "for people who look at one seed"]
+fn one_seed() {
+    let seed = std::env::var("SIM_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+    println!("{}", describe(seed, &run(seed, Config::default())));
 }

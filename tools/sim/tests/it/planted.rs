@@ -1,20 +1,29 @@
 //! Faults built in on purpose: an auditor that misses one is worth nothing.
 
 use crate::clean::describe;
-use sim::{Config, Fault, run};
+use sim::{Config, Fault, Report, run};
 
 const SEEDS: u64 = 300;
 
 fn is_found(fault: Fault) {
     let config = Config { fault: Some(fault), ..Config::default() };
-    let found = (0..SEEDS).map(|s| (s, run(s, config.clone()))).find(|(_, r)| !r.violations.is_empty());
+    // Law 0 is the platform's own word; the auditor must find it in the records.
+    let is_broken = |report: &Report| report.violations.iter().any(|v| v.law != 0);
+    let found = (0..SEEDS).map(|s| (s, run(s, config.clone()))).find(|(_, r)| is_broken(r));
     match found {
         Some((seed, report)) => {
             assert!(
                 run(seed, Config::default()).violations.is_empty(),
                 "seed {seed} is clean without {fault:?}"
             );
-            println!("{fault:?}: {}", describe(seed, &report).lines().take(4).collect::<Vec<_>>().join("\n"));
+            println!(
+                "{fault:?}: {}",
+                describe(seed, &report)
+                    .lines()
+                    .take(if std::env::var_os("SIM_TRACE").is_some() { usize::MAX } else { 4 })
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            );
         }
         None => panic!("{fault:?} was not found within {SEEDS} seeds"),
     }
