@@ -1,7 +1,7 @@
 //! `kill -9` at moments that nobody chose.
 
 use crate::books;
-use crate::platform::{CROWD, Place};
+use crate::platform::{CROWD, PATIENCE, Place};
 use crate::players::Crowd;
 use crate::vendor::Vendor;
 use std::time::{Duration, Instant};
@@ -42,4 +42,32 @@ fn five_in_a_row() {
     crowd.check_delivery(&platform, &vendor);
     platform.stop();
     books::check(&place, &crowd.told, &vendor);
+}
+
+/// Everybody wins up to his limit; a kill forgets none of it, and who can win no more still hears what he has won.
+#[test]
+fn limits_hold_and_hide_no_win() {
+    let vendor = Vendor::start();
+    let few = CROWD.replace("wins_per_round: 150", "wins_per_round: 3");
+    let place = Place::new(&few).with_config(&vendor.config());
+    let mut platform = place.start();
+    let mut crowd = Crowd::new(&place, 30);
+    for round in 0..3 {
+        let since = Instant::now();
+        let mut limited = 0;
+        while limited < 30 {
+            assert!(since.elapsed() < PATIENCE, "round {round}: only {limited} have reached their limit");
+            crowd.play_for(&mut platform, Duration::from_millis(200));
+            limited = crowd.try_again();
+        }
+        // Once with the limits fresh in the front door's memory, once without it.
+        crowd.resend_all(&mut platform);
+        assert_eq!(crowd.told.len(), 90);
+        platform.kill();
+        platform = place.start();
+        crowd.resend_all(&mut platform);
+        assert_eq!(crowd.told.len(), 90);
+    }
+    platform.stop();
+    books::check_within(&place, &crowd.told, &vendor, 3);
 }

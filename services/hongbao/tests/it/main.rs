@@ -3,6 +3,9 @@
 //!
 //! The kills at named points need the feature `faults`; `make test` turns it on.
 
+// Processes are waited for in real time.
+#![allow(clippy::disallowed_methods)]
+
 mod books;
 mod full_disk;
 mod http;

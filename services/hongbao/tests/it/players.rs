@@ -131,6 +131,12 @@ impl Crowd {
         }
     }
 
+    /// Lets everybody try again who was told that he can win no more; how many they are.
+    pub fn try_again(&mut self) -> usize {
+        let limited = self.players.iter_mut().map(|p| std::mem::take(&mut p.limited));
+        limited.filter(|limited| *limited).count()
+    }
+
     #[track_caller]
     fn hear(&mut self, draw: Draw, won: Won) {
         if let Some(before) = self.told.insert(draw, won.clone()) {

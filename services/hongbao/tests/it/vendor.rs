@@ -19,7 +19,6 @@ pub struct Vendor {
 
 impl Vendor {
     /// Begins to serve, until the test's process ends.
-    #[allow(clippy::disallowed_methods)] // a test's own threads
     pub fn start() -> Vendor {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let at = listener.local_addr().unwrap();
