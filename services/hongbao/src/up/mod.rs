@@ -12,8 +12,8 @@ use crate::admin::Admin;
 use crate::cli::UpArgs;
 use crate::config::{self, Config};
 use crate::keys::Keys;
-use access::{AccessDeps, AccessServer, RouteTable, Routes};
 use access::token::KeyCell;
+use access::{AccessDeps, AccessServer, RouteTable, Routes};
 use anyhow::Context as _;
 use apart::{AccountsApart, AwardsApart};
 use campaign::NodeId;
@@ -138,7 +138,9 @@ impl Up {
     /// Ends everything, the front door first.
     async fn stop(self, tasks: &Tasks) -> anyhow::Result<u8> {
         let mut code = exit::OK;
-        for (name, stage) in [("access", self.front), ("lottery", self.node), ("flow and delivery", self.back)] {
+        for (name, stage) in
+            [("access", self.front), ("lottery", self.node), ("flow and delivery", self.back)]
+        {
             let drained = stage.drain(DRAIN).await;
             if !drained.unfinished.is_empty() {
                 tracing::error!(part = name, unfinished = ?drained.unfinished, "did not end in time");
@@ -167,11 +169,11 @@ async fn open_queue(dir: &Path, config: &Config, clock: &SharedClock) -> anyhow:
     ];
     let (dir, clock) = (dir.to_owned(), clock.clone());
     let fatal = Arc::new(|error: &flowlog::WriteError| die(&format!("a queue's log failed: {error}")));
-    Ok(tokio::task::spawn_blocking(move || {
+    tokio::task::spawn_blocking(move || {
         std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         EmbeddedQueue::open(&dir, &topics, clock, fatal).context("opening the queue")
     })
-    .await??)
+    .await?
 }
 
 async fn start_node(
@@ -273,6 +275,7 @@ fn die(what: &str) {
 fn write_port_file(path: &Path, tcp: Option<SocketAddr>, http: Option<SocketAddr>) -> anyhow::Result<()> {
     let text = serde_json::json!({ "tcp": tcp, "http": http }).to_string();
     let temporary = path.with_extension("tmp");
-    std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, path))
+    std::fs::write(&temporary, text)
+        .and_then(|()| std::fs::rename(&temporary, path))
         .with_context(|| format!("writing {}", path.display()))
 }
