@@ -69,5 +69,5 @@ fn a_run_is_worth_its_name() {
 #[ignore = "for people who look at one seed"]
 fn one_seed() {
     let seed = std::env::var("SIM_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
-    println!("{}", describe(seed, &run(seed, Config::default())));
+    eprintln!("{}", describe(seed, &run(seed, Config::default())));
 }

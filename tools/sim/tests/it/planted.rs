@@ -16,7 +16,7 @@ fn is_found(fault: Fault) {
                 run(seed, Config::default()).violations.is_empty(),
                 "seed {seed} is clean without {fault:?}"
             );
-            println!(
+            eprintln!(
                 "{fault:?}: {}",
                 describe(seed, &report)
                     .lines()
