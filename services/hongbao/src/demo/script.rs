@@ -1,6 +1,7 @@
 //! What happens, in order: vendors, platform, players; a crash in the middle of a round; the end of the rounds; the end
 //! of deliveries; the settlement.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -420,8 +421,15 @@ fn vendor_sim_command(folder: &Path) -> anyhow::Result<Command> {
 
 /// The platform; with `ports` on those, else on free ones.
 fn platform_command(folder: &Path, ports: Option<&Ports>) -> anyhow::Result<Command> {
-    let mut command = Command::new(std::env::current_exe().context("finding this program's own file")?);
-    command.arg("up").arg("--data").arg(data_of(folder)).arg("--config").arg(folder.join("platform.toml"));
+    // This very program, also when its file was built anew or removed meanwhile.
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg0("hongbao")
+        .arg("up")
+        .arg("--data")
+        .arg(data_of(folder))
+        .arg("--config")
+        .arg(folder.join("platform.toml"));
     command
         .arg("--campaign")
         .arg(folder.join("campaign.yaml"))

@@ -381,13 +381,18 @@ impl World {
         let Some(schedule) = &self.schedule else { return };
         let slot = &self.players[player as usize];
         let Some(mut next_ms) = slot.core.next_ms(schedule) else { return };
-        if slot.core.draw().is_none()
-            && let Some(window) = schedule.at(next_ms)
-        {
-            next_ms = next_ms.max(window.open_ms + slot.delay_ms);
+        let server_ms = self.time.at(self.wall_ms);
+        if slot.core.draw().is_none() {
+            // The core's instant may lie in a round that is over by now; a new draw begins now at the earliest.
+            let Some(start_ms) = schedule.next_start(next_ms.max(server_ms)) else { return };
+            next_ms = start_ms;
+            if let Some(window) = schedule.at(next_ms) {
+                next_ms = next_ms.max(window.open_ms + slot.delay_ms);
+            }
         }
-        let ahead_ms = next_ms.saturating_sub(self.time.at(self.wall_ms));
-        let due_us = self.now_us + ahead_ms * 1_000 + later_us;
+        let ahead_ms = next_ms.saturating_sub(server_ms);
+        // Never due at once: a turn that sets its own timer must not be taken again before the clock moves.
+        let due_us = (self.now_us + ahead_ms * 1_000 + later_us).max(self.now_us + 1);
         self.players[player as usize].timer_us = due_us;
         self.at(due_us, Wake::Player(player));
     }
