@@ -89,13 +89,16 @@ impl HttpExtra for Admin {
             let answer = match Limited::new(body, BODY_MAX).collect().await {
                 Ok(body) => {
                     let body = body.to_bytes();
-                    on.spawn(async move { shared.answer(&head.method, head.uri.path(), &head.headers, body).await })
-                        .await
-                        .unwrap_or_else(|_| problem(StatusCode::SERVICE_UNAVAILABLE, "the platform is stopping"))
+                    on.spawn(async move {
+                        shared.answer(&head.method, head.uri.path(), &head.headers, body).await
+                    })
+                    .await
+                    .unwrap_or_else(|_| problem(StatusCode::SERVICE_UNAVAILABLE, "the platform is stopping"))
                 }
-                Err(error) => {
-                    problem(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body can't be read: {error}; {BODY_MAX} bytes at most"))
-                }
+                Err(error) => problem(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    &format!("the body can't be read: {error}; {BODY_MAX} bytes at most"),
+                ),
             };
             respond(answer)
         })
@@ -151,7 +154,9 @@ impl Shared {
     }
 
     fn may(&self, headers: &HeaderMap) -> bool {
-        let Some(given) = headers.get(header::AUTHORIZATION).and_then(|v| v.as_bytes().strip_prefix(b"Bearer ")) else {
+        let Some(given) =
+            headers.get(header::AUTHORIZATION).and_then(|v| v.as_bytes().strip_prefix(b"Bearer "))
+        else {
             return false;
         };
         let wanted = self.token.as_bytes();
@@ -172,7 +177,8 @@ impl Shared {
                     .counts
                     .iter()
                     .map(|c| {
-                        let name = records::DeliveryState::from_u8(c.state).map_or("unknown", records::DeliveryState::name);
+                        let name = records::DeliveryState::from_u8(c.state)
+                            .map_or("unknown", records::DeliveryState::name);
                         (name.to_owned(), json!(c.orders))
                     })
                     .collect();
@@ -185,13 +191,16 @@ impl Shared {
             })
             .collect();
         let access = self.access.lock().as_ref().map(AccessControl::status);
-        (StatusCode::OK, json!({
-            "node": self.node.status(),
-            "access": access,
-            "flow": self.flow.status().ok(),
-            "statistics": *self.flow.statistics(),
-            "delivery": { "hold": delivery.hold, "published": delivery.published, "vendors": vendors },
-        }))
+        (
+            StatusCode::OK,
+            json!({
+                "node": self.node.status(),
+                "access": access,
+                "flow": self.flow.status().ok(),
+                "statistics": *self.flow.statistics(),
+                "delivery": { "hold": delivery.hold, "published": delivery.published, "vendors": vendors },
+            }),
+        )
     }
 
     async fn redo(&self, body: &[u8]) -> Answer {
@@ -211,8 +220,10 @@ impl Shared {
         }
         match self.delivery.redo(&awards).await {
             Ok(done) => {
-                let done: serde_json::Map<String, Value> =
-                    done.iter().map(|(award, what)| (award.to_string(), json!(format!("{what:?}")))).collect();
+                let done: serde_json::Map<String, Value> = done
+                    .iter()
+                    .map(|(award, what)| (award.to_string(), json!(format!("{what:?}"))))
+                    .collect();
                 (StatusCode::OK, json!({ "awards": done }))
             }
             Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),

@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{config, demo, reconcile_cmd, token_cmd, up};
+use crate::{admin_cmd, config, demo, reconcile_cmd, token_cmd, up};
 use clap::{Args, Parser, Subcommand};
 use runtime::exit;
 use std::path::PathBuf;
@@ -27,6 +27,9 @@ enum Command {
     },
     /// Match wins, deliveries, vendor statements and the quota ledger, and settle the campaign.
     Reconcile(reconcile_cmd::ReconcileArgs),
+    /// Ask a running platform how it stands, or tell it something.
+    #[command(subcommand)]
+    Admin(admin_cmd::AdminCommand),
     /// Play a whole campaign on this machine, with a crash in the middle, and settle it.
     Demo(demo::DemoArgs),
     /// Print the configuration that the binary loads when it is given none.
@@ -60,6 +63,7 @@ pub fn run(cli: Cli) -> u8 {
         Command::Token(command) => token_cmd::run(command),
         Command::Check { file } => up::check(&file),
         Command::Reconcile(args) => block_on(reconcile_cmd::run(args)),
+        Command::Admin(command) => block_on(admin_cmd::run(command)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::DefaultConfig => {
             print(config::DEFAULT);

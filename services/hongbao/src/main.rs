@@ -1,6 +1,8 @@
 //! The one binary: every role of the platform, composed from configuration, and the commands around it.
 
 mod admin;
+mod admin_cmd;
+mod call;
 mod cli;
 mod config;
 mod demo;

@@ -12,7 +12,6 @@
 
 mod children;
 mod folder;
-mod http;
 mod last_wish;
 mod report;
 mod script;

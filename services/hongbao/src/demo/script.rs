@@ -14,11 +14,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::children::Child;
-use super::http::Http;
 use super::setup::{self, DemoVendor};
 use super::view::Screen;
 use super::watch::{self, Seen};
 use super::{CAMPAIGN, DemoArgs, report, told};
+use crate::call::Http;
 use crate::keys::Keys;
 use crate::reconcile_cmd::{self, Job, RoundTail, Span};
 

@@ -33,7 +33,9 @@ impl Stores {
         let now = clock.now_ms();
         let open = async |name: &str| {
             let path = data.join(name);
-            Sql::open(&path, SqlOptions::default()).await.with_context(|| format!("opening {}", path.display()))
+            Sql::open(&path, SqlOptions::default())
+                .await
+                .with_context(|| format!("opening {}", path.display()))
         };
         let delivery = open("delivery.db").await?;
         Ok(Stores {

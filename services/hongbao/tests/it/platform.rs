@@ -287,6 +287,7 @@ impl Platform {
 impl Ended {
     /// It died at the fault point that it was given, and of nothing else.
     #[track_caller]
+    #[cfg(feature = "faults")]
     pub fn expect_fault(&self, point: &str) {
         assert_eq!(self.status.signal(), Some(6), "{point}: {:?} {}", self.status, self.stderr);
         assert!(self.stderr.contains("killed at a fault point"), "{point}: {}", self.stderr);

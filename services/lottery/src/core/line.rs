@@ -120,8 +120,14 @@ impl RoundRules {
         if now_ms < start {
             return Admission::NotOpen(start);
         }
-        if counter == 0 || counter > self.counter_max(now_ms) {
+        if counter == 0 {
             return Admission::BadCounter;
+        }
+        match self.counter_from_ms(counter).saturating_sub(now_ms) {
+            0 => {}
+            // The next draw of someone whose last entry a restart forgot: early, not wrong.
+            wait if wait <= u64::from(self.limits.interval_ms) => return Admission::TooEarly(wait as u32),
+            _ => return Admission::BadCounter,
         }
         let next_ms = line.last_ms + u64::from(self.limits.interval_ms);
         if now_ms < next_ms && line.last_ms != 0 {
@@ -153,12 +159,10 @@ impl RoundRules {
         (over || reached(line.wins_round, l.wins_round)).then_some(self.next_open_ms)
     }
 
-    /// The highest counter that a user who entered as often as allowed could have by now.
+    /// When a user who entered as often as allowed since the round began could first have this counter.
     #[inline]
-    fn counter_max(&self, now_ms: u64) -> u32 {
-        let since = now_ms.saturating_sub(self.open_ms);
-        let n = since / u64::from(self.limits.interval_ms.max(1)) + 1;
-        n.min(u64::from(u32::MAX)) as u32
+    fn counter_from_ms(&self, counter: u32) -> u64 {
+        self.open_ms + u64::from(counter - 1) * u64::from(self.limits.interval_ms.max(1))
     }
 
     /// What a hand can have shaken since the last entry, or since the user could begin; at least 1.
@@ -200,11 +204,16 @@ pub(crate) mod tests {
         let (r, mut line) = (rules(), Line::new(1, 1));
         assert_eq!(r.admit(&mut line, 1, 3, 5, 100_000), Admission::Draw { tries: 1 });
         assert_eq!(r.admit(&mut line, 1, 3, 5, 100_001), Admission::Again);
-        assert_eq!(r.admit(&mut line, 2, 3, 5, 101_999), Admission::BadCounter);
+        assert_eq!(r.admit(&mut line, 2, 3, 5, 101_999), Admission::TooEarly(1));
+        assert_eq!(
+            r.admit(&mut line, 3, 3, 5, 101_999),
+            Admission::BadCounter,
+            "nobody can have come so often"
+        );
         assert_eq!(r.admit(&mut line, 2, 3, 5, 102_000), Admission::Draw { tries: 3 });
         assert_eq!(
             r.admit(&mut line, 3, 99, 5, 103_999),
-            Admission::BadCounter,
+            Admission::TooEarly(1),
             "no faster than the interval"
         );
         assert_eq!(r.admit(&mut line, 3, 99, 5, 104_500), Admission::Draw { tries: 12 });

@@ -67,7 +67,8 @@ fn a_win_is_told_when_it_is_durable_and_a_resend_hears_the_same() {
     assert!(keys.verify(won.mac_key, &won.facts(), &won.mac));
     assert_eq!(w.submit(101_200, 42, 2).unwrap().outcome, Outcome::Lost, "nothing is left");
     assert_eq!(w.submit(101_201, 42, 2).unwrap().outcome, Outcome::Lost);
-    assert_eq!(w.submit(101_201, 42, 3).unwrap().outcome, Outcome::BadCounter);
+    assert_eq!(w.submit(101_201, 42, 3).unwrap().outcome, Outcome::TooEarly);
+    assert_eq!(w.submit(101_201, 42, 9).unwrap().outcome, Outcome::BadCounter);
     assert_eq!(w.submit(161_000, 42, 1).unwrap().outcome, Outcome::Won, "told behind the round's end too");
     let late = w.submit(161_000, 42, 2).unwrap();
     assert_eq!((late.outcome, late.until_ms), (Outcome::NotOpen, 0));

@@ -1,4 +1,4 @@
-//! JSON over HTTP to the processes that we started on this machine.
+//! JSON over HTTP, as a caller: to the admin port, and to the processes of the demonstration.
 
 use std::time::Duration;
 
@@ -17,11 +17,12 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const ANSWER_MAX: usize = 4 << 20;
 
 /// A caller.
-pub(super) struct Http {
+pub struct Http {
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
 impl Http {
+    /// A caller.
     pub fn new() -> Http {
         let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
         Http { client }
