@@ -3,6 +3,7 @@
 use crate::http::Client;
 use std::fs::File;
 use std::net::SocketAddr;
+#[cfg(feature = "faults")]
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
