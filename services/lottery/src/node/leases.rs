@@ -327,7 +327,7 @@ mod tests {
         let (core, _log) = core(plan);
         let epoch = ledger.begin_epoch(NodeId(1), NodeEpoch(0)).await.unwrap();
         let mut leases = Leases::new(NodeId(1), epoch);
-        let mut tick = async |at_ms: u64, leases: &mut Leases| -> Tick {
+        let tick = async |at_ms: u64, leases: &mut Leases| -> Tick {
             clock.advance_ms(at_ms - clock.now_ms());
             let tick = leases.tick(&core, at_ms, Progress { acknowledged: 1 }, false, &mut Log);
             let answer = ledger.tick(&tick).await.unwrap();
