@@ -3,6 +3,7 @@
 use crate::{admin_cmd, config, demo, reconcile_cmd, token_cmd, up};
 use clap::{Args, Parser, Subcommand};
 use runtime::exit;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 /// Red-envelope and lottery campaigns: draws, delivery, reconciliation.
@@ -126,14 +127,12 @@ fn log_code(error: &flowlog::LogError) -> u8 {
     }
 }
 
-/// The only places where the binary writes to its standard streams outside reports.
-#[allow(clippy::print_stdout)]
+/// A line on standard output. A reader that has gone away wants no more of it.
 pub fn print(text: &str) {
-    println!("{text}");
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// A line for a person, on standard error.
-#[allow(clippy::print_stderr)]
 pub fn eprint(text: &str) {
-    eprintln!("{text}");
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
