@@ -110,21 +110,27 @@ impl Round {
 
     /// Position of the prize that the random number picks by weight; 0 where no prize has weight.
     pub fn pick(&self, random: u64) -> usize {
-        let mut at = below(random, self.total_weight());
-        for (i, prize) in self.prizes.iter().enumerate() {
-            let weight = u64::from(prize.weight);
-            if at < weight {
-                return i;
-            }
-            at -= weight;
-        }
-        0
+        pick_by_weight(self.prizes.iter().map(|p| u64::from(p.weight)), random)
     }
 
     /// Position of a prize in the round.
     pub fn position(&self, prize: PrizeId) -> Option<usize> {
         self.prizes.iter().position(|p| p.id == prize)
     }
+}
+
+/// Position that a random number picks by weight: the number is mapped onto 0 .. sum of the weights, and falls
+/// into one of them. 0 where nothing has weight.
+#[inline]
+pub fn pick_by_weight(weights: impl Iterator<Item = u64> + Clone, random: u64) -> usize {
+    let mut at = below(random, weights.clone().sum());
+    for (i, weight) in weights.enumerate() {
+        if at < weight {
+            return i;
+        }
+        at -= weight;
+    }
+    0
 }
 
 /// What kind of thing is won.

@@ -5,6 +5,7 @@ use access::{AccessControl, Body, HttpExtra};
 use bytes::Bytes;
 use campaign::{AwardId, VendorId};
 use delivery::Delivery;
+use delivery::pace::BreakerState;
 use flow::service::handle::FlowHandle;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
@@ -185,7 +186,7 @@ impl Shared {
                 json!({
                     "vendor": v.vendor.0, "name": v.name, "backlog": v.backlog, "oldest_ms": v.oldest_ms,
                     "limit_per_second": v.limit_per_second, "rate_per_second": v.rate_per_second,
-                    "cut_off": v.breaker.is_some_and(|b| format!("{b:?}") != "Closed"), "calling": v.calling,
+                    "cut_off": v.breaker.is_some_and(|b| b != BreakerState::Closed), "calling": v.calling,
                     "delivered": v.delivered, "failed": v.failed, "states": states,
                 })
             })

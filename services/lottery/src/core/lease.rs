@@ -3,7 +3,7 @@
 //! A unit becomes winnable at a random instant inside its slot, given by the round's seed and its number. Units
 //! whose slot is near are kept in a heap by instant; the others stay in their ranges until their slot comes.
 
-use campaign::{LeaseId, Ranges, RoundKeys, SLOT_MS, SeqNo, Slot, UnitRange};
+use campaign::{LeaseId, Ranges, RoundKeys, SLOT_MS, Slot, UnitRange};
 use records::{LeaseGot, LeaseRange};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -12,8 +12,6 @@ use std::collections::{BinaryHeap, VecDeque};
 pub struct Lease {
     /// The lease.
     pub id: LeaseId,
-    /// Plan under which it was granted.
-    pub seq_no: SeqNo,
     /// Lane position of its `LeaseGot`.
     pub got_at: u64,
     prize: u32,
@@ -35,7 +33,6 @@ impl Lease {
         ahead.sort_by_key(|r| r.first_slot);
         Lease {
             id: got.lease,
-            seq_no: got.seq_no,
             got_at,
             prize: got.prize.0,
             keys,

@@ -4,7 +4,8 @@
 //! instant at which the next unit of any prize comes.
 
 use super::lease::Lease;
-use campaign::{Fen, LeaseId, PrizeId, Ranges, Round, RoundKeys, SeqNo, UnitAmounts};
+use campaign::plan::pick_by_weight;
+use campaign::{Fen, LeaseId, PrizeId, Ranges, Round, RoundKeys, UnitAmounts};
 use parking_lot::Mutex;
 use records::LeaseGot;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,8 +26,6 @@ pub struct Hit {
     pub fen: Fen,
     /// Lease that it is from.
     pub lease: LeaseId,
-    /// Plan of the lease.
-    pub seq_no: SeqNo,
     /// Which try.
     pub try_no: u32,
     /// Prizes that the winning try passed because they were held back, one bit a position.
@@ -132,7 +131,7 @@ impl RoundPool {
         // With fall-through the first try that sees a winnable prize gets one.
         let try_no = 1;
         let random = pick(&self.keys, try_no);
-        let start = pick_position(&pools, random);
+        let start = pick_by_weight(pools.iter().map(|p| p.weight), random);
         let count = pools.len();
         let position = (start..count).chain(0..start).find(|p| winnable >> p & 1 == 1)?;
         let held = passed(start, position, count);
@@ -159,8 +158,7 @@ impl RoundPool {
         let lease = &mut leases[i];
         // A unit without an amount stands in no tranche of the plan: it is not given.
         let fen = amounts.amount(&self.keys, unit)?;
-        let hit =
-            Hit { position, prize: *prize, unit, fen, lease: lease.id, seq_no: lease.seq_no, try_no, held };
+        let hit = Hit { position, prize: *prize, unit, fen, lease: lease.id, try_no, held };
         let done = settle(&hit)?;
         lease.take();
         *given += 1;
@@ -231,19 +229,6 @@ fn winnable(pools: &mut [PrizePool], now_ms: u64) -> u64 {
         bits |= u64::from(pool.leases.iter_mut().any(due)) << i;
     }
     bits
-}
-
-/// The position that a random number picks by weight (as [`Round::pick`], on the pool's own weights).
-fn pick_position(pools: &[PrizePool], random: u64) -> usize {
-    let total: u64 = pools.iter().map(|p| p.weight).sum();
-    let mut at = campaign::seed::below(random, total);
-    for (i, pool) in pools.iter().enumerate() {
-        if at < pool.weight {
-            return i;
-        }
-        at -= pool.weight;
-    }
-    0
 }
 
 /// Bits of the positions from `start` up to, not including, `end`, around the end of `count`.
