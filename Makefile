@@ -14,7 +14,7 @@ demo:
 test:
 	$(CARGO) test --locked $(or $(ARGS),--workspace --features hongbao/faults)
 
-# Every performance figure with its peer. `make bench ARGS="core.single"` for some.
+# Performance figures, each with its peer. `make bench ARGS="core.single"` for some.
 bench:
 	$(CARGO) run --release --locked -p bench -- $(ARGS)
 
