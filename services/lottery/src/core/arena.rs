@@ -15,9 +15,12 @@
 #![allow(unsafe_code)]
 
 use super::line::Line;
+use super::table::homes;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 use std::alloc::{Layout, handle_alloc_error};
 use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Lines of a page.
 pub const PAGE_LINES: usize = 128;
@@ -25,32 +28,93 @@ pub const PAGE_LINES: usize = 128;
 const PAGE_BYTES: usize = PAGE_LINES * size_of::<Line>();
 const HUGE_BYTES: usize = 2 * 1024 * 1024;
 
-/// The pages of a shard's buckets.
-pub struct Arena {
+/// Where the pages of a shard's buckets lie, for those who do not hold its lock: enough to ask for a line ahead
+/// of time. A locked instruction between two requests would make the second wait for the first one's address to be
+/// translated, so a batch asks for all its lines before it takes any lock. What is read here may be old; then
+/// the wrong line is fetched, and nothing else happens.
+pub struct Sight {
     /// Start of the reserved range, on a huge page's boundary.
     base: NonNull<Line>,
-    reserved: usize,
-    buckets: usize,
-    /// Buckets that have a page on each level.
-    levels: Vec<u32>,
-    pages: usize,
-    scratch: Vec<Line>,
+    levels_max: usize,
+    /// Pages of each bucket. Written by the arena alone.
+    pages: Box<[AtomicU32]>,
 }
 
-// SAFETY: an arena owns its memory; lines are plain numbers.
-unsafe impl Send for Arena {}
+// SAFETY: the pointer is only used for addresses here; the memory behind it is the arena's.
+unsafe impl Send for Sight {}
+// SAFETY: as above.
+unsafe impl Sync for Sight {}
+
+impl Sight {
+    #[inline]
+    fn offset(&self, bucket: usize, place: usize) -> usize {
+        let (level, line) = (place / PAGE_LINES, place % PAGE_LINES);
+        assert!(bucket < self.pages.len() && level < self.levels_max, "the place is in the arena");
+        (level * self.pages.len() + bucket) * PAGE_LINES + line
+    }
+
+    #[inline]
+    fn pages(&self, bucket: usize) -> usize {
+        self.pages[bucket].load(Ordering::Relaxed) as usize
+    }
+
+    /// Asks for the lines where a user would be found.
+    #[inline]
+    pub fn prefetch(&self, bucket: usize, hash: u64) {
+        let pages = self.pages(bucket);
+        if pages == 0 {
+            return;
+        }
+        for home in homes(hash, pages) {
+            self.prefetch_line(bucket, home);
+            self.prefetch_line(bucket, home + 1);
+        }
+    }
+
+    #[inline]
+    fn prefetch_line(&self, bucket: usize, place: usize) {
+        let _offset = self.offset(bucket, place);
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch has no effect on memory, whatever the address.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(self.base.as_ptr().wrapping_add(_offset).cast());
+        }
+    }
+}
+
+/// The pages of a shard's buckets.
+pub struct Arena {
+    sight: Arc<Sight>,
+    reserved: usize,
+    /// Buckets that have a page on each level.
+    levels: Vec<u32>,
+    used: usize,
+    scratch: Vec<Line>,
+}
 
 impl Arena {
     /// Room for up to `levels_max` pages in each of `buckets` buckets. Takes addresses, no memory.
     pub fn new(buckets: usize, levels_max: usize) -> Arena {
         let reserved = (buckets * levels_max * PAGE_BYTES).next_multiple_of(HUGE_BYTES);
-        let base = reserve(reserved);
-        let arena =
-            Arena { base, reserved, buckets, levels: vec![0; levels_max], pages: 0, scratch: Vec::new() };
+        let pages = (0..buckets).map(|_| AtomicU32::new(0)).collect();
+        let sight = Arc::new(Sight { base: reserve(reserved), levels_max, pages });
+        let arena = Arena { sight, reserved, levels: vec![0; levels_max], used: 0, scratch: Vec::new() };
         if arena.level_bytes() < HUGE_BYTES {
             arena.advise(0, reserved, Advice::LinuxHugepage);
         }
         arena
+    }
+
+    /// Where the lines lie, for those who ask for them ahead.
+    pub fn sight(&self) -> &Arc<Sight> {
+        &self.sight
+    }
+
+    /// Pages that a bucket has.
+    #[inline]
+    pub fn pages(&self, bucket: usize) -> usize {
+        self.sight.pages(bucket)
     }
 
     /// Most pages that a bucket can have.
@@ -58,8 +122,12 @@ impl Arena {
         self.levels.len()
     }
 
+    fn buckets(&self) -> usize {
+        self.sight.pages.len()
+    }
+
     fn level_bytes(&self) -> usize {
-        self.buckets * PAGE_BYTES
+        self.buckets() * PAGE_BYTES
     }
 
     /// Advice about a part of the range. Kernels that do not know it change nothing.
@@ -67,7 +135,7 @@ impl Arena {
         assert!(offset + bytes <= self.reserved, "advice is about the arena's own memory");
         // SAFETY: within the range that is ours; callers that discard content borrow the arena mutably, and
         // memory that was discarded reads as zeros, which are valid (empty) lines.
-        let _ = unsafe { madvise(self.base.as_ptr().cast::<u8>().add(offset).cast(), bytes, advice) };
+        let _ = unsafe { madvise(self.sight.base.as_ptr().cast::<u8>().add(offset).cast(), bytes, advice) };
     }
 
     /// Makes huge pages of the small ones that were touched already, now: the kernel's own thread would take
@@ -78,7 +146,7 @@ impl Arena {
             assert!(offset + bytes <= self.reserved, "collapsing is about the arena's own memory");
             // SAFETY: within the range that is ours; content stays as it is.
             unsafe {
-                let start = self.base.as_ptr().cast::<u8>().add(offset);
+                let start = self.sight.base.as_ptr().cast::<u8>().add(offset);
                 let _ = libc::madvise(start.cast(), bytes, libc::MADV_COLLAPSE);
             }
         }
@@ -97,46 +165,42 @@ impl Arena {
         self.scratch = scratch;
     }
 
-    /// A bucket goes from `from` to `to` pages; new ones are empty.
-    pub fn extend(&mut self, from: usize, to: usize) {
+    /// Gives a bucket so many pages. New ones are empty; the caller has emptied those that it gives up.
+    pub fn resize(&mut self, bucket: usize, to: usize) {
+        let from = self.pages(bucket);
         for level in from..to {
             self.levels[level] += 1;
-            self.pages += 1;
+            self.used += 1;
             let bytes = self.level_bytes();
-            if bytes >= HUGE_BYTES && self.levels[level] as usize == self.buckets.div_ceil(2) {
+            if bytes >= HUGE_BYTES && self.levels[level] as usize == self.buckets().div_ceil(2) {
                 self.advise(level * bytes, bytes, Advice::LinuxHugepage);
                 self.collapse(level * bytes, bytes);
             }
         }
-    }
-
-    /// A bucket goes from `from` to `to` pages; the caller has emptied those that it gives up.
-    pub fn shrink(&mut self, from: usize, to: usize) {
         for level in to..from {
             self.levels[level] -= 1;
-            self.pages -= 1;
+            self.used -= 1;
             if self.levels[level] == 0 {
                 let bytes = self.level_bytes();
                 self.advise(level * bytes, bytes, Advice::LinuxDontNeed);
             }
         }
+        self.sight.pages[bucket].store(to as u32, Ordering::Relaxed);
     }
 
-    /// Gives the memory of a bucket's first `pages` pages back.
-    pub fn discard(&mut self, bucket: usize, pages: usize) {
-        assert!(bucket < self.buckets, "the bucket is on this shard");
-        for level in 0..pages {
+    /// Gives the memory of a bucket's pages back.
+    pub fn discard(&mut self, bucket: usize) {
+        for level in 0..self.pages(bucket) {
             self.advise(level * self.level_bytes() + bucket * PAGE_BYTES, PAGE_BYTES, Advice::LinuxDontNeed);
         }
-        self.shrink(pages, 0);
+        self.resize(bucket, 0);
     }
 
     #[inline]
     fn pointer(&self, bucket: usize, place: usize) -> *mut Line {
-        let (level, line) = (place / PAGE_LINES, place % PAGE_LINES);
-        assert!(bucket < self.buckets && level < self.levels.len(), "the place is in the arena");
-        // SAFETY: level < levels and bucket < buckets, so the offset is within the reserved range.
-        unsafe { self.base.as_ptr().add((level * self.buckets + bucket) * PAGE_LINES + line) }
+        let offset = self.sight.offset(bucket, place);
+        // SAFETY: `offset` refuses what is outside of the reserved range.
+        unsafe { self.sight.base.as_ptr().add(offset) }
     }
 
     /// The line at a place of a bucket.
@@ -156,26 +220,19 @@ impl Arena {
     /// Asks the processor to fetch a line.
     #[inline]
     pub fn prefetch(&self, bucket: usize, place: usize) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch has no effect on memory; the address is within the arena.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(self.pointer(bucket, place).cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (bucket, place);
+        self.sight.prefetch_line(bucket, place);
     }
 
     /// Bytes of the pages in use.
     pub fn bytes(&self) -> usize {
-        self.pages * PAGE_BYTES
+        self.used * PAGE_BYTES
     }
 }
 
 impl Drop for Arena {
     fn drop(&mut self) {
         // SAFETY: mapped in `new`, and nothing borrows from it any more.
-        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.reserved) };
+        let _ = unsafe { munmap(self.sight.base.as_ptr().cast(), self.reserved) };
     }
 }
 
@@ -213,16 +270,20 @@ mod tests {
             let all = |look: &mut dyn FnMut(usize, usize)| {
                 (0..buckets).for_each(|b| (0..3 * PAGE_LINES).for_each(|p| look(b, p)));
             };
-            (0..buckets).for_each(|_| arena.extend(0, 3));
+            (0..buckets).for_each(|b| arena.resize(b, 3));
             all(&mut |b, p| {
                 assert!(arena.line(b, p).is_empty());
                 *arena.line_mut(b, p) = Line::new((b * 1000 + p + 1) as u64, 1);
             });
             all(&mut |b, p| assert_eq!(arena.line(b, p).user, (b * 1000 + p + 1) as u64));
             assert_eq!(arena.bytes(), buckets * 3 * PAGE_BYTES);
-            arena.discard(1, 3);
+            arena.discard(1);
             all(&mut |b, p| assert_eq!(arena.line(b, p).is_empty(), b == 1));
-            (1..buckets).for_each(|_| arena.shrink(3, 2));
+            // What a bucket gives up it has emptied; a level goes back when nobody has it.
+            (0..buckets).filter(|b| *b != 1).for_each(|b| {
+                (2 * PAGE_LINES..3 * PAGE_LINES).for_each(|p| *arena.line_mut(b, p) = Line::default());
+                arena.resize(b, 2);
+            });
             all(&mut |b, p| assert_eq!(arena.line(b, p).is_empty(), b == 1 || p >= 2 * PAGE_LINES));
         }
     }

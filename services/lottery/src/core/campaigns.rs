@@ -4,6 +4,7 @@ use super::line::RoundRules;
 use super::pool::RoundPool;
 use campaign::{CampaignId, Plan, Round, RoundId, SeedKey};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A round as the core draws for it.
 pub struct RoundCore {
@@ -13,11 +14,26 @@ pub struct RoundCore {
     pub pool: Arc<RoundPool>,
 }
 
+/// A stretch of time in which the same round and the same local day run: what every entry of it must know,
+/// computed once with the plan.
+pub struct Stretch {
+    from_ms: u64,
+    until_ms: u64,
+    /// The local day.
+    pub day: u32,
+    /// Where the round that runs stands in the plan, and its rules.
+    pub round: Option<(usize, RoundRules)>,
+}
+
 /// A campaign under one plan.
 pub struct CampaignCore {
     /// The plan.
     pub plan: Arc<Plan>,
     rounds: Vec<RoundCore>,
+    /// One behind the other, from the beginning of time to its end.
+    stretches: Vec<Stretch>,
+    /// The stretch that was asked for last: time goes on, so it is nearly always the one.
+    newest: AtomicUsize,
 }
 
 /// Why a plan can't be drawn from.
@@ -66,7 +82,29 @@ impl CampaignCore {
             RoundCore { index, pool: Arc::new(pool) }
         });
         let rounds = rounds.collect();
-        Ok(CampaignCore { plan, rounds })
+        let stretches = stretches(&plan);
+        Ok(CampaignCore { plan, rounds, stretches, newest: AtomicUsize::new(0) })
+    }
+
+    /// What is common to all entries of an instant.
+    #[inline]
+    pub fn at(&self, ms: u64) -> &Stretch {
+        let newest = &self.stretches[self.newest.load(Ordering::Relaxed)];
+        if newest.from_ms <= ms && ms < newest.until_ms { newest } else { self.find_at(ms) }
+    }
+
+    #[cold]
+    fn find_at(&self, ms: u64) -> &Stretch {
+        // The last stretch has no end; the instant that is the end of time belongs to it.
+        let i = self.stretches.partition_point(|s| s.until_ms <= ms).min(self.stretches.len() - 1);
+        self.newest.store(i, Ordering::Relaxed);
+        &self.stretches[i]
+    }
+
+    /// A round by its place in the plan.
+    #[inline]
+    pub fn round_by_index(&self, index: usize) -> &RoundCore {
+        &self.rounds[index]
     }
 
     /// A round by its id.
@@ -74,32 +112,46 @@ impl CampaignCore {
         self.rounds.iter().find(|r| self.plan.rounds[r.index].id == id)
     }
 
-    /// The round that runs at an instant.
-    pub fn round_at(&self, ms: u64) -> Option<&RoundCore> {
-        let i = self.plan.rounds.partition_point(|r| r.close_ms <= ms);
-        self.rounds.get(i).filter(|r| self.plan.rounds[r.index].open_ms <= ms)
-    }
-
     /// All rounds.
     pub fn rounds(&self) -> impl Iterator<Item = (&Round, &RoundCore)> {
         self.rounds.iter().map(|r| (&self.plan.rounds[r.index], r))
     }
+}
 
-    /// The rules of a round at an instant.
-    pub fn rules(&self, round: &RoundCore, now_ms: u64) -> RoundRules {
-        let plan = &self.plan;
-        let r = &plan.rounds[round.index];
-        let next_day = plan.days.get(plan.days.partition_point(|d| d.0 <= now_ms)).map_or(0, |d| d.0);
-        RoundRules {
-            round: r.id.0,
-            open_ms: r.open_ms,
-            close_ms: r.close_ms,
-            next_open_ms: plan.rounds.get(round.index + 1).map_or(0, |n| n.open_ms),
-            next_day_ms: next_day,
-            limits: plan.limits,
-            submit_min_ms: plan.pacing.submit_min_ms,
-            stagger: plan.stagger,
+/// Cuts time where a round opens or closes, and where a local day begins.
+fn stretches(plan: &Plan) -> Vec<Stretch> {
+    let mut cuts: Vec<u64> = plan.rounds.iter().flat_map(|r| [r.open_ms, r.close_ms]).collect();
+    cuts.extend(plan.days.iter().map(|d| d.0));
+    cuts.extend([0, u64::MAX]);
+    cuts.sort_unstable();
+    cuts.dedup();
+    let stretch = |cut: &[u64]| {
+        let ms = cut[0];
+        let index = plan.rounds.partition_point(|r| r.close_ms <= ms);
+        let runs = plan.rounds.get(index).is_some_and(|r| r.open_ms <= ms);
+        Stretch {
+            from_ms: ms,
+            until_ms: cut[1],
+            day: plan.day_at(ms),
+            round: runs.then(|| (index, rules(plan, index, ms))),
         }
+    };
+    cuts.windows(2).map(stretch).collect()
+}
+
+/// The rules of a round at an instant.
+fn rules(plan: &Plan, index: usize, now_ms: u64) -> RoundRules {
+    let r = &plan.rounds[index];
+    let next_day = plan.days.get(plan.days.partition_point(|d| d.0 <= now_ms)).map_or(0, |d| d.0);
+    RoundRules {
+        round: r.id.0,
+        open_ms: r.open_ms,
+        close_ms: r.close_ms,
+        next_open_ms: plan.rounds.get(index + 1).map_or(0, |n| n.open_ms),
+        next_day_ms: next_day,
+        limits: plan.limits,
+        submit_min_ms: plan.pacing.submit_min_ms,
+        stagger: plan.stagger,
     }
 }
 

@@ -1,10 +1,11 @@
 //! A shard: the users of some buckets, behind one short lock.
 
-use super::arena::Arena;
+use super::arena::{Arena, Sight};
 use super::line::Line;
 use super::table::{Table, pages_for, place_hash};
 use super::wins::{Win, Wins};
 use records::SnapshotWin;
+use std::sync::Arc;
 
 /// Whether this node may draw for a bucket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,10 +87,9 @@ impl Shard {
         self.holds[bucket] = Hold::Mine;
     }
 
-    /// Asks for a user's line.
-    #[inline]
-    pub fn prefetch(&self, bucket: usize, hash: u32) {
-        self.tables[bucket].prefetch(&self.arena, bucket, hash);
+    /// Where its lines lie, for those who ask for them ahead.
+    pub fn sight(&self) -> &Arc<Sight> {
+        self.arena.sight()
     }
 
     /// The user's line and the bucket's wins. `None`: the bucket is not ours yet.
@@ -97,7 +97,7 @@ impl Shard {
     pub fn user(
         &mut self,
         bucket: usize,
-        hash: u32,
+        hash: u64,
         user: u64,
         campaign: u32,
     ) -> Option<Result<(&mut Line, &mut Wins), Crowded>> {
@@ -116,8 +116,8 @@ impl Shard {
         Some(Ok((line, &mut self.wins[bucket])))
     }
 
-    fn knows(&self, bucket: usize, hash: u32, user: u64, campaign: u32) -> bool {
-        self.tables[bucket].get(&self.arena, bucket, hash, user, campaign).is_some()
+    fn knows(&self, bucket: usize, hash: u64, user: u64, campaign: u32) -> bool {
+        Table::get(&self.arena, bucket, hash, user, campaign).is_some()
     }
 
     /// Forgets users who have won nothing and have not entered since `before_ms`. The count of those that stay.
