@@ -276,6 +276,7 @@ fn build(list: &PrizeList, duration_ms: u64, sink: &mut Sink) -> Vec<Prize> {
             curve,
             speed_max: spec.speed_max.map_or(0, |s| s.value),
             catch_up_percent: spec.catch_up_percent,
+            paused: false,
             tranches: spec.tranches.clone(),
         });
     }

@@ -199,6 +199,8 @@ pub struct Prize {
     pub speed_max: u64,
     /// Speed at which units behind the curve are caught up, in percent of the mean speed of the curve.
     pub catch_up_percent: u32,
+    /// An operator has paused or stopped it: nothing of it is given out until a plan says otherwise.
+    pub paused: bool,
     /// Tranches of units, rising; never edited, only added to.
     pub tranches: Vec<Tranche>,
 }

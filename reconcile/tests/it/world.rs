@@ -41,6 +41,7 @@ pub fn plan(cash: u64, vouchers: u64, limits: Limits) -> Plan {
         curve: Curve::even(0, 57_000),
         speed_max: 0,
         catch_up_percent: 200,
+        paused: false,
         tranches: vec![tranche],
     };
     let fen = cash as i64 * 300;

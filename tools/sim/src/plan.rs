@@ -61,6 +61,7 @@ fn prize(rng: &mut SimRng, config: &Config, id: u32, kind: PrizeKind, delivery: 
         curve: Curve::even(0, length),
         speed_max: 0,
         catch_up_percent: 200,
+        paused: false,
         tranches: vec![tranche(rng, kind, 0, units)],
     }
 }

@@ -26,6 +26,7 @@ pub fn plan() -> Plan {
         curve: Curve::even(0, 57_000),
         speed_max: 0,
         catch_up_percent: 200,
+        paused: false,
         tranches: Vec::new(),
     };
     Plan {

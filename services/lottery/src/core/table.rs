@@ -81,7 +81,7 @@ impl Table {
     }
 
     /// The user's line.
-    pub fn get<'a>(arena: &'a Arena, bucket: usize, hash: u64, user: u64, campaign: u32) -> Option<&'a Line> {
+    pub fn get(arena: &Arena, bucket: usize, hash: u64, user: u64, campaign: u32) -> Option<&Line> {
         Table::find(arena, bucket, hash, user, campaign).map(|place| arena.line(bucket, place))
     }
 

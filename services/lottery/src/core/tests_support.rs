@@ -28,6 +28,7 @@ pub fn round(prizes: &[(u32, u32, u64)]) -> Round {
         curve: Curve::even(0, 57_000),
         speed_max: 0,
         catch_up_percent: 200,
+        paused: false,
         tranches: vec![Tranche {
             first: 0,
             units,

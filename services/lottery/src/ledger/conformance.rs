@@ -40,6 +40,7 @@ pub fn plan(seq_no: u64, length_ms: u64, prizes: &[Sketch], vendors: &[(u32, u64
         curve: Curve::even(0, length_ms - CURVE_TAIL_MS),
         speed_max: *speed_max,
         catch_up_percent: 200,
+        paused: false,
         tranches: vec![Tranche { first: 0, units: *units, fen: Fen(0), min: Fen(0), max: Fen(0) }],
     };
     let vendor = |&(id, release_per_second): &(u32, u64)| Vendor {
@@ -117,6 +118,7 @@ conformance!(
     budgets_are_raised_and_lowered_in_whole_units,
     contradicting_tranches_are_refused,
     a_pause_stops_the_curve,
+    a_plan_pauses_and_resumes,
     all_buckets_move_at_once,
     a_node_holds_two_leases_a_prize,
     bad_calls_are_refused,

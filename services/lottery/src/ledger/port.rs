@@ -33,8 +33,8 @@ pub const EXPORT_MAX: usize = 10_000;
 /// know of; [`TickAnswer::open`] shows what the ledger holds open for it.
 #[async_trait]
 pub trait QuotaLedger: Send + Sync {
-    /// Makes or updates the rows of the plan's prizes and vendors. Only what is newer than a row changes it: terms and
-    /// curve from now on, and tranches above the highest number ever made raise the budget. Nothing is ever lowered by it.
+    /// Makes or updates the rows of the plan's prizes and vendors. Only what is newer than a row changes it: terms,
+    /// curve and pause from now on, and tranches above the highest number ever made raise the budget. Nothing is ever lowered by it.
     ///
     /// # Errors
     /// When the plan's tranches contradict the numbers already made; nothing was changed then.

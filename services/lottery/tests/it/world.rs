@@ -38,6 +38,7 @@ pub fn plan(open_ms: u64, ms: u64, units: u64) -> Plan {
         curve: Curve::even(0, ms - 3_000),
         speed_max: 0,
         catch_up_percent: 200,
+        paused: false,
         tranches: vec![Tranche {
             first: 0,
             units,

@@ -189,6 +189,7 @@ fn plan(seed_key: &SeedKey, prizes: u32) -> Plan {
         curve: Curve::even(0, ROUND_MS - 3_000),
         speed_max: 0,
         catch_up_percent: 200,
+        paused: false,
         tranches: vec![Tranche {
             first: 0,
             units,

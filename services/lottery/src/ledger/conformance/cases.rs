@@ -232,6 +232,28 @@ pub async fn a_pause_stops_the_curve(ledger: Ledger<'_>, clock: &ManualClock) {
     assert_eq!(numbers(&granted(&answer, 0)).len(), 5);
 }
 
+pub async fn a_plan_pauses_and_resumes(ledger: Ledger<'_>, clock: &ManualClock) {
+    begun(ledger, clock).await;
+    let with = |seq_no, paused| {
+        let mut plan = plan(seq_no, 63_000, &[Sketch(1, 600, 1, 0)], &[]);
+        plan.rounds[0].prizes[0].paused = paused;
+        plan
+    };
+    ledger.tick(&asking(A, 1, vec![ask(1, 1, 5)])).await.unwrap();
+    ledger.pause(key(1), SeqNo(2)).await.unwrap();
+    ledger.register(&with(2, true)).await.unwrap();
+    let answer = ledger.tick(&asking(A, 1, vec![ask(2, 1, 5)])).await.unwrap();
+    assert!(matches!(answer.grants[0].1, GrantAnswer::Nothing { why: Nothing::Paused, .. }));
+    ledger.register(&with(3, false)).await.unwrap();
+    assert!(!ledger.prizes(CampaignId(1)).await.unwrap()[0].paused, "the newer plan lets it go on");
+    ledger.register(&with(2, true)).await.unwrap();
+    assert!(!ledger.prizes(CampaignId(1)).await.unwrap()[0].paused, "an old plan does not stop it again");
+    ledger.register(&with(4, true)).await.unwrap();
+    let answer = ledger.tick(&asking(A, 1, vec![ask(2, 1, 5)])).await.unwrap();
+    assert!(matches!(answer.grants[0].1, GrantAnswer::Nothing { why: Nothing::Paused, .. }));
+    assert_eq!(answer.send_back, [LeaseId(1)]);
+}
+
 pub async fn all_buckets_move_at_once(ledger: Ledger<'_>, clock: &ManualClock) {
     begun(ledger, clock).await;
     let claims = |term| (0..4096).map(|bucket| ClaimBucket { bucket, term }).collect::<Vec<_>>();

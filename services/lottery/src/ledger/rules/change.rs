@@ -78,7 +78,7 @@ fn new_prize(key: PrizeKey, round: &Round, prize: &Prize) -> PrizeRow {
     }
 }
 
-/// Takes a plan's terms over; `false` if the row is as new already. A lowering or pause names its SeqNo before
+/// Takes a plan's terms over, a pause or its end among them; `false` if the row is as new already. A lowering or pause names its SeqNo before
 /// the plan of the same SeqNo comes, so the plan may be as new as the last change.
 fn update(
     row: &mut PrizeRow,
@@ -102,6 +102,10 @@ fn update(
     (row.open_ms, row.close_ms) = (round.open_ms, round.close_ms);
     row.curve = prize.curve.clone();
     (row.speed_max, row.catch_up_percent) = (prize.speed_max, prize.catch_up_percent);
+    if prize.paused && !row.paused {
+        row.recall_ms = now_ms;
+    }
+    row.paused = prize.paused;
     let more = UnitRange { first: row.made, count: made - row.made };
     // Numbers above all that were ever made are in no set.
     let added = row.fresh.add(more);
