@@ -40,7 +40,8 @@ impl<D: Disk> LogWriter<D> {
     /// While groups are small: the zeros written ahead are used up, and more of them wait in the spare segment.
     fn is_spare_better(&self, last: &LastSegment<D::File>) -> bool {
         let zeros = self.aside.spare.as_ref().is_some_and(|spare| spare.zeroed > 0);
-        zeros && self.are_groups_small() && last.offset + 4 * self.group_mean >= last.zeroed
+        // Before more zeros would have to be written here.
+        zeros && self.are_groups_small() && last.offset + self.options.zero_ahead_bytes >= last.zeroed
     }
 
     /// Whether zeros ahead of the groups are worth writing.
@@ -71,7 +72,8 @@ impl<D: Disk> LogWriter<D> {
             return Ok(());
         }
         let missing = need - ahead;
-        match allocate(&self.disk, &self.dir, &self.options, &last.file, last.allocated, missing) {
+        let piece = missing.max(self.options.preallocate_bytes);
+        match allocate(&self.disk, &self.dir, &self.options, &last.file, last.allocated, [piece, missing]) {
             Ok(taken) => {
                 last.allocated += taken;
                 Ok(())
@@ -216,22 +218,34 @@ impl<D: Disk> LogWriter<D> {
     }
 
     fn prepare_segment(&self, path: &Path, chain: &Chain, start: Start) -> io::Result<Spare<D::File>> {
-        let need = self.segment_start_bytes(start);
-        let file = self.disk.create(path)?;
-        let allocated = if let Start::Scant(_) = start {
-            file.preallocate(0, need)?;
-            need
-        } else {
-            allocate(&self.disk, &self.dir, &self.options, &file, 0, need)?
-        };
-        // An epoch begins while nobody waits for a group: time to write zeros, until the first spare segment is there.
+        let (need, piece) = (self.segment_start_bytes(start), self.options.preallocate_bytes);
+        // An epoch begins while nobody waits for a group: time to write zeros, and to take room enough that nothing but
+        // groups touches this file until the first spare segment is there.
         let ahead = start == Start::Epoch && self.options.spare_segment && self.options.zero_ahead_bytes > 0;
-        let zeroed = if ahead { allocated } else { 0 };
+        let file = self.disk.create(path)?;
+        let allocated = match start {
+            Start::Scant(_) => {
+                file.preallocate(0, need)?;
+                need
+            }
+            Start::Epoch if ahead => self.allocate_from_start(&file, [piece + self.room_ahead(), need])?,
+            Start::Epoch | Start::Next => self.allocate_from_start(&file, [piece.max(need), need])?,
+        };
+        let zeroed = if ahead { allocated.min(piece) } else { 0 };
         if ahead {
             aside::write_zeros(&file, zeroed, || true)?;
         }
         begin_segment(&file, chain)?;
         Ok(Spare { file, allocated, zeroed })
+    }
+
+    fn allocate_from_start(&self, file: &D::File, sizes: [u64; 2]) -> io::Result<u64> {
+        allocate(&self.disk, &self.dir, &self.options, file, 0, sizes)
+    }
+
+    /// The room that a running log keeps behind its groups: the reserve, the group being written and the one that fills.
+    fn room_ahead(&self) -> u64 {
+        self.options.reserve_bytes + 2 * (self.options.group_bytes_max + GROUP_HEADER_LEN) as u64
     }
 
     /// From now on the writer leaves to others what no group has to wait for, if its options ask for that: take the
@@ -257,10 +271,9 @@ impl<D: Disk> LogWriter<D> {
             return None;
         }
         let options = &self.options;
-        let groups = 2 * (options.group_bytes_max + GROUP_HEADER_LEN) as u64;
-        let bytes = SEGMENT_HEADER_LEN as u64 + options.segment_bytes + options.reserve_bytes + groups;
-        let zeros =
-            if self.are_groups_small() { options.segment_bytes + options.zero_ahead_bytes } else { 0 };
+        let groups = options.segment_bytes + options.zero_ahead_bytes;
+        let bytes = groups + self.room_ahead();
+        let zeros = if self.are_groups_small() { groups } else { 0 };
         Some(Chore::prepare(&self.disk, &self.dir, bytes, zeros, options.disk_free_bytes_min))
     }
 
@@ -320,19 +333,18 @@ fn begin_segment<F: DiskFile>(file: &F, chain: &Chain) -> io::Result<()> {
     file.sync_data()
 }
 
-/// Takes room for at least `need` bytes from `from` on: a whole piece if the disk has one, else just what is needed.
-/// Returns how much was taken; an error that [`is_full`] means that not even that was there.
+/// Takes room from `from` on: the first of the sizes that the disk has. Returns how much was taken; an error that
+/// [`is_full`] means that there was none of them.
 fn allocate<D: Disk>(
     disk: &D,
     dir: &Path,
     options: &LogOptions,
     file: &D::File,
     from: u64,
-    need: u64,
+    sizes: [u64; 2],
 ) -> io::Result<u64> {
     let spare = disk.free_space(dir)?.saturating_sub(options.disk_free_bytes_min);
-    let piece = need.max(options.preallocate_bytes);
-    for bytes in [piece, need] {
+    for bytes in sizes {
         if bytes > spare {
             continue;
         }

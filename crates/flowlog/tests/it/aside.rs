@@ -65,8 +65,8 @@ fn a_full_segment_is_followed_by_the_spare_and_cut_by_a_chore() {
         let len = |name: &str| disk.open(&dir().join(name), false).unwrap().len().unwrap();
         let names = names(&disk);
         let last = names.last().unwrap();
-        // What the spare was made with: the segment, the reserve, two groups and the header.
-        assert_eq!(len(last), 80 + 2048 + 512 + 2 * (1024 + 88));
+        // What the spare was made with: the segment, zeros ahead of it, the reserve and two groups.
+        assert_eq!(len(last), 2048 + options.zero_ahead_bytes + 512 + 2 * (1024 + 88));
         let uncut = len(&names[0]);
         assert_eq!(chores(&mut writer), 2, "one cuts, one makes the next spare");
         assert!(len(&names[0]) < uncut);
