@@ -22,7 +22,7 @@ use crate::fault;
 use crate::segment::SPARE_SEGMENT;
 
 /// Zeros are written and synced in pieces of this size: a sync of the writer waits behind one piece at most.
-const PIECE_BYTES: u64 = 512 * 1024;
+const PIECE_BYTES: u64 = 1024 * 1024;
 /// Between two pieces the disk is left to the groups.
 const PAUSE: Duration = Duration::from_millis(1);
 
