@@ -5,6 +5,8 @@
 //! buffer fills, and publishes the durable end. Nothing waits for company: a lone record is synced at once, and under
 //! load a group is whatever came during the sync before it.
 //!
+//! What the thread does stands in `worker`.
+//!
 //! A record is taken only if room for it is on hand already, so what was taken can't fail for want of room. If a write
 //! or a sync fails all the same, the log is dead: `on_fatal` is told (it ends the process), and every later call fails.
 
@@ -12,7 +14,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::watch;
@@ -25,12 +26,11 @@ use crate::options::{Class, LogOptions};
 use crate::position::Position;
 use crate::reader::LogReader;
 use crate::stats::{Counters, LogStats};
-use crate::writer::LogWriter;
+use crate::trace::{GroupTrace, Slowest};
+use crate::worker::{Worker, take_room};
+use crate::writer::{LogWriter, fatal_io};
 
-/// How often a full log looks whether the disk has room again.
-const ROOM_RETRY: Duration = Duration::from_millis(500);
-
-/// The two clocks that the log reads once a group.
+/// The two clocks that the log reads a few times a group, at its stations; never once a record.
 pub trait LogClock: Send + Sync + 'static {
     /// Milliseconds since 1970, UTC.
     fn unix_ms(&self) -> u64;
@@ -83,42 +83,48 @@ struct Handle<D: Disk> {
     options: LogOptions,
 }
 
-struct Shared {
-    state: Mutex<State>,
+pub(crate) struct Shared {
+    pub state: Mutex<State>,
     /// Wakes the thread.
-    work: Condvar,
+    pub work: Condvar,
     /// Wakes threads in `wait_durable_blocking`.
-    synced: Condvar,
-    durable: AtomicU64,
+    pub synced: Condvar,
+    pub durable: AtomicU64,
     /// The durable end for async waiters, and whether it will still move.
-    watch: watch::Sender<Progress>,
-    counters: Counters,
+    pub watch: watch::Sender<Progress>,
+    pub counters: Counters,
+    pub slowest: Slowest,
+    pub clock: Arc<dyn LogClock>,
 }
 
 #[derive(Clone, Copy)]
-struct Progress {
-    durable: Position,
-    ended: bool,
+pub(crate) struct Progress {
+    pub durable: Position,
+    pub ended: bool,
 }
 
-struct State {
-    active: GroupBuf,
+pub(crate) struct State {
+    pub active: GroupBuf,
+    /// When the first record came into `active`, on the clock of nanoseconds.
+    pub first_ns: u64,
     /// The position of the group that `active` will become. Changes only when the buffer is taken.
-    position: Position,
+    pub position: Position,
     /// Bytes that the active group may have in all, header included, by class.
     room_normal: u64,
     room_ending: u64,
     /// Somebody was refused for want of room: look whether there is some.
-    starved: bool,
+    pub starved: bool,
     /// The thread sleeps until it is notified.
-    idle: bool,
-    remove_before: Option<Position>,
-    head: Option<(u32, u64, Hash)>,
-    end: End,
+    pub idle: bool,
+    /// The thread beside it has something to hand in.
+    pub chore_done: bool,
+    pub remove_before: Option<Position>,
+    pub head: Option<(u32, u64, Hash)>,
+    pub end: End,
 }
 
 #[derive(Clone, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     Open,
     Closing,
     Closed,
@@ -142,11 +148,13 @@ impl<D: Disk> FlowLog<D> {
         let dir = writer.dir().to_owned();
         let mut state = State {
             active: GroupBuf::new(),
+            first_ns: 0,
             position: durable,
             room_normal: 0,
             room_ending: 0,
             starved: false,
             idle: false,
+            chore_done: false,
             remove_before: None,
             head: writer.head(),
             end: End::Open,
@@ -160,16 +168,14 @@ impl<D: Disk> FlowLog<D> {
             durable: AtomicU64::new(durable.0),
             watch: watch::Sender::new(Progress { durable, ended: false }),
             counters: Counters::default(),
+            slowest: Slowest::default(),
+            clock,
         });
-        let worker = Worker { writer, shared: Arc::clone(&shared), clock, hooks };
+        let worker = Worker::new(writer, Arc::clone(&shared), hooks)?;
         let thread = std::thread::Builder::new()
             .name(format!("log-{}", options.node))
             .spawn(move || worker.run())
-            .map_err(|source| WriteError::FatalIo {
-                op: "start the thread for",
-                path: dir.clone(),
-                source,
-            })?;
+            .map_err(|source| fatal_io("start the thread for", &dir, source))?;
         let handle = Handle { shared, thread: Mutex::new(Some(thread)), disk, dir, options };
         Ok(FlowLog { handle: Arc::new(handle) })
     }
@@ -198,6 +204,9 @@ impl<D: Disk> FlowLog<D> {
                 wake(shared, &mut state);
             }
             return Err(refused);
+        }
+        if state.active.is_empty() {
+            state.first_ns = shared.clock.mono_ns();
         }
         for record in records {
             state.active.push(record.as_ref());
@@ -261,6 +270,11 @@ impl<D: Disk> FlowLog<D> {
         let mut stats = self.handle.shared.counters.read();
         stats.room_bytes = self.handle.shared.state.lock().room_normal;
         stats
+    }
+
+    /// The slowest groups since this was last asked (a few, slowest first), and where their time went.
+    pub fn slowest(&self) -> Vec<GroupTrace> {
+        self.handle.shared.slowest.take()
     }
 
     /// Why the log failed, if it did.
@@ -332,158 +346,16 @@ impl State {
     }
 
     /// Sets what the active group may take, when `in_flight` bytes of the writer's room are spoken for.
-    fn set_room<D: Disk>(&mut self, writer: &LogWriter<D>, in_flight: u64) {
+    pub fn set_room<D: Disk>(&mut self, writer: &LogWriter<D>, in_flight: u64) {
         self.room_normal = writer.room(Class::Normal).saturating_sub(in_flight);
         self.room_ending = writer.room(Class::Ending).saturating_sub(in_flight);
     }
 }
 
 /// Wakes the thread if it sleeps; a system call only then.
-fn wake(shared: &Shared, state: &mut MutexGuard<'_, State>) {
+pub(crate) fn wake(shared: &Shared, state: &mut MutexGuard<'_, State>) {
     if state.idle {
         state.idle = false;
         shared.work.notify_one();
-    }
-}
-
-/// Takes room for two whole groups: the one being written and the one that fills meanwhile.
-fn take_room<D: Disk>(writer: &mut LogWriter<D>) -> Result<(), WriteError> {
-    let group = (writer.options().group_bytes_max + GROUP_HEADER_LEN) as u64;
-    match writer.make_room(2 * group) {
-        // Less room is no failure: records are then refused one by one.
-        Err(WriteError::Full { .. }) => Ok(()),
-        other => other,
-    }
-}
-
-struct Worker<D: Disk> {
-    writer: LogWriter<D>,
-    shared: Arc<Shared>,
-    clock: Arc<dyn LogClock>,
-    hooks: Hooks,
-}
-
-/// What the thread found to do.
-enum Work {
-    Write,
-    Room,
-    Remove(Position),
-    End,
-}
-
-impl<D: Disk> Worker<D> {
-    fn run(mut self) {
-        let mut spare = GroupBuf::new();
-        let result = loop {
-            let step = match self.next_work(&mut spare) {
-                Work::Write => self.write(&mut spare),
-                Work::Room => self.make_room(),
-                Work::Remove(position) => self.writer.remove_before(position).map(|removed| {
-                    tracing::info!(removed, below = position.0, "removed log segments");
-                }),
-                Work::End => break Ok(()),
-            };
-            if let Err(e) = step {
-                break Err(e);
-            }
-        };
-        self.end(result);
-    }
-
-    /// Sleeps until there is something to do. For a write, `spare` has been exchanged for the active buffer.
-    fn next_work(&mut self, spare: &mut GroupBuf) -> Work {
-        let mut state = self.shared.state.lock();
-        loop {
-            if let Some(position) = state.remove_before.take() {
-                return Work::Remove(position);
-            }
-            if !state.active.is_empty() {
-                std::mem::swap(&mut state.active, spare);
-                state.position = state.position.next();
-                state.set_room(&self.writer, spare.group_len() as u64);
-                return Work::Write;
-            }
-            if state.end != End::Open {
-                return Work::End;
-            }
-            state.idle = true;
-            if state.starved {
-                // Appends keep failing until there is room: look now and then, not at each of them.
-                let result = self.shared.work.wait_for(&mut state, ROOM_RETRY);
-                state.idle = false;
-                if result.timed_out() {
-                    state.starved = false;
-                    return Work::Room;
-                }
-            } else {
-                self.shared.work.wait(&mut state);
-                state.idle = false;
-            }
-        }
-    }
-
-    fn write(&mut self, group: &mut GroupBuf) -> Result<(), WriteError> {
-        let records = group.records();
-        let bytes = group.group_len();
-        // Room was checked record by record, each by its own class; the group as a whole may use all of it.
-        self.writer.append_buf(group, self.clock.unix_ms(), Class::Ending)?;
-        let before = self.clock.mono_ns();
-        let durable = self.writer.sync()?;
-        let sync_ns = self.clock.mono_ns().saturating_sub(before);
-        self.shared.counters.group(records, bytes, sync_ns);
-        group.clear();
-        self.publish(durable);
-        self.make_room()?;
-        self.writer.zero_ahead(bytes as u64)
-    }
-
-    /// Tells everybody about the new durable end.
-    fn publish(&mut self, durable: Position) {
-        {
-            let mut state = self.shared.state.lock();
-            state.head = self.writer.head();
-            self.shared.durable.store(durable.0, Ordering::Release);
-        }
-        self.shared.synced.notify_all();
-        if let Some(on_durable) = &mut self.hooks.on_durable {
-            on_durable(durable);
-        }
-        self.shared.watch.send_if_modified(|p| {
-            p.durable = durable;
-            true
-        });
-    }
-
-    fn make_room(&mut self) -> Result<(), WriteError> {
-        take_room(&mut self.writer)?;
-        self.shared.state.lock().set_room(&self.writer, 0);
-        Ok(())
-    }
-
-    fn end(&mut self, result: Result<(), WriteError>) {
-        {
-            let mut state = self.shared.state.lock();
-            state.end = match &result {
-                Ok(()) => End::Closed,
-                Err(e) => End::Failed(e.to_string()),
-            };
-        }
-        if let Err(error) = &result {
-            tracing::error!(%error, "the log failed");
-            if let Some(on_fatal) = self.hooks.on_fatal.take() {
-                on_fatal(error);
-            }
-        }
-        self.shared.synced.notify_all();
-        self.shared.watch.send_modify(|p| p.ended = true);
-    }
-}
-
-impl<D: Disk> Drop for Worker<D> {
-    fn drop(&mut self) {
-        // Whoever waits must hear of it when the thread unwinds; no lock of the log is held while hooks run.
-        if std::thread::panicking() {
-            self.end(Err(WriteError::Poisoned("the log's thread panicked".to_owned())));
-        }
     }
 }

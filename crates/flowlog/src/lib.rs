@@ -5,12 +5,13 @@
 //! describes every byte.
 //!
 //! - [`LogWriter`]: recovery, groups, segments, retention. No thread, no clock.
-//! - [`FlowLog`]: the same behind a thread, for many callers at once.
+//! - [`FlowLog`]: the same behind a thread, for many callers at once; a second thread does what no group must wait for.
 //! - [`LogReader`]: reads in order up to a limit, beside the writer or without one.
 //! - [`Disk`]: what the log needs of a disk. [`RealDisk`] here; a simulated one that crashes stands in `testkit`.
 //! - [`DirLock`], [`check_format_version`]: one process per data directory, and none that is too old for it.
 //! - [`fault`]: points where crash tests kill the process.
 
+mod aside;
 mod chain;
 mod dirlock;
 mod disk;
@@ -23,11 +24,16 @@ mod options;
 mod position;
 mod reader;
 mod recover;
+mod roll;
+mod sched;
 mod segment;
 mod stats;
+mod trace;
 mod version;
+mod worker;
 mod writer;
 
+pub use aside::{Chore, ChoreDone};
 pub use dirlock::{DirLock, DirLockError};
 pub use disk::{Disk, DiskFile, RealDisk, RealFile, is_full};
 pub use error::{AppendError, Corrupt, LogError, NotDurable, WriteError};
@@ -38,6 +44,8 @@ pub use options::{Class, LogKind, LogOptions};
 pub use position::Position;
 pub use reader::{Batch, LogReader};
 pub use recover::{Cut, Recovery};
+pub use sched::run_promptly;
 pub use stats::{LogStats, SYNC_BUCKETS_US};
+pub use trace::GroupTrace;
 pub use version::{FormatVersionError, check_format_version};
 pub use writer::LogWriter;

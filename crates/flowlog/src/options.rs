@@ -43,10 +43,16 @@ pub struct LogOptions {
     /// No new room is taken when less than this would be left on the disk (for the databases beside the log).
     pub disk_free_bytes_min: u64,
     /// While groups are small, zeros are written this far ahead of them; 0 turns that off. Room that was only taken has
-    /// to be entered into the file system's tables when it is first written to, and the sync waits for that; on ext4
-    /// groups of some KiB sync in half the time where zeros were written before. Large groups carry that cost easily,
+    /// to be entered into the file system's tables when it is first written to, and the sync waits for its journal; on ext4
+    /// groups of some KiB sync in half the time where zeros were written before, and without the long waits for what
+    /// others do to the same file system. Large groups carry that cost easily,
     /// and writing everything twice would cost them more.
     pub zero_ahead_bytes: u64,
+    /// A running log has a second thread that makes the next segment beside it, removes old ones and gives room back. It
+    /// takes the room of one more segment (none when the disk is short of it).
+    pub spare_segment: bool,
+    /// The log's thread asks for prompt wake-ups (see [`crate::run_promptly`]).
+    pub prompt: bool,
     /// The largest body of a group; also the size of each of the two buffers of a `FlowLog`.
     pub group_bytes_max: usize,
 }
@@ -62,18 +68,22 @@ impl LogOptions {
             reserve_bytes: 4 << 20,
             disk_free_bytes_min: 32 << 20,
             zero_ahead_bytes: 256 << 10,
+            spare_segment: true,
+            prompt: true,
             group_bytes_max: 4 << 20,
         }
     }
 
     /// Small sizes, for logs of which there are many (partitions), and for tests: segments of 8 MiB, taken 256 KiB at a
-    /// time, no reserve, nothing written ahead.
+    /// time, no reserve, nothing made ahead.
     pub fn small(kind: LogKind, node: u16) -> LogOptions {
         LogOptions {
             segment_bytes: 8 << 20,
             preallocate_bytes: 256 << 10,
             reserve_bytes: 0,
             zero_ahead_bytes: 0,
+            spare_segment: false,
+            prompt: false,
             ..LogOptions::new(kind, node)
         }
     }

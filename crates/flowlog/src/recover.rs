@@ -17,7 +17,7 @@ use crate::error::LogError;
 use crate::format::{self, Defect, GroupHeader, Hash, SEGMENT_HEADER_LEN};
 use crate::options::LogOptions;
 use crate::position::Position;
-use crate::segment::{self, Cursor, Found, NEW_SEGMENT};
+use crate::segment::{self, Cursor, Found, NEW_SEGMENT, SPARE_SEGMENT};
 
 /// What recovery found and did.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,7 +71,7 @@ pub(crate) struct LastSegment<F> {
     pub offset: u64,
     /// Where the room already taken ends.
     pub allocated: u64,
-    /// Up to where zeros were written by this writer.
+    /// Up to where zeros were written, by this writer or before the segment was taken.
     pub zeroed: u64,
 }
 
@@ -115,11 +115,12 @@ pub(crate) fn recover<D: Disk>(
     Ok(Tail { report, firsts, last })
 }
 
-/// Removes a segment that was being made when the process ended.
+/// Removes segments that were being made, or waited to be used, when the process ended. Nothing in them counts: a spare
+/// may be torn anywhere, and writing its zeros once more is no slower than reading them.
 fn remove_unfinished<D: Disk>(disk: &D, dir: &Path) -> Result<(), LogError> {
     let names = disk.list(dir).map_err(LogError::io("list", dir))?;
-    if names.iter().any(|n| n == NEW_SEGMENT) {
-        let path = dir.join(NEW_SEGMENT);
+    for name in names.iter().filter(|n| *n == NEW_SEGMENT || *n == SPARE_SEGMENT) {
+        let path = dir.join(name);
         disk.remove(&path).map_err(LogError::io("remove", &path))?;
     }
     Ok(())

@@ -15,6 +15,8 @@ use crate::position::Position;
 const READ_BYTES: usize = 512 * 1024;
 /// A new segment is made under this name and renamed when its header is durable.
 pub(crate) const NEW_SEGMENT: &str = "new.tmp";
+/// A segment that waits until the present one is full, and has no header yet.
+pub(crate) const SPARE_SEGMENT: &str = "spare.tmp";
 
 /// The file name of the segment that begins at a position.
 pub(crate) fn name(first: Position) -> String {

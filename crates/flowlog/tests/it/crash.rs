@@ -1,5 +1,7 @@
 //! The disk crashes at every step: whatever was synced is there afterwards, and nothing but the last group is lost.
 
+use std::sync::atomic::AtomicBool;
+
 use flowlog::{Class, LogError, LogWriter, Position, WriteError};
 use testkit::{SimDisk, SimRng};
 
@@ -20,6 +22,11 @@ fn work(disk: &SimDisk, epoch: u32, rng: &mut SimRng, acknowledged: &mut Vec<Vec
     if writer.begin_epoch(epoch).is_err() {
         return;
     }
+    // Chores begin and end at other times than groups do.
+    let mut chore = None;
+    if rng.one_in(2) {
+        writer.work_aside();
+    }
     for _ in 0..count {
         let records: Vec<Vec<u8>> =
             (0..1 + rng.below(3)).map(|_| vec![rng.next_u64() as u8; rng.below(200) as usize]).collect();
@@ -27,7 +34,19 @@ fn work(disk: &SimDisk, epoch: u32, rng: &mut SimRng, acknowledged: &mut Vec<Vec
             return;
         }
         acknowledged.push(records);
+        if chore.is_none() {
+            chore = writer.chore();
+        }
+        if rng.one_in(3)
+            && let Some(chore) = chore.take()
+            && writer.chore_done(chore.run(&AtomicBool::new(false))).is_err()
+        {
+            return;
+        }
         if rng.one_in(3) && writer.zero_ahead(rng.below(300)).is_err() {
+            return;
+        }
+        if rng.one_in(4) && writer.make_room(rng.below(1_000)).is_err_and(|e| e.is_fatal()) {
             return;
         }
         if rng.one_in(20) && writer.remove_before(Position::ZERO).is_err() {
@@ -87,21 +106,27 @@ fn the_test_above_notices_a_disk_that_ignores_syncs() {
 
 #[test]
 fn a_crash_at_each_step_of_one_run_loses_nothing_that_was_synced() {
-    let mut steps = 0;
-    loop {
-        let disk = SimDisk::new(steps);
-        disk.go_down_after(steps);
-        let mut acknowledged = Vec::new();
-        work(&disk, 1, &mut SimRng::new(11), &mut acknowledged, 25);
-        let finished = !disk.is_down();
-        disk.crash();
-        check(&disk, &acknowledged, &format!("step {steps}")).unwrap();
-        if finished {
-            assert!(steps > 60);
-            return;
+    // Some of these runs have their work done aside and go over to spare segments, some do it themselves.
+    let mut spares = 0;
+    for run in 0..8 {
+        let mut steps = 0;
+        loop {
+            let disk = SimDisk::new(steps);
+            disk.go_down_after(steps);
+            let mut acknowledged = Vec::new();
+            work(&disk, 1, &mut SimRng::new(run), &mut acknowledged, 25);
+            let finished = !disk.is_down();
+            spares += u64::from(disk.paths().contains(&dir().join("spare.tmp")));
+            disk.crash();
+            check(&disk, &acknowledged, &format!("run {run}, step {steps}")).unwrap();
+            if finished {
+                assert!(steps > 60);
+                break;
+            }
+            steps += 1;
         }
-        steps += 1;
     }
+    assert!(spares > 100, "{spares} of the crashes met a spare segment");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The log against a real folder and against a disk that crashes.
 
+mod aside;
 mod crash;
 mod damage;
 mod full;

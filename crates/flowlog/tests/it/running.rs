@@ -10,7 +10,16 @@ use testkit::SimDisk;
 use crate::support::*;
 
 fn start(disk: &SimDisk, hooks: Hooks) -> FlowLog<SimDisk> {
-    let (mut writer, _) = open(disk, &dir(), options()).unwrap();
+    start_with(disk, hooks, options())
+}
+
+/// With nobody but its own thread at the disk.
+fn start_alone(disk: &SimDisk, hooks: Hooks) -> FlowLog<SimDisk> {
+    start_with(disk, hooks, LogOptions { spare_segment: false, ..options() })
+}
+
+fn start_with(disk: &SimDisk, hooks: Hooks, options: LogOptions) -> FlowLog<SimDisk> {
+    let (mut writer, _) = open(disk, &dir(), options).unwrap();
     writer.begin_epoch(1).unwrap();
     FlowLog::start(writer, disk.clone(), clock(), hooks).unwrap()
 }
@@ -142,7 +151,7 @@ fn a_failed_sync_is_told_once_and_stops_everything() {
     let (told, fatal) = mpsc::sync_channel::<String>(2);
     let hooks =
         Hooks { on_fatal: Some(Box::new(move |e| told.send(e.to_string()).unwrap())), ..Hooks::default() };
-    let log = start(&disk, hooks);
+    let log = start_alone(&disk, hooks);
     let fine = log.append(b"fine", Class::Normal).unwrap();
     log.wait_durable_blocking(fine).unwrap();
     disk.fail_syncs(1);
@@ -159,7 +168,7 @@ fn a_failed_sync_is_told_once_and_stops_everything() {
 fn async_waiters_wake_when_durable_and_when_it_will_never_be() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let disk = SimDisk::new(1);
-    let log = start(&disk, Hooks::default());
+    let log = start_alone(&disk, Hooks::default());
     let position = log.append(b"one", Class::Normal).unwrap();
     runtime.block_on(log.wait_durable(position)).unwrap();
     disk.fail_syncs(1);
@@ -167,7 +176,7 @@ fn async_waiters_wake_when_durable_and_when_it_will_never_be() {
     assert_eq!(runtime.block_on(log.wait_durable(position)).unwrap_err().durable, Position(1));
     drop(log);
     disk.crash();
-    let log = start(&disk, Hooks::default());
+    let log = start_alone(&disk, Hooks::default());
     let end = log.close().unwrap();
     assert!(runtime.block_on(log.wait_durable(end)).is_err());
 }

@@ -19,7 +19,7 @@ pub struct Log {
 
 /// A fresh log with the shipped sizes.
 pub fn open(scratch: &Path, hooks: Hooks) -> Result<Log> {
-    let folder = tempfile::Builder::new().prefix("log-").tempdir_in(scratch)?;
+    let folder = settled(scratch, "log-")?;
     let options = LogOptions::new(LogKind::FLOW, 1);
     let (mut writer, _) =
         LogWriter::open(RealDisk, folder.path(), options, None, None).context("open the log")?;
@@ -27,6 +27,14 @@ pub fn open(scratch: &Path, hooks: Hooks) -> Result<Log> {
     let log =
         FlowLog::start(writer, RealDisk, Arc::new(SystemClock::shared()), hooks).context("start the log")?;
     Ok(Log { log, _folder: folder })
+}
+
+/// A new folder, when the removal of the one before is over: neither of the two measured in turn is to pay for what
+/// the other has left to the file system.
+fn settled(scratch: &Path, prefix: &str) -> Result<TempDir> {
+    let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(scratch)?;
+    RealDisk.sync_dir(scratch)?;
+    Ok(folder)
 }
 
 /// The bare thing: bytes at the end of a file, and a sync for each piece.
@@ -40,7 +48,7 @@ pub struct Bare {
 impl Bare {
     /// An empty file with `room` bytes taken from the disk, and pieces of up to `largest` bytes.
     pub fn new(scratch: &Path, room: u64, largest: usize) -> Result<Bare> {
-        let folder = tempfile::Builder::new().prefix("bare-").tempdir_in(scratch)?;
+        let folder = settled(scratch, "bare-")?;
         let file = RealDisk.create(&folder.path().join("bare"))?;
         file.preallocate(0, room)?;
         file.sync_data()?;
