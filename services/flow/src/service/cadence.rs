@@ -64,3 +64,65 @@ pub(super) fn spawn<W: Worker>(
         Ok(())
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{FlowError, FlowProgress, Worker, spawn};
+    use runtime::{Shutdown, Tasks};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    use std::time::Duration;
+
+    /// Always finds a batch of two stages.
+    struct Always {
+        steps: Arc<AtomicU64>,
+        full: bool,
+    }
+
+    impl Worker for Always {
+        async fn step(&mut self) -> Result<bool, FlowError> {
+            self.steps.fetch_add(1, Relaxed);
+            tokio::task::yield_now().await;
+            Ok(true)
+        }
+        async fn ready(&mut self) {}
+        fn is_between_batches(&self) -> bool {
+            self.steps.load(Relaxed) % 2 == 0
+        }
+        fn was_full(&self) -> bool {
+            self.full
+        }
+    }
+
+    fn start(full: bool, every_ms: u64) -> (Tasks, Arc<AtomicU64>) {
+        let (tasks, steps) = (Tasks::new(Shutdown::new()), Arc::<AtomicU64>::default());
+        let worker = Always { steps: Arc::clone(&steps), full };
+        spawn(&tasks, "test", "test", every_ms, worker, Arc::<FlowProgress>::default());
+        (tasks, steps)
+    }
+
+    #[tokio::test]
+    async fn small_batches_are_kept_apart_and_the_first_one_is_not_kept_waiting() {
+        let (tasks, steps) = start(false, 60_000);
+        while steps.load(Relaxed) < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // All of the first batch, and then the loop rests; asked to end, it does not wait for the rest's end.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(steps.load(Relaxed), 2);
+        tasks.shutdown().request();
+        let drained = tasks.drain(Duration::from_secs(5)).await;
+        assert!(drained.unfinished.is_empty() && drained.failure.is_none(), "{drained:?}");
+    }
+
+    #[tokio::test]
+    async fn full_batches_follow_each_other_at_once() {
+        let (tasks, steps) = start(true, 60_000);
+        while steps.load(Relaxed) < 100 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tasks.shutdown().request();
+        let drained = tasks.drain(Duration::from_secs(5)).await;
+        assert!(drained.unfinished.is_empty() && drained.failure.is_none(), "{drained:?}");
+    }
+}

@@ -63,8 +63,8 @@ struct State {
     recent: Recent,
 }
 
-/// What an apply did, and the numbers of the awards that it stored with what came before them.
-type Stored = (Applied, Vec<(i64, AwardRecord)>);
+/// What an apply did, the awards that it stored from the next number on, and steps that came before some of them.
+type Stored = (Applied, Vec<AwardRow>, HashMap<AwardId, Progress>);
 
 impl SqlAwardStore {
     /// Brings the tables up to date and opens the store. `now_ms` goes into the record of migrations.
@@ -157,13 +157,9 @@ impl SqlAwardStore {
         tx.commit().await.map_err(told)?;
         state.early -= signed(early);
         state.book.apply(&d.delta);
-        let record =
-            |row: &AwardRow| AwardRecord { row: *row, progress: known.early.get(&row.won.award).copied() };
-        let stored = (state.next_seq..).zip(&d.rows).map(|(seq, row)| (seq, record(row))).collect();
-        state.next_seq += d.rows.len() as i64;
         let applied =
             Applied { new_awards: d.rows.len() as u64, new_alarms, refused: d.refused, delta: d.delta };
-        Ok(Some((applied, stored)))
+        Ok(Some((applied, d.rows, known.early)))
     }
 
     async fn apply_with(&self, lane: &LaneBatch, state: &mut State) -> Result<Applied, StoreError> {
@@ -171,12 +167,14 @@ impl SqlAwardStore {
             Some(done) => Some(done),
             None => self.try_apply(lane, state, false).await?,
         };
-        let (applied, stored) = done.unwrap_or_default();
+        let (applied, rows, early) = done.unwrap_or_default();
         let mut tail = self.tail.write();
-        for (seq, record) in stored {
-            tail.push(seq, record.row.won.user, record.row.won.award);
-            state.recent.push(seq, record);
+        for (seq, row) in (state.next_seq..).zip(&rows) {
+            tail.push(seq, row.won.user, row.won.award);
+            let progress = if early.is_empty() { None } else { early.get(&row.won.award).copied() };
+            state.recent.push(seq, AwardRecord { row: *row, progress });
         }
+        state.next_seq += rows.len() as i64;
         Ok(applied)
     }
 
@@ -186,31 +184,29 @@ impl SqlAwardStore {
         state: &mut State,
     ) -> Result<EventsApplied, StoreError> {
         let ids: BTreeSet<AwardId> = events.iter().map(|e| e.award).collect();
-        let (mut awards, mut others) = (HashMap::with_capacity(ids.len()), batch());
-        for award in &ids {
-            match state.recent.get(*award) {
-                Some(known) => drop(awards.insert(*award, *known)),
-                None => others
-                    .row(|r| {
-                        r.bytes(&award.to_bytes());
-                    })
-                    .map_err(full)?,
-            }
+        let mut others = batch();
+        for award in ids.iter().filter(|award| state.recent.get(**award).is_none()) {
+            others
+                .row(|r| {
+                    r.bytes(&award.to_bytes());
+                })
+                .map_err(full)?;
         }
         let mut tx = self.write().await?;
-        let mut early = HashMap::new();
+        let (mut read, mut early) = (HashMap::new(), HashMap::new());
         if !others.is_empty() {
-            let others = others.to_json();
-            awards.extend(write::awards(&mut tx, &others).await?);
+            let json = others.to_json();
+            read = write::awards(&mut tx, &json).await?;
             // Only an award that is not stored can have them.
-            if awards.len() < ids.len() {
-                early = write::early(&mut tx, &others).await?;
+            if read.len() < others.len() {
+                early = write::early(&mut tx, &json).await?;
             }
         }
+        let find = |award: AwardId| state.recent.get(award).or_else(|| read.get(&award));
         let mut after: BTreeMap<AwardId, Progress> = BTreeMap::new();
         let mut applied = EventsApplied::default();
         for event in events {
-            let stored = awards.get(&event.award);
+            let stored = find(event.award);
             let before = after.get(&event.award).copied();
             let before = before.or_else(|| stored.and_then(|(_, r)| r.progress));
             let before = before.or_else(|| early.get(&event.award).copied());
@@ -225,7 +221,7 @@ impl SqlAwardStore {
         let (mut steps, mut early_steps) = (Vec::new(), Vec::new());
         let went_on: Vec<_> = after.iter().map(|(award, progress)| (*award, *progress)).collect();
         for (award, progress) in after {
-            match awards.get(&award) {
+            match find(award) {
                 Some((seq, _)) => steps.push((*seq, progress)),
                 None => early_steps.push((award, progress)),
             }

@@ -131,6 +131,9 @@ pub(super) async fn units_and_awards(tx: &mut SqliteConnection, d: &Decision, fi
 
 /// Gives awards the steps that came before them.
 pub(super) async fn take_early(tx: &mut SqliteConnection, d: &Decision, known: &Known) -> Done<u64> {
+    if known.early.is_empty() {
+        return Ok(0);
+    }
     let mut ids = batch();
     for row in d.rows.iter().filter(|r| known.early.contains_key(&r.won.award)) {
         ids.row(|r| {
