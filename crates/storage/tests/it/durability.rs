@@ -25,12 +25,9 @@ async fn readers_and_writer_have_the_settings_that_durability_needs() {
     let (_folder, sql) = open().await;
     let mut write = sql.write().await.unwrap();
     let mut read = sql.readers().acquire().await.unwrap();
-    for (pragma, expected) in [
-        ("journal_mode", "wal"),
-        ("synchronous", "2"),
-        ("foreign_keys", "1"),
-        ("busy_timeout", "2000"),
-    ] {
+    for (pragma, expected) in
+        [("journal_mode", "wal"), ("synchronous", "2"), ("foreign_keys", "1"), ("busy_timeout", "2000")]
+    {
         let text = if pragma == "busy_timeout" { "timeout" } else { pragma };
         let query = format!("SELECT CAST({text} AS TEXT) FROM pragma_{pragma}");
         let of_writer: String = sqlx::query_scalar(&query).fetch_one(&mut *write).await.unwrap();

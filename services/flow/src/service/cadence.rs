@@ -87,7 +87,7 @@ mod tests {
         }
         async fn ready(&mut self) {}
         fn is_between_batches(&self) -> bool {
-            self.steps.load(Relaxed) % 2 == 0
+            self.steps.load(Relaxed).is_multiple_of(2)
         }
         fn was_full(&self) -> bool {
             self.full
