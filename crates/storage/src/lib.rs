@@ -10,12 +10,16 @@ pub mod batch;
 mod error;
 mod health;
 mod migrate;
+mod priority;
+mod rows;
 mod sql;
 
 pub use batch::{Batch, BatchFull};
 pub use error::SqlError;
 pub use health::Health;
 pub use migrate::{Migrated, Migration, MigrationError, migrate};
+pub use priority::lower_priority;
+pub use rows::{ROWS_MAX, RowQuery, RowStatement};
 pub use sql::{OpenError, Sql, SqlOptions, WriteTransaction};
 
 /// The library underneath, so that services write their queries with the same version.

@@ -2,10 +2,14 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
 use sqlx::{Connection as _, Sqlite, Transaction};
 
@@ -14,14 +18,20 @@ use crate::SqlError;
 /// A transaction that holds the write lock from its first statement on. Dropping it undoes it.
 pub type WriteTransaction = Transaction<'static, Sqlite>;
 
+/// Prepared statements that a connection keeps.
+const STATEMENTS_KEPT: usize = 250;
+
 /// How a database is opened. What durability needs is not an option: write-ahead log, `synchronous = FULL` and
 /// foreign keys are always on.
 #[derive(Debug, Clone)]
 pub struct SqlOptions {
     /// Connections that read, at most.
     pub readers_max: u32,
-    /// Page cache of each connection, in KiB.
+    /// Page cache of each connection that reads, in KiB.
     pub page_cache_kib: u32,
+    /// Page cache of the connection that writes, in KiB. Filled as it is needed; a page that is not in it is read anew for
+    /// each row that changes it.
+    pub writer_cache_kib: u32,
     /// How long a statement waits for a lock that another process holds.
     pub busy_timeout_ms: u64,
     /// How long a caller waits for a free connection.
@@ -30,17 +40,32 @@ pub struct SqlOptions {
     pub statement_timeout_ms: u64,
     /// Pages in the write-ahead log after which a commit moves them into the database file.
     pub checkpoint_pages: u32,
+    /// By how much SQLite's threads let others go first: 0 (not) to 19, see [`crate::lower_priority`]. For a
+    /// database that is behind the answers, not on their way.
+    pub nice: u8,
 }
+
+impl SqlOptions {
+    /// Options of a database behind the answers to players: as the default, on threads that let others go first.
+    pub fn behind() -> Self {
+        Self { nice: NICE_BEHIND, ..Self::default() }
+    }
+}
+
+/// A niced thread of 5 gets a third of what an equal one would, when both want the processor.
+const NICE_BEHIND: u8 = 5;
 
 impl Default for SqlOptions {
     fn default() -> Self {
         Self {
             readers_max: 4,
             page_cache_kib: 16 * 1024,
+            writer_cache_kib: 64 * 1024,
             busy_timeout_ms: 2_000,
             acquire_timeout_ms: 5_000,
             statement_timeout_ms: 10_000,
             checkpoint_pages: 4_000,
+            nice: 0,
         }
     }
 }
@@ -93,8 +118,10 @@ impl Sql {
             return Err(OpenError::NoFolder(folder.to_owned()));
         }
         let refused = |error| OpenError::Refused { path: path.to_owned(), error };
-        let writing = connect_options(path, &options);
-        let reading = writing.clone().create_if_missing(false).pragma("query_only", "ON");
+        let writing = connect_options(path, &options, options.writer_cache_kib);
+        let reading = connect_options(path, &options, options.page_cache_kib)
+            .create_if_missing(false)
+            .pragma("query_only", "ON");
         let writer = pool_options(&options, 1).connect_with(writing).await.map_err(refused)?;
         // Connected later, one by one: the writer has made the file by then.
         let readers = pool_options(&options, options.readers_max.max(1)).connect_lazy_with(reading);
@@ -191,7 +218,7 @@ fn begun(error: sqlx::Error) -> SqlError {
     }
 }
 
-fn connect_options(path: &Path, options: &SqlOptions) -> SqliteConnectOptions {
+fn connect_options(path: &Path, options: &SqlOptions, cache_kib: u32) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -200,15 +227,44 @@ fn connect_options(path: &Path, options: &SqlOptions) -> SqliteConnectOptions {
         .foreign_keys(true)
         .busy_timeout(Duration::from_millis(options.busy_timeout_ms))
         // A negative size is in KiB, a positive one in pages.
-        .pragma("cache_size", format!("-{}", options.page_cache_kib))
+        .pragma("cache_size", format!("-{cache_kib}"))
         .pragma("wal_autocheckpoint", options.checkpoint_pages.to_string())
         // After a burst the log file shrinks again.
         .pragma("journal_size_limit", (64 * 1024 * 1024).to_string())
         .pragma("temp_store", "MEMORY")
+        // A statement over rows has a text for each power of two.
+        .statement_cache_capacity(STATEMENTS_KEPT)
+        // A line for each statement would cost more than many statements do.
+        .disable_statement_logging()
+}
+
+/// Lowers the priority of the thread that runs the connection's statements. The thread is the driver's own and reachable
+/// only from within a statement: SQLite calls a progress handler on it.
+async fn lower_thread(connection: &mut SqliteConnection, nice: u8) -> Result<(), sqlx::Error> {
+    if nice == 0 {
+        return Ok(());
+    }
+    let lowered = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&lowered);
+    connection.lock_handle().await?.set_progress_handler(1, move || {
+        if !flag.swap(true, Ordering::Relaxed) && !crate::lower_priority(nice) {
+            tracing::warn!(nice, "the system does not let a thread lower its priority");
+        }
+        true
+    });
+    // Some steps of any statement: the handler is called between two of them.
+    sqlx::query("SELECT COUNT(*) FROM sqlite_master").execute(&mut *connection).await?;
+    connection.lock_handle().await?.remove_progress_handler();
+    if !lowered.load(Ordering::Relaxed) {
+        tracing::warn!(nice, "SQLite did not call the handler that lowers its thread's priority");
+    }
+    Ok(())
 }
 
 fn pool_options(options: &SqlOptions, connections_max: u32) -> SqlitePoolOptions {
+    let nice = options.nice;
     SqlitePoolOptions::new()
+        .after_connect(move |connection, _| Box::pin(lower_thread(connection, nice)))
         .max_connections(connections_max)
         .acquire_timeout(Duration::from_millis(options.acquire_timeout_ms))
         // Connections to a file don't go stale, and a new one starts with a cold cache.

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 use storage::batch::{signed, unsigned};
-use storage::{Batch, BatchFull, sqlx};
+use storage::{Batch, BatchFull, ROWS_MAX, RowStatement, sqlx};
 
 use crate::open;
 
@@ -89,4 +89,31 @@ fn a_batch_has_a_bound_in_rows_and_bytes() {
             })
             .is_err()
     );
+}
+
+static PUT: RowStatement =
+    RowStatement::new("INSERT INTO t (id, note) VALUES ", "(?, ?)", " ON CONFLICT DO NOTHING RETURNING id");
+
+#[tokio::test]
+async fn any_number_of_rows_goes_through_a_row_statement_once() {
+    let (_folder, sql) = open().await;
+    let mut write = sql.write().await.unwrap();
+    let create = "CREATE TABLE t (id INTEGER PRIMARY KEY, note BLOB NOT NULL)";
+    sqlx::raw_sql(create).execute(&mut *write).await.unwrap();
+    let mut first = 0;
+    for count in [0, 1, 2, 3, 7, ROWS_MAX - 1, ROWS_MAX, ROWS_MAX + 1, 3 * ROWS_MAX + 100] {
+        let rows: Vec<i64> = (first..first + count as i64).collect();
+        let bind = |query: storage::RowQuery, index: usize, id: &i64| {
+            assert_eq!(rows[index], *id);
+            query.bind(*id).bind(id.to_be_bytes().to_vec())
+        };
+        let returned = PUT.fetch(&mut write, &rows, bind).await.unwrap();
+        assert_eq!(returned.len(), count);
+        assert_eq!(PUT.execute(&mut write, &rows, bind).await.unwrap(), 0, "all are there");
+        first += count as i64;
+    }
+    let stored: Vec<(i64, Vec<u8>)> =
+        sqlx::query_as("SELECT id, note FROM t ORDER BY id").fetch_all(&mut *write).await.unwrap();
+    assert_eq!(stored.len() as i64, first);
+    assert!((0..).zip(stored).all(|(id, row)| row == (id, id.to_be_bytes().to_vec())));
 }

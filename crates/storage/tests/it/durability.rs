@@ -25,19 +25,48 @@ async fn readers_and_writer_have_the_settings_that_durability_needs() {
     let (_folder, sql) = open().await;
     let mut write = sql.write().await.unwrap();
     let mut read = sql.readers().acquire().await.unwrap();
-    for (pragma, expected) in [
-        ("journal_mode", "wal"),
-        ("synchronous", "2"),
-        ("foreign_keys", "1"),
-        ("cache_size", "-16384"),
-        ("busy_timeout", "2000"),
-    ] {
+    for (pragma, expected) in
+        [("journal_mode", "wal"), ("synchronous", "2"), ("foreign_keys", "1"), ("busy_timeout", "2000")]
+    {
         let text = if pragma == "busy_timeout" { "timeout" } else { pragma };
         let query = format!("SELECT CAST({text} AS TEXT) FROM pragma_{pragma}");
         let of_writer: String = sqlx::query_scalar(&query).fetch_one(&mut *write).await.unwrap();
         let of_reader: String = sqlx::query_scalar(&query).fetch_one(&mut *read).await.unwrap();
         assert_eq!((of_writer.as_str(), of_reader.as_str()), (expected, expected), "{pragma}");
     }
+    let cache = "SELECT CAST(cache_size AS TEXT) FROM pragma_cache_size";
+    let of_writer: String = sqlx::query_scalar(cache).fetch_one(&mut *write).await.unwrap();
+    let of_reader: String = sqlx::query_scalar(cache).fetch_one(&mut *read).await.unwrap();
+    assert_eq!((of_writer.as_str(), of_reader.as_str()), ("-65536", "-16384"));
+}
+
+/// The nice values of this process's SQLite threads.
+#[cfg(target_os = "linux")]
+fn nice_of_workers() -> Vec<i32> {
+    let mut nice = Vec::new();
+    for thread in std::fs::read_dir("/proc/self/task").unwrap() {
+        let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default();
+        let Some((name, fields)) = stat.rsplit_once(')') else { continue };
+        if name.contains("(sqlx-sqlite") {
+            // Behind the name: state is the 3rd field of all, nice the 19th.
+            nice.push(fields.split_whitespace().nth(16).unwrap().parse().unwrap());
+        }
+    }
+    nice
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_database_behind_the_answers_runs_on_niced_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    // A value that no other test of this process has.
+    let options = SqlOptions { nice: 7, ..SqlOptions::behind() };
+    let sql = Sql::open(&folder.path().join("test.db"), options).await.unwrap();
+    make_table(&sql).await;
+    insert(&sql, 1).await.unwrap();
+    assert_eq!(ids(&sql).await, [1]);
+    // The writer and one reader.
+    assert_eq!(nice_of_workers().iter().filter(|nice| **nice == 7).count(), 2);
 }
 
 /// Writes in this process, which then never closes the database, as after a kill: a copy of the files as they are

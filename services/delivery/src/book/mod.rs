@@ -14,6 +14,7 @@
 //! repetition loses against what it wrote the first time and changes nothing.
 
 mod memory;
+mod newest;
 mod sql;
 mod sql_rows;
 

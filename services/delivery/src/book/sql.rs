@@ -1,22 +1,28 @@
 //! The book in SQLite.
 //!
-//! A batch is one transaction of four statements, each with the whole batch as one JSON parameter: write the rows under
-//! their fence and learn which took it, write the journal's lines of those, and add what changed to the counts. The
-//! writer's lock is taken at the beginning, so positions of the journal follow the order of commits.
+//! A batch is one transaction: write the rows under their fence, write the journal's lines of those that took it, and add
+//! what changed to the counts. The writer's lock is taken at the beginning, so positions of the journal follow the order
+//! of commits. A batch is first written as if all of it will take its fence, which is the rule; when the number of rows
+//! changed says otherwise it is undone, what stands is read, and what still fits is written.
 
-use super::sql_rows::{JOURNAL_COLUMNS, ORDER_COLUMNS, line_of, order_of, put_change, put_line, put_order};
+use super::newest::Newest;
+use super::sql_rows::{
+    JOURNAL_COLUMNS, ORDER_COLUMNS, bind_change, bind_line, bind_order, line_of, order_of,
+};
 use super::{
     ALARMS_MAX, Alarm, BATCH_MAX, BookError, Count, DeliveryBook, JournalRow, Transition, count_changes,
 };
 use crate::core::{Lane, OrderRow, Step};
 use async_trait::async_trait;
 use campaign::{AwardId, Fen, UserId, VendorId};
+use parking_lot::Mutex;
 use records::DeliveryState;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use storage::batch::{signed, unsigned};
 use storage::sqlx::sqlite::SqliteRow;
 use storage::sqlx::{self, Row, Sqlite};
-use storage::{Batch, BatchFull, Migration, MigrationError, Sql, SqlError, WriteTransaction};
+use storage::{Batch, BatchFull, Migration, MigrationError, RowStatement, Sql, SqlError, WriteTransaction};
 
 /// Name under which the tables' versions are kept.
 pub const SERVICE: &str = "delivery";
@@ -25,31 +31,36 @@ pub const SERVICE: &str = "delivery";
 pub const MIGRATIONS: &[Migration] =
     &[Migration { version: 1, name: "orders, journal, accounts", sql: include_str!("schema_1.sql") }];
 
-const INSERT_ORDERS: &str = "INSERT INTO delivery_order (award, prize_kind, campaign, round, user_id, prize, unit, \
-     fen, vendor, won_ms, lapse_ms, state, step, lane, due_ms, reason, note, generation, attempt, called_ms, \
-     first_called_ms, failures, payee, merchant, body_sha256, vendor_ref, journal_from) \
-     SELECT unhex(value->>0), value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8, \
-     value->>9, value->>10, value->>11, value->>12, value->>13, value->>14, value->>15, value->>16, \
-     0, 0, 0, 0, 0, '', '', zeroblob(32), '', $2 FROM json_each($1) WHERE true \
-     ON CONFLICT (award) DO NOTHING RETURNING award";
+static INSERT_ORDERS: RowStatement = RowStatement::new(
+    "INSERT INTO delivery_order (award, prize_kind, campaign, round, user_id, prize, unit, fen, vendor, won_ms, \
+     lapse_ms, state, step, lane, due_ms, reason, note, journal_from, generation, attempt, called_ms, \
+     first_called_ms, failures, payee, merchant, body_sha256, vendor_ref) VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, '', '', zeroblob(32), '')",
+    " ON CONFLICT (award) DO NOTHING",
+);
 
-// CROSS JOIN fixes the order: over the batch, each row looked up by its key.
-const UPDATE_ORDERS: &str = "UPDATE delivery_order SET state = j.value->>2, step = j.value->>3, \
-     generation = j.value->>4, attempt = j.value->>5, lane = j.value->>6, due_ms = j.value->>7, \
-     called_ms = j.value->>8, first_called_ms = j.value->>9, failures = j.value->>10, payee = j.value->>11, \
-     merchant = j.value->>12, body_sha256 = unhex(j.value->>13), vendor_ref = j.value->>14, \
-     reason = j.value->>15, note = j.value->>16 FROM json_each($1) AS j \
-     WHERE delivery_order.award = unhex(j.value->>0) AND delivery_order.step = j.value->>1 \
-     RETURNING delivery_order.award";
+// The rows of the batch are the outer loop: SQLite has no index over them, and each finds its order by the key.
+static UPDATE_ORDERS: RowStatement = RowStatement::new(
+    "UPDATE delivery_order SET state = v.column3, step = v.column4, generation = v.column5, attempt = v.column6, \
+     lane = v.column7, due_ms = v.column8, called_ms = v.column9, first_called_ms = v.column10, \
+     failures = v.column11, payee = v.column12, merchant = v.column13, body_sha256 = v.column14, \
+     vendor_ref = v.column15, reason = v.column16, note = v.column17 FROM (VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    ") AS v WHERE delivery_order.award = v.column1 AND delivery_order.step = v.column2",
+);
 
-const INSERT_JOURNAL: &str = "INSERT INTO delivery_journal (position, award, step, state, generation, attempt, at_ms, \
-     due_ms, vendor, user_id, campaign, round, prize, fen, reason, note) \
-     SELECT $2 + key, unhex(value->>0), value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, \
-     value->>8, value->>9, value->>10, value->>11, value->>12, value->>13, value->>14 FROM json_each($1)";
+static INSERT_JOURNAL: RowStatement = RowStatement::new(
+    "INSERT INTO delivery_journal (position, award, step, state, generation, attempt, at_ms, due_ms, vendor, \
+     user_id, campaign, round, prize, fen, reason, note) VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "",
+);
 
-const ADD_COUNTS: &str = "INSERT INTO delivery_count (vendor, state, orders, fen) \
-     SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each($1) WHERE true \
-     ON CONFLICT (vendor, state) DO UPDATE SET orders = orders + excluded.orders, fen = fen + excluded.fen";
+static ADD_COUNTS: RowStatement = RowStatement::new(
+    "INSERT INTO delivery_count (vendor, state, orders, fen) VALUES ",
+    "(?, ?, ?, ?)",
+    " ON CONFLICT (vendor, state) DO UPDATE SET orders = orders + excluded.orders, fen = fen + excluded.fen",
+);
 
 /// Most bytes of one JSON parameter: 4,096 of the longest rows fit.
 const JSON_MAX: usize = 8 * 1024 * 1024;
@@ -74,6 +85,7 @@ impl From<BatchFull> for BookError {
 #[derive(Clone, Debug)]
 pub struct SqlBook {
     sql: Sql,
+    newest: Arc<Mutex<Newest>>,
 }
 
 impl SqlBook {
@@ -83,64 +95,110 @@ impl SqlBook {
     /// When the database was written by a newer program, or can't be written.
     pub async fn open(sql: Sql, now_ms: u64) -> Result<SqlBook, MigrationError> {
         storage::migrate(&sql, SERVICE, MIGRATIONS, now_ms).await?;
-        Ok(SqlBook { sql })
+        Ok(SqlBook { sql, newest: Arc::default() })
     }
 
-    async fn write_journal(
+    /// Writes the journal's lines and the counts of steps whose rows were written, and commits.
+    async fn finish(
         &self,
-        write: &mut WriteTransaction,
+        mut write: WriteTransaction,
         first_position: i64,
-        won: impl Iterator<Item = (&Step, Option<DeliveryState>)>,
+        steps: &[(&Step, Option<DeliveryState>)],
     ) -> Result<(), BookError> {
-        let (mut lines, mut changes) = (batch(), Vec::new());
-        for (step, from) in won {
-            put_line(&mut lines, step)?;
-            changes.push((step.row.vendor, from, step.row.state, step.row.fen));
-        }
-        if lines.is_empty() {
-            return Ok(());
-        }
-        let inserting = sqlx::query(INSERT_JOURNAL).bind(lines.to_json()).bind(first_position);
-        inserting.execute(&mut **write).await.map_err(SqlError::from)?;
-        let mut counts = batch();
-        for ((vendor, state), (orders, fen)) in count_changes(changes) {
-            counts.row(|row| {
-                row.int(vendor.0.into()).int(state.into()).int(orders).int(fen);
-            })?;
-        }
-        sqlx::query(ADD_COUNTS).bind(counts.to_json()).execute(&mut **write).await.map_err(SqlError::from)?;
+        let at = |index: usize| first_position + index as i64;
+        let put = INSERT_JOURNAL
+            .execute(&mut write, steps, |query, index, (step, _)| bind_line(query, at(index), step));
+        put.await.map_err(SqlError::from)?;
+        let changes = steps.iter().map(|(step, from)| (step.row.vendor, *from, step.row.state, step.row.fen));
+        let counts: Vec<_> = count_changes(changes).into_iter().collect();
+        let add = ADD_COUNTS.execute(&mut write, &counts, |query, _, ((vendor, state), (orders, fen))| {
+            query.bind(i64::from(vendor.0)).bind(i64::from(*state)).bind(*orders).bind(*fen)
+        });
+        add.await.map_err(SqlError::from)?;
+        commit(write).await?;
+        let lines = steps.iter().enumerate().map(|(index, (step, _))| line(at(index), step));
+        self.newest.lock().extend(lines);
         Ok(())
     }
 
-    async fn take(&self, first: &[Step]) -> Result<Vec<bool>, BookError> {
-        let mut orders = batch();
-        for step in first {
-            put_order(&mut orders, &step.row)?;
-        }
+    /// Takes orders as if all were new; none when one of them is known, and then nothing was written.
+    async fn take_all(&self, first: &[&Step]) -> Result<Option<()>, BookError> {
         let mut write = self.sql.write().await?;
         let position = next_position(&mut write).await?;
-        let rows = sqlx::query(INSERT_ORDERS).bind(orders.to_json()).bind(position);
-        let won = awards_of(&rows.fetch_all(&mut *write).await.map_err(SqlError::from)?)?;
-        let new = |step: &Step| won.contains(&step.row.award);
-        self.write_journal(&mut write, position, first.iter().filter(|s| new(s)).map(|s| (s, None))).await?;
-        commit(write).await?;
-        Ok(first.iter().map(new).collect())
+        let put =
+            INSERT_ORDERS.execute(&mut write, first, |query, _, step| bind_order(query, &step.row, position));
+        if put.await.map_err(SqlError::from)? != first.len() as u64 {
+            write.rollback().await.map_err(SqlError::from)?;
+            return Ok(None);
+        }
+        let steps: Vec<_> = first.iter().map(|step| (*step, None)).collect();
+        self.finish(write, position, &steps).await.map(Some)
     }
 
-    async fn write_steps(&self, steps: &[Transition]) -> Result<Vec<bool>, BookError> {
-        let mut changes = batch();
-        for t in steps {
-            put_change(&mut changes, t.from_step, &t.step.row)?;
+    async fn take(&self, first: &[Step]) -> Result<Vec<bool>, BookError> {
+        let mut new: Vec<&Step> = first.iter().collect();
+        while self.take_all(&new).await?.is_none() {
+            // Some are known, for good. Whatever comes between this look and the writing is seen by the next one.
+            let known = self.steps_of(new.iter().map(|step| step.row.award)).await?;
+            let before = new.len();
+            new.retain(|step| !known.contains_key(&step.row.award));
+            check_progress(before, new.len())?;
+            if new.is_empty() {
+                return Ok(vec![false; first.len()]);
+            }
         }
+        let new: HashSet<AwardId> = new.iter().map(|step| step.row.award).collect();
+        Ok(first.iter().map(|step| new.contains(&step.row.award)).collect())
+    }
+
+    /// Writes steps as if all took their fence; none when one does not, and then nothing was written.
+    async fn write_all(&self, steps: &[&Transition]) -> Result<Option<()>, BookError> {
         let mut write = self.sql.write().await?;
         let position = next_position(&mut write).await?;
-        let rows = sqlx::query(UPDATE_ORDERS).bind(changes.to_json());
-        let won = awards_of(&rows.fetch_all(&mut *write).await.map_err(SqlError::from)?)?;
-        let took = |t: &&Transition| won.contains(&t.step.row.award);
-        let lines = steps.iter().filter(took).map(|t| (&t.step, Some(t.from_state)));
-        self.write_journal(&mut write, position, lines).await?;
-        commit(write).await?;
-        Ok(steps.iter().map(|t| took(&t)).collect())
+        let put = UPDATE_ORDERS
+            .execute(&mut write, steps, |query, _, t| bind_change(query, t.from_step, &t.step.row));
+        if put.await.map_err(SqlError::from)? != steps.len() as u64 {
+            write.rollback().await.map_err(SqlError::from)?;
+            return Ok(None);
+        }
+        let steps: Vec<_> = steps.iter().map(|t| (&t.step, Some(t.from_state))).collect();
+        self.finish(write, position, &steps).await.map(Some)
+    }
+
+    async fn write_steps(&self, batch: &[Transition]) -> Result<Vec<bool>, BookError> {
+        let mut open: Vec<&Transition> = batch.iter().collect();
+        while self.write_all(&open).await?.is_none() {
+            // A step only rises, so what has lost its fence has lost it for good.
+            let stand = self.steps_of(open.iter().map(|t| t.step.row.award)).await?;
+            let before = open.len();
+            open.retain(|t| stand.get(&t.step.row.award) == Some(&t.from_step));
+            check_progress(before, open.len())?;
+            if open.is_empty() {
+                return Ok(vec![false; batch.len()]);
+            }
+        }
+        let won: HashSet<AwardId> = open.iter().map(|t| t.step.row.award).collect();
+        Ok(batch.iter().map(|t| won.contains(&t.step.row.award)).collect())
+    }
+
+    /// The steps at which orders stand; unknown awards are left out.
+    async fn steps_of(
+        &self,
+        awards: impl Iterator<Item = AwardId>,
+    ) -> Result<HashMap<AwardId, u32>, BookError> {
+        let text = "SELECT o.award, o.step FROM json_each($1) AS j \
+                    CROSS JOIN delivery_order AS o ON o.award = unhex(j.value->>0)";
+        let steps = self.read(sqlx::query(text).bind(keys(awards)?), |row| {
+            let stored: &[u8] = row.try_get(0).map_err(SqlError::from)?;
+            let bytes =
+                stored.try_into().map_err(|_| BookError::Broken("an award id of another length".into()))?;
+            let step = u32::try_from(number(row, 1)?);
+            Ok((
+                AwardId::from_bytes(bytes),
+                step.map_err(|_| BookError::Broken("a step out of range".into()))?,
+            ))
+        });
+        Ok(steps.await?.into_iter().collect())
     }
 
     async fn write_alarms(&self, alarms: &[Alarm]) -> Result<(), BookError> {
@@ -199,15 +257,40 @@ async fn commit(write: WriteTransaction) -> Result<(), BookError> {
     write.commit().await.map_err(|error| BookError::Unsure(error.to_string()))
 }
 
-fn awards_of(rows: &[SqliteRow]) -> Result<HashSet<AwardId>, BookError> {
-    rows.iter()
-        .map(|row| {
-            let stored: &[u8] = row.try_get(0).map_err(SqlError::from)?;
-            let bytes =
-                stored.try_into().map_err(|_| BookError::Broken("an award id of another length".into()))?;
-            Ok(AwardId::from_bytes(bytes))
-        })
-        .collect()
+fn check_rows(rows: usize) -> Result<(), BookError> {
+    if rows > BATCH_MAX {
+        return Err(BookError::Broken(format!("{rows} rows; at most {BATCH_MAX} go into one call")));
+    }
+    Ok(())
+}
+
+/// Each look at what stands takes something away from a batch that was not written, or it is no batch.
+fn check_progress(before: usize, after: usize) -> Result<(), BookError> {
+    if after == before {
+        return Err(BookError::Broken("an award occurs twice in one call".into()));
+    }
+    Ok(())
+}
+
+/// The parameter that names awards.
+fn keys(awards: impl Iterator<Item = AwardId>) -> Result<String, BookError> {
+    let mut keys = batch();
+    for award in awards {
+        keys.row(|row| {
+            row.bytes(&award.to_bytes());
+        })?;
+    }
+    Ok(keys.to_json())
+}
+
+/// The journal's line of a step.
+fn line(position: i64, step: &Step) -> JournalRow {
+    JournalRow {
+        position: unsigned(position),
+        event: step.event,
+        reason: step.row.reason,
+        note: step.row.note.clone(),
+    }
 }
 
 fn behind(after: Option<AwardId>) -> Vec<u8> {
@@ -226,25 +309,22 @@ fn number(row: &SqliteRow, at: usize) -> Result<i64, BookError> {
 #[async_trait]
 impl DeliveryBook for SqlBook {
     async fn take_orders(&self, first: &[Step]) -> Result<Vec<bool>, BookError> {
+        check_rows(first.len())?;
         if first.is_empty() { Ok(Vec::new()) } else { self.limited(self.take(first)).await }
     }
 
     async fn transition(&self, batch: &[Transition]) -> Result<Vec<bool>, BookError> {
+        check_rows(batch.len())?;
         if batch.is_empty() { Ok(Vec::new()) } else { self.limited(self.write_steps(batch)).await }
     }
 
     async fn rows(&self, awards: &[AwardId]) -> Result<Vec<OrderRow>, BookError> {
-        let mut keys = batch();
-        for award in awards {
-            keys.row(|row| {
-                row.bytes(&award.to_bytes());
-            })?;
-        }
+        // CROSS JOIN fixes the order: over the batch, each row looked up by its key.
         let text = format!(
             "SELECT {ORDER_COLUMNS} FROM json_each($1) AS j \
              CROSS JOIN delivery_order ON delivery_order.award = unhex(j.value->>0)"
         );
-        self.read(sqlx::query(&text).bind(keys.to_json()), order_of).await
+        self.read(sqlx::query(&text).bind(keys(awards.iter().copied())?), order_of).await
     }
 
     async fn due(
@@ -303,6 +383,9 @@ impl DeliveryBook for SqlBook {
     }
 
     async fn journal(&self, after: u64, limit: usize) -> Result<Vec<JournalRow>, BookError> {
+        if let Some(lines) = self.newest.lock().behind(after, limit.min(BATCH_MAX)) {
+            return Ok(lines);
+        }
         let text = format!(
             "SELECT {JOURNAL_COLUMNS} FROM delivery_journal WHERE position > $1 ORDER BY position LIMIT $2"
         );

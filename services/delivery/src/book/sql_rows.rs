@@ -4,8 +4,8 @@ use super::{BookError, JournalRow};
 use crate::core::{OrderRow, Reason, Step};
 use campaign::{AwardId, CampaignId, Fen, PrizeId, PrizeKind, RoundId, UserId, VendorId};
 use records::{DeliveryEvent, DeliveryState};
-use storage::BatchFull;
-use storage::batch::{Batch, signed, unsigned};
+use storage::RowQuery;
+use storage::batch::{signed, unsigned};
 use storage::sqlx::Row;
 use storage::sqlx::sqlite::SqliteRow;
 
@@ -107,42 +107,33 @@ pub fn line_of(row: &SqliteRow) -> Result<JournalRow, BookError> {
     })
 }
 
-/// A new order, for `INSERT_ORDERS`.
-pub fn put_order(batch: &mut Batch, r: &OrderRow) -> Result<(), BatchFull> {
-    batch.row(|row| {
-        row.bytes(&r.award.to_bytes())
-            .int(r.prize_kind as i64)
-            .int(r.campaign.0.into())
-            .int(r.round.0.into());
-        row.int(signed(r.user.0))
-            .int(r.prize.0.into())
-            .int(signed(r.unit))
-            .int(r.fen.0)
-            .int(r.vendor.0.into());
-        row.int(signed(r.won_ms)).int(signed(r.lapse_ms)).int(r.state as i64).int(r.step.into());
-        row.int_or_null(r.lane().map(|lane| lane as i64)).int(signed(r.due_ms)).int(r.reason as i64);
-        row.text(&r.note);
-    })
+/// A new order and the position of its first line, for `INSERT_ORDERS`.
+pub fn bind_order(query: RowQuery, r: &OrderRow, journal_from: i64) -> RowQuery {
+    let query = query.bind(r.award.to_bytes().to_vec()).bind(r.prize_kind as i64);
+    let query = query.bind(i64::from(r.campaign.0)).bind(i64::from(r.round.0)).bind(signed(r.user.0));
+    let query = query.bind(i64::from(r.prize.0)).bind(signed(r.unit)).bind(r.fen.0);
+    let query = query.bind(i64::from(r.vendor.0)).bind(signed(r.won_ms)).bind(signed(r.lapse_ms));
+    let query = query.bind(r.state as i64).bind(i64::from(r.step)).bind(r.lane().map(|lane| lane as i64));
+    query.bind(signed(r.due_ms)).bind(r.reason as i64).bind(r.note.clone()).bind(journal_from)
 }
 
 /// What a transition changes, for `UPDATE_ORDERS`.
-pub fn put_change(batch: &mut Batch, from_step: u32, r: &OrderRow) -> Result<(), BatchFull> {
-    batch.row(|row| {
-        row.bytes(&r.award.to_bytes()).int(from_step.into()).int(r.state as i64).int(r.step.into());
-        row.int(r.generation.into()).int(r.attempt.into()).int_or_null(r.lane().map(|lane| lane as i64));
-        row.int(signed(r.due_ms)).int(signed(r.called_ms)).int(signed(r.first_called_ms));
-        row.int(r.failures.into()).text(&r.payee).text(&r.merchant).bytes(&r.body_sha256);
-        row.text(&r.vendor_ref).int(r.reason as i64).text(&r.note);
-    })
+pub fn bind_change(query: RowQuery, from_step: u32, r: &OrderRow) -> RowQuery {
+    let query = query.bind(r.award.to_bytes().to_vec()).bind(i64::from(from_step));
+    let query = query.bind(r.state as i64).bind(i64::from(r.step)).bind(i64::from(r.generation));
+    let query = query.bind(i64::from(r.attempt)).bind(r.lane().map(|lane| lane as i64));
+    let query = query.bind(signed(r.due_ms)).bind(signed(r.called_ms)).bind(signed(r.first_called_ms));
+    let query = query.bind(i64::from(r.failures)).bind(r.payee.clone()).bind(r.merchant.clone());
+    let query = query.bind(r.body_sha256.to_vec()).bind(r.vendor_ref.clone());
+    query.bind(r.reason as i64).bind(r.note.clone())
 }
 
 /// A line of the journal, for `INSERT_JOURNAL`.
-pub fn put_line(batch: &mut Batch, step: &Step) -> Result<(), BatchFull> {
+pub fn bind_line(query: RowQuery, position: i64, step: &Step) -> RowQuery {
     let (e, r) = (&step.event, &step.row);
-    batch.row(|row| {
-        row.bytes(&e.award.to_bytes()).int(e.step.into()).int(e.state as i64).int(e.generation.into());
-        row.int(e.attempt.into()).int(signed(e.at_ms)).int(signed(e.due_ms)).int(e.vendor.0.into());
-        row.int(signed(e.user.0)).int(e.campaign.0.into()).int(e.round.0.into()).int(e.prize.0.into());
-        row.int(e.fen.0).int(r.reason as i64).text(&r.note);
-    })
+    let query = query.bind(position).bind(e.award.to_bytes().to_vec()).bind(i64::from(e.step));
+    let query = query.bind(e.state as i64).bind(i64::from(e.generation)).bind(i64::from(e.attempt));
+    let query = query.bind(signed(e.at_ms)).bind(signed(e.due_ms)).bind(i64::from(e.vendor.0));
+    let query = query.bind(signed(e.user.0)).bind(i64::from(e.campaign.0)).bind(i64::from(e.round.0));
+    query.bind(i64::from(e.prize.0)).bind(e.fen.0).bind(r.reason as i64).bind(r.note.clone())
 }

@@ -16,21 +16,37 @@ use std::time::Duration;
 
 /// The consumers' group.
 pub const ORDERS_GROUP: &str = "delivery";
-const POLL_RECORDS: usize = 2_000;
+const POLL_RECORDS: usize = BATCH_MAX;
 const POLL_BYTES: usize = 1024 * 1024;
+/// Time between two rounds that were not full. A round costs a transaction with its sync and a position for each partition,
+/// whatever is in it; what comes after a rest is taken at once.
+const EVERY: Duration = Duration::from_millis(200);
 
 /// Runs until shutdown.
 pub(crate) async fn run(shared: std::sync::Arc<Shared>) -> anyhow::Result<()> {
     let mut consumer = shared.queue.consumer(queue::ORDERS, ORDERS_GROUP).await?;
     while !shared.shutdown.is_requested() {
+        let mut rest = Duration::ZERO;
         let outcome = async {
+            let began_ns = shared.clock.mono_ns();
             match round(&shared, &mut *consumer).await? {
-                true => {}
-                false => housekeeping(&shared).await?,
+                Some(taken) if taken >= POLL_RECORDS / 2 => {}
+                Some(_) => {
+                    let took = Duration::from_nanos(shared.clock.mono_ns().saturating_sub(began_ns));
+                    rest = EVERY.saturating_sub(took);
+                }
+                None => housekeeping(&shared).await?,
             }
             anyhow::Ok(())
         };
-        if let Err(error) = outcome.await {
+        let outcome = outcome.await;
+        if !rest.is_zero() {
+            tokio::select! {
+                () = shared.shutdown.wait() => {}
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
+        if let Err(error) = outcome {
             tracing::error!(error = format!("{error:#}"), "orders could not be taken, trying again");
             consumer.rewind();
             tokio::select! {
@@ -42,26 +58,27 @@ pub(crate) async fn run(shared: std::sync::Arc<Shared>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Takes what has come; false when that was nothing for a while.
-async fn round(shared: &Shared, consumer: &mut dyn Consumer) -> anyhow::Result<bool> {
+/// Takes what has come, and says how many records that were; none when nothing came for a while.
+async fn round(shared: &Shared, consumer: &mut dyn Consumer) -> anyhow::Result<Option<usize>> {
     let mut batches = consumer.poll(POLL_RECORDS, POLL_BYTES).await?;
     if batches.is_empty() {
         tokio::select! {
             () = consumer.ready() => {}
-            () = shared.shutdown.wait() => return Ok(true),
+            () = shared.shutdown.wait() => return Ok(Some(0)),
             () = tokio::time::sleep(Duration::from_millis(500)) => {}
         }
         batches = consumer.poll(POLL_RECORDS, POLL_BYTES).await?;
     }
     if batches.is_empty() {
-        return Ok(false);
+        return Ok(None);
     }
+    let taken = batches.iter().flat_map(|batch| &batch.groups).map(queue::Group::len).sum();
     let orders = believed(shared, batches.iter().flat_map(|batch| batch.records())).await;
     take(shared, orders).await?;
     for batch in batches {
         consumer.commit(batch.partition, batch.next()).await?;
     }
-    Ok(true)
+    Ok(Some(taken))
 }
 
 /// Those orders whose MAC fits. The others raise an alarm.

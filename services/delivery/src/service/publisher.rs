@@ -15,7 +15,8 @@ const LINES_MAX: usize = 2_000;
 pub(crate) async fn run(shared: Arc<Shared>) -> anyhow::Result<()> {
     let partitions = shared.queue.partitions(queue::JOURNAL)?;
     anyhow::ensure!(!partitions.is_empty(), "topic {} has no partitions", queue::JOURNAL);
-    let poll = Duration::from_millis(shared.config.idle_poll_ms.max(1));
+    // Rarer than work is looked for: a round costs a group in each partition and a transaction, whatever is in it.
+    let poll = Duration::from_millis(shared.config.idle_poll_ms.max(1) * 4);
     loop {
         let stopping = shared.shutdown.is_requested();
         let wait = match round(&shared, &partitions).await {

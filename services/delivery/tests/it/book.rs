@@ -113,6 +113,43 @@ async fn memory_and_sql_conform() {
     accounts_conform(&SqlAccounts::open(sql, NOW_MS).await.unwrap()).await;
 }
 
+#[tokio::test]
+async fn two_processes_on_one_book_read_one_journal() {
+    let (_folder, sql) = sql().await;
+    let one = SqlBook::open(sql.clone(), NOW_MS).await.unwrap();
+    let other = SqlBook::open(sql, NOW_MS).await.unwrap();
+    for n in 1..=6 {
+        let book = if n % 3 == 0 { &other } else { &one };
+        assert_eq!(book.take_orders(&[first(n, OrderKind::AtOnce)]).await.unwrap(), [true]);
+        // What one has taken, the other knows.
+        assert_eq!(one.take_orders(&[first(n, OrderKind::AtOnce)]).await.unwrap(), [false]);
+        for book in [&one, &other] {
+            // In however many calls: nothing is left out where the other one wrote.
+            let (mut awards, mut behind) = (Vec::new(), 0);
+            loop {
+                let lines = book.journal(behind, 4).await.unwrap();
+                let Some(last) = lines.last() else { break };
+                behind = last.position;
+                awards.extend(lines.iter().map(|line| line.event.award));
+            }
+            assert_eq!(awards, (1..=n).map(award).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_too_large_or_names_an_award_twice_is_refused() {
+    let (_folder, sql) = sql().await;
+    let book = SqlBook::open(sql, NOW_MS).await.unwrap();
+    let twice = [first(1, OrderKind::AtOnce), first(1, OrderKind::AtOnce)];
+    let error = book.take_orders(&twice).await.unwrap_err().to_string();
+    assert!(error.contains("an award occurs twice"), "{error}");
+    let many: Vec<Step> = (0..=4_096).map(|n| first(n, OrderKind::AtOnce)).collect();
+    let error = book.take_orders(&many).await.unwrap_err().to_string();
+    assert!(error.contains("4097 rows; at most 4096"), "{error}");
+    assert!(book.scan(None, 10).await.unwrap().is_empty() && book.journal(0, 10).await.unwrap().is_empty());
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Take(Vec<u64>, bool),
@@ -173,12 +210,16 @@ proptest! {
     fn two_adapters_never_differ(ops in ops()) {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
             let (_folder, sql) = sql().await;
-            let (memory, stored) = (MemoryBook::default(), SqlBook::open(sql, NOW_MS).await.unwrap());
+            let (memory, stored) = (MemoryBook::default(), SqlBook::open(sql.clone(), NOW_MS).await.unwrap());
             for op in &ops {
                 assert_eq!(run(&memory, op).await, run(&stored, op).await, "{op:?}");
             }
             assert_eq!(memory.scan(None, 100).await.unwrap(), stored.scan(None, 100).await.unwrap());
-            assert_eq!(memory.journal(0, 1_000).await.unwrap(), stored.journal(0, 1_000).await.unwrap());
+            let journal = memory.journal(0, 1_000).await.unwrap();
+            assert_eq!(journal, stored.journal(0, 1_000).await.unwrap());
+            // Another process has nothing of it in memory and reads the table.
+            let other = SqlBook::open(sql, NOW_MS).await.unwrap();
+            assert_eq!(journal, other.journal(0, 1_000).await.unwrap());
             assert_eq!(memory.counts().await.unwrap(), stored.counts().await.unwrap());
             for lane in [Lane::Send, Lane::Ask, Lane::Claim] {
                 let far = NOW_MS * 2;

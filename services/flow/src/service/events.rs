@@ -5,6 +5,7 @@ use std::sync::Arc;
 use queue::{Batch, Consumer, JOURNAL};
 use records::{DeliveryEvent, Record};
 
+use super::cadence::Worker;
 use super::live::LiveStatistics;
 use super::progress::FlowProgress;
 use super::{FlowError, FlowParts, GROUP};
@@ -18,12 +19,32 @@ pub struct EventsWorker {
     progress: Arc<FlowProgress>,
     live: Arc<LiveStatistics>,
     stage: Stage,
+    /// How many records the last poll brought.
+    polled: usize,
 }
 
 enum Stage {
     Poll,
     Apply(Vec<Batch>),
     Commit(Vec<Batch>),
+}
+
+impl Worker for EventsWorker {
+    async fn step(&mut self) -> Result<bool, FlowError> {
+        EventsWorker::step(self).await
+    }
+
+    async fn ready(&mut self) {
+        EventsWorker::ready(self).await;
+    }
+
+    fn is_between_batches(&self) -> bool {
+        matches!(self.stage, Stage::Poll)
+    }
+
+    fn was_full(&self) -> bool {
+        self.polled >= EVENT_RECORDS_MAX / 2
+    }
 }
 
 impl EventsWorker {
@@ -37,7 +58,14 @@ impl EventsWorker {
         live: Arc<LiveStatistics>,
     ) -> Result<EventsWorker, FlowError> {
         let consumer = parts.queue.consumer(JOURNAL, GROUP).await?;
-        Ok(EventsWorker { consumer, store: Arc::clone(&parts.store), progress, live, stage: Stage::Poll })
+        Ok(EventsWorker {
+            consumer,
+            store: Arc::clone(&parts.store),
+            progress,
+            live,
+            stage: Stage::Poll,
+            polled: 0,
+        })
     }
 
     /// Returns when the journal may have something.
@@ -53,6 +81,7 @@ impl EventsWorker {
         match std::mem::replace(&mut self.stage, Stage::Poll) {
             Stage::Poll => {
                 let batches = self.consumer.poll(EVENT_RECORDS_MAX, EVENT_BYTES_MAX).await?;
+                self.polled = batches.iter().flat_map(|b| &b.groups).map(queue::Group::len).sum();
                 if batches.is_empty() {
                     return Ok(false);
                 }

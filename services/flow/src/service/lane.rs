@@ -12,6 +12,7 @@ use flowlog::fault;
 use queue::{Batch, Consumer, LANE, Position};
 use records::Order;
 
+use super::cadence::Worker;
 use super::live::LiveStatistics;
 use super::orders::OrderSender;
 use super::progress::FlowProgress;
@@ -31,6 +32,8 @@ pub struct LaneWorker {
     progress: Arc<FlowProgress>,
     live: Arc<LiveStatistics>,
     stage: Stage,
+    /// How many records the last poll brought.
+    polled: usize,
 }
 
 /// What is to be done next.
@@ -39,6 +42,24 @@ enum Stage {
     Apply { todo: Vec<Batch> },
     Send { orders: Vec<Order>, partition: u16, next: Position, todo: Vec<Batch> },
     Commit { partition: u16, next: Position, todo: Vec<Batch> },
+}
+
+impl Worker for LaneWorker {
+    async fn step(&mut self) -> Result<bool, FlowError> {
+        LaneWorker::step(self).await
+    }
+
+    async fn ready(&mut self) {
+        LaneWorker::ready(self).await;
+    }
+
+    fn is_between_batches(&self) -> bool {
+        matches!(self.stage, Stage::Poll)
+    }
+
+    fn was_full(&self) -> bool {
+        self.polled >= LANE_RECORDS_MAX / 2
+    }
 }
 
 impl LaneWorker {
@@ -62,6 +83,7 @@ impl LaneWorker {
             progress,
             live,
             stage: Stage::Poll,
+            polled: 0,
         })
     }
 
@@ -78,6 +100,7 @@ impl LaneWorker {
         match std::mem::replace(&mut self.stage, Stage::Poll) {
             Stage::Poll => {
                 let todo = self.consumer.poll(LANE_RECORDS_MAX, LANE_BYTES_MAX).await?;
+                self.polled = todo.iter().flat_map(|b| &b.groups).map(queue::Group::len).sum();
                 if todo.is_empty() {
                     return Ok(false);
                 }

@@ -9,6 +9,7 @@
 //! When the store is slow or away, the loops wait and the queue keeps what they have not taken: nothing is held in
 //! memory beyond one batch. What can't be right (a damaged record, a gap) ends the process with its place.
 
+mod cadence;
 mod claims;
 pub mod events;
 pub mod handle;
@@ -26,7 +27,7 @@ use queue::{CommitError, PollError, ProduceError, Queue, TopicError};
 use runtime::{Backoff, BackoffPolicy, SharedClock, TaskKind, Tasks};
 
 use crate::core::{CollectError, EtaLimits, PlanView, RepeatConfig};
-use crate::limits::{INDEX_ROWS_MAX, INDEX_ROWS_MIN};
+use crate::limits::{EVENTS_EVERY_MS, INDEX_ROWS_MAX, INDEX_ROWS_MIN, LANE_EVERY_MS};
 use crate::store::{AwardStore, StoreError};
 use events::EventsWorker;
 use handle::FlowHandle;
@@ -114,42 +115,12 @@ pub async fn start(parts: FlowParts, tasks: &Tasks) -> Result<FlowHandle, FlowEr
     let progress = Arc::new(FlowProgress::default());
     let live = Arc::new(LiveStatistics::new(parts.store.statistics().await?, parts.clock.now_ms()));
     let handle = FlowHandle::new(&parts, Arc::clone(&progress), Arc::clone(&live))?;
-    let mut lane = LaneWorker::new(&parts, Arc::clone(&progress), Arc::clone(&live)).await?;
-    let mut events = EventsWorker::new(&parts, Arc::clone(&progress), Arc::clone(&live)).await?;
+    let lane = LaneWorker::new(&parts, Arc::clone(&progress), Arc::clone(&live)).await?;
+    let events = EventsWorker::new(&parts, Arc::clone(&progress), Arc::clone(&live)).await?;
     let mut repeat = RepeatWorker::new(&parts, Arc::clone(&progress))?;
 
-    let (stop, note) = (tasks.shutdown().clone(), Arc::clone(&progress));
-    tasks.spawn("flow-lane", TaskKind::Service, async move {
-        let mut patience = Patience::new("lane");
-        while !stop.is_requested() {
-            match lane.step().await {
-                Ok(true) => patience.well(&note),
-                Ok(false) => {
-                    tokio::select! { () = lane.ready() => {}, () = stop.wait() => break }
-                }
-                Err(error) => {
-                    tokio::select! { r = patience.after(error, &note) => r?, () = stop.wait() => break }
-                }
-            }
-        }
-        Ok(())
-    });
-    let (stop, note) = (tasks.shutdown().clone(), Arc::clone(&progress));
-    tasks.spawn("flow-events", TaskKind::Service, async move {
-        let mut patience = Patience::new("journal");
-        while !stop.is_requested() {
-            match events.step().await {
-                Ok(true) => patience.well(&note),
-                Ok(false) => {
-                    tokio::select! { () = events.ready() => {}, () = stop.wait() => break }
-                }
-                Err(error) => {
-                    tokio::select! { r = patience.after(error, &note) => r?, () = stop.wait() => break }
-                }
-            }
-        }
-        Ok(())
-    });
+    cadence::spawn(tasks, "flow-lane", "lane", LANE_EVERY_MS, lane, Arc::clone(&progress));
+    cadence::spawn(tasks, "flow-events", "journal", EVENTS_EVERY_MS, events, Arc::clone(&progress));
     let (stop, note) = (tasks.shutdown().clone(), Arc::clone(&progress));
     tasks.spawn("flow-repeat", TaskKind::Service, async move {
         let mut patience = Patience::new("repeat");

@@ -11,14 +11,14 @@ use campaign::{AwardId, UserId};
 /// The awards whose users are not in the table yet, in the order in which they were stored.
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
-    rows: VecDeque<(i64, UserId)>,
+    rows: VecDeque<(i64, UserId, AwardId)>,
     by_user: HashMap<UserId, Vec<AwardId>>,
 }
 
 impl Tail {
     /// Adds an award; `seq` rises.
     pub fn push(&mut self, seq: i64, user: UserId, award: AwardId) {
-        self.rows.push_back((seq, user));
+        self.rows.push_back((seq, user, award));
         self.by_user.entry(user).or_default().push(award);
     }
 
@@ -29,7 +29,7 @@ impl Tail {
 
     /// Forgets everything up to and including `seq`.
     pub fn forget(&mut self, seq: i64) {
-        while let Some((_, user)) = self.rows.pop_front_if(|(s, _)| *s <= seq) {
+        while let Some((_, user, _)) = self.rows.pop_front_if(|(s, _, _)| *s <= seq) {
             // A user's awards were added in order, so the first one is the one to go.
             if let Some(awards) = self.by_user.get_mut(&user) {
                 awards.remove(0);
@@ -38,6 +38,11 @@ impl Tail {
                 }
             }
         }
+    }
+
+    /// The awards that have waited longest, at most so many.
+    pub fn front(&self, rows_max: usize) -> impl Iterator<Item = &(i64, UserId, AwardId)> {
+        self.rows.iter().take(rows_max)
     }
 
     /// A user's awards that wait.

@@ -144,7 +144,7 @@ async fn killed_after_every_prefix_of_steps_nothing_is_lost() {
 }
 
 /// Opens what a restarted process opens: queue, node log, store.
-async fn process(dir: &Path, epoch: u32) -> (EmbeddedQueue, FlowLog, flow::store::SqlAwardStore) {
+pub async fn process(dir: &Path, epoch: u32) -> (EmbeddedQueue, FlowLog, flow::store::SqlAwardStore) {
     struct Still;
     impl flowlog::LogClock for Still {
         fn unix_ms(&self) -> u64 {

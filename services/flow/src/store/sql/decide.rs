@@ -33,20 +33,26 @@ pub(super) struct Decision {
     pub delta: StatDelta,
 }
 
-/// Goes through the batch in order. `known` takes in what the batch adds.
+/// Goes through the batch in order. `known` takes in the units that the batch adds.
 pub(super) fn decide(batch: &LaneBatch, known: &mut Known, book: &StatBook) -> Decision {
     let mut d = Decision { alarms: batch.alarms.clone(), ..Decision::default() };
-    d.rows.reserve(batch.awards.len());
-    d.units.reserve(batch.awards.len());
+    let count = batch.awards.len();
+    d.rows.reserve(count);
+    d.units.reserve(count);
+    known.units.reserve(count);
+    // Where the batch's own awards stand among the rows.
+    let mut own: HashMap<AwardId, usize> = HashMap::with_capacity(count);
     for row in &batch.awards {
         let (mut row, id) = (*row, row.won.award);
         let alarm = |kind, other| Alarm { kind, award: id, node: batch.node, position: batch.from, other };
-        if let Some(stored) = known.awards.get(&id) {
+        let stored = own.get(&id).and_then(|at| d.rows.get(*at)).or_else(|| known.awards.get(&id));
+        if let Some(stored) = stored {
+            let doubted = stored.doubt != Doubt::None;
             let same = stored.won == row.won;
             if !same {
                 d.alarms.push(alarm(AlarmKind::IdTwice, id));
             }
-            if !same || stored.doubt != Doubt::None {
+            if !same || doubted {
                 d.refused.insert(id);
             }
             continue;
@@ -64,10 +70,12 @@ pub(super) fn decide(batch: &LaneBatch, known: &mut Known, book: &StatBook) -> D
             d.refused.insert(id);
         }
         book.count_award(&row, &mut d.delta);
-        if let Some(progress) = known.early.get(&id) {
+        if !known.early.is_empty()
+            && let Some(progress) = known.early.get(&id)
+        {
             book.count_step(&row, None, progress.state, &mut d.delta);
         }
-        known.awards.insert(id, row);
+        own.insert(id, d.rows.len());
         d.rows.push(row);
     }
     d

@@ -6,6 +6,7 @@
 //! after any failure, as a commit whose answer was lost may have happened.
 
 mod decide;
+mod recent;
 mod rows;
 mod schema;
 mod write;
@@ -26,10 +27,12 @@ use tokio::sync::Mutex;
 use super::tail::Tail;
 use super::{AlarmRow, Applied, AwardStore, EventsApplied, StoreError};
 use crate::core::{
-    Alarm, AlarmKind, AwardRecord, LaneBatch, LaneState, Mark, Progress, StatBook, StatKey, StatValue,
+    Alarm, AlarmKind, AwardRecord, AwardRow, LaneBatch, LaneState, Mark, Progress, StatBook, StatKey,
+    StatValue,
 };
 use crate::limits::{INDEX_ROWS_MAX, TAIL_ROWS_MAX};
 use decide::{Known, decide};
+use recent::Recent;
 use rows::{COLUMNS, batch, full, id, int, record, sql as told};
 
 /// Awards in SQLite. Cloning gives another handle.
@@ -57,7 +60,11 @@ struct State {
     next_seq: i64,
     book: StatBook,
     early: i64,
+    recent: Recent,
 }
+
+/// What an apply did, the awards that it stored from the next number on, and steps that came before some of them.
+type Stored = (Applied, Vec<AwardRow>, HashMap<AwardId, Progress>);
 
 impl SqlAwardStore {
     /// Brings the tables up to date and opens the store. `now_ms` goes into the record of migrations.
@@ -89,7 +96,7 @@ impl SqlAwardStore {
             tail.push(seq, won.user, won.award);
         }
         *self.tail.write() = tail;
-        *state = Some(State { next_seq, book, early });
+        *state = Some(State { next_seq, book, early, recent: Recent::default() });
         Ok(())
     }
 
@@ -126,7 +133,7 @@ impl SqlAwardStore {
         lane: &LaneBatch,
         state: &mut State,
         blind: bool,
-    ) -> Result<Option<(Applied, Vec<(i64, UserId, AwardId)>)>, StoreError> {
+    ) -> Result<Option<Stored>, StoreError> {
         let mut tx = self.write().await?;
         let stored = write::lane_next(&mut tx, lane.node.0).await?;
         if lane.from > stored {
@@ -150,11 +157,9 @@ impl SqlAwardStore {
         tx.commit().await.map_err(told)?;
         state.early -= signed(early);
         state.book.apply(&d.delta);
-        let users = (state.next_seq..).zip(&d.rows).map(|(seq, r)| (seq, r.won.user, r.won.award)).collect();
-        state.next_seq += d.rows.len() as i64;
         let applied =
             Applied { new_awards: d.rows.len() as u64, new_alarms, refused: d.refused, delta: d.delta };
-        Ok(Some((applied, users)))
+        Ok(Some((applied, d.rows, known.early)))
     }
 
     async fn apply_with(&self, lane: &LaneBatch, state: &mut State) -> Result<Applied, StoreError> {
@@ -162,11 +167,14 @@ impl SqlAwardStore {
             Some(done) => Some(done),
             None => self.try_apply(lane, state, false).await?,
         };
-        let (applied, users) = done.unwrap_or_default();
+        let (applied, rows, early) = done.unwrap_or_default();
         let mut tail = self.tail.write();
-        for (seq, user, award) in users {
-            tail.push(seq, user, award);
+        for (seq, row) in (state.next_seq..).zip(&rows) {
+            tail.push(seq, row.won.user, row.won.award);
+            let progress = if early.is_empty() { None } else { early.get(&row.won.award).copied() };
+            state.recent.push(seq, AwardRecord { row: *row, progress });
         }
+        state.next_seq += rows.len() as i64;
         Ok(applied)
     }
 
@@ -176,25 +184,29 @@ impl SqlAwardStore {
         state: &mut State,
     ) -> Result<EventsApplied, StoreError> {
         let ids: BTreeSet<AwardId> = events.iter().map(|e| e.award).collect();
-        let mut json = batch();
-        for award in &ids {
-            json.row(|r| {
-                r.bytes(&award.to_bytes());
-            })
-            .map_err(full)?;
+        let mut others = batch();
+        for award in ids.iter().filter(|award| state.recent.get(**award).is_none()) {
+            others
+                .row(|r| {
+                    r.bytes(&award.to_bytes());
+                })
+                .map_err(full)?;
         }
-        let json = json.to_json();
         let mut tx = self.write().await?;
-        let awards = write::awards(&mut tx, &json).await?;
-        let early = if state.early > 0 || awards.len() < ids.len() {
-            write::early(&mut tx, &json).await?
-        } else {
-            HashMap::new()
-        };
+        let (mut read, mut early) = (HashMap::new(), HashMap::new());
+        if !others.is_empty() {
+            let json = others.to_json();
+            read = write::awards(&mut tx, &json).await?;
+            // Only an award that is not stored can have them.
+            if read.len() < others.len() {
+                early = write::early(&mut tx, &json).await?;
+            }
+        }
+        let find = |award: AwardId| state.recent.get(award).or_else(|| read.get(&award));
         let mut after: BTreeMap<AwardId, Progress> = BTreeMap::new();
         let mut applied = EventsApplied::default();
         for event in events {
-            let stored = awards.get(&event.award);
+            let stored = find(event.award);
             let before = after.get(&event.award).copied();
             let before = before.or_else(|| stored.and_then(|(_, r)| r.progress));
             let before = before.or_else(|| early.get(&event.award).copied());
@@ -207,8 +219,9 @@ impl SqlAwardStore {
         applied.delta.retain(|_, value| *value != StatValue::default());
         applied.changed = after.len() as u64;
         let (mut steps, mut early_steps) = (Vec::new(), Vec::new());
+        let went_on: Vec<_> = after.iter().map(|(award, progress)| (*award, *progress)).collect();
         for (award, progress) in after {
-            match awards.get(&award) {
+            match find(award) {
                 Some((seq, _)) => steps.push((*seq, progress)),
                 None => early_steps.push((award, progress)),
             }
@@ -220,17 +233,20 @@ impl SqlAwardStore {
         tx.commit().await.map_err(told)?;
         state.early += early_steps.iter().filter(|(award, _)| !early.contains_key(award)).count() as i64;
         state.book.apply(&applied.delta);
+        for (award, progress) in went_on {
+            state.recent.went_on(award, progress);
+        }
         Ok(applied)
     }
 
     async fn index_with(&self, rows_max: usize) -> Result<usize, StoreError> {
-        let from =
-            sqlx::query("SELECT value FROM mark WHERE name = 'users_to'").fetch_one(self.sql.readers());
-        let from: i64 = from.await.and_then(|row| row.try_get(0)).map_err(told)?;
-        let wons = self.wons(from, rows_max).await?;
-        let Some(to) = wons.last().map(|(seq, _)| *seq) else { return Ok(0) };
-        let mut users: Vec<_> =
-            wons.iter().map(|(_, w)| (bucket_of(w.user.0).get(), w.user.0, w.award)).collect();
+        let (mut users, to) = {
+            let tail = self.tail.read();
+            let users: Vec<_> =
+                tail.front(rows_max).map(|(_, user, id)| (bucket_of(user.0).get(), user.0, *id)).collect();
+            let Some((to, ..)) = tail.front(rows_max).last() else { return Ok(0) };
+            (users, *to)
+        };
         users.sort_unstable();
         let mut tx = self.write().await?;
         write::users(&mut tx, &users, to).await?;

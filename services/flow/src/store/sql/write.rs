@@ -1,9 +1,13 @@
-//! The statements that write, a whole batch in each.
+//! The statements that write, many rows in each. All that is SQLite's own stands here.
+//!
+//! What every batch does has its values bound; what is rare (looking at what is there, alarms, steps before their award) goes
+//! in as JSON.
 
 use std::collections::HashMap;
 
 use campaign::AwardId;
 use records::Record;
+use storage::RowStatement;
 use storage::batch::signed;
 use storage::sqlx::{self, SqliteConnection};
 
@@ -85,60 +89,51 @@ pub(super) async fn early(tx: &mut SqliteConnection, ids: &str) -> Done<HashMap<
     rows.iter().map(|row| Ok((id(row, "award")?, progress(row)?))).collect()
 }
 
+static PUT_UNITS: RowStatement = RowStatement::new(
+    "INSERT INTO unit (campaign, round, prize, number, award) VALUES ",
+    "(?, ?, ?, ?, ?)",
+    " ON CONFLICT DO NOTHING",
+);
+
+static PUT_AWARDS: RowStatement = RowStatement::new(
+    "INSERT INTO award (seq, id, won, won_ms, vendor, prize_kind, order_kind, lapse_ms, doubt) VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    " ON CONFLICT DO NOTHING",
+);
+
 /// Units and awards; false when a key was there already, which the decision did not know.
-///
-/// Numbers go in as JSON, bytes as one string of rows of equal length beside it: taking a short piece out of a long
-/// string is cheaper than reading hex, and `json_each` writes a row's text anew for each column that is asked of it.
 pub(super) async fn units_and_awards(tx: &mut SqliteConnection, d: &Decision, first_seq: i64) -> Done<bool> {
-    if d.rows.is_empty() {
-        return Ok(true);
-    }
-    let (mut units, mut ids) = (batch(), Vec::with_capacity(16 * d.units.len()));
-    for ((campaign, round, prize, number), award) in &d.units {
-        units
-            .row(|r| {
-                r.int((*campaign).into()).int((*round).into()).int((*prize).into()).int(signed(*number));
-            })
-            .map_err(full)?;
-        ids.extend_from_slice(&award.to_bytes());
-    }
-    let put = sqlx::query(
-        "INSERT INTO unit (campaign, round, prize, number, award)
-         SELECT value->>0, value->>1, value->>2, value->>3, substr($2, key * 16 + 1, 16) FROM json_each($1) WHERE TRUE
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(units.to_json())
-    .bind(ids);
-    if put.execute(&mut *tx).await.map_err(sql)?.rows_affected() != d.units.len() as u64 {
+    let put = PUT_UNITS.execute(&mut *tx, &d.units, |query, _, ((campaign, round, prize, number), award)| {
+        query
+            .bind(i64::from(*campaign))
+            .bind(i64::from(*round))
+            .bind(i64::from(*prize))
+            .bind(signed(*number))
+            .bind(award.to_bytes().to_vec())
+    });
+    if put.await.map_err(sql)? != d.units.len() as u64 {
         return Ok(false);
     }
-    let (mut awards, mut won) = (batch(), Vec::with_capacity(records::WON_LEN * d.rows.len()));
-    for row in &d.rows {
-        row.won.encode_into(&mut won);
-        awards
-            .row(|r| {
-                r.int(signed(row.won.time_ms)).int(row.vendor.0.into()).int(row.prize_kind as i64);
-                r.int(row.order as i64).int(signed(row.lapse_ms)).int(row.doubt as i64);
-            })
-            .map_err(full)?;
-    }
-    // 128 is WON_LEN; the id stands in the record behind its four bytes of header.
-    let put = sqlx::query(
-        "INSERT INTO award (seq, id, won, won_ms, vendor, prize_kind, order_kind, lapse_ms, doubt)
-         SELECT $3 + key, substr($2, key * 128 + 5, 16), substr($2, key * 128 + 1, 128),
-                value->>0, value->>1, value->>2, value->>3, value->>4, value->>5
-         FROM json_each($1) WHERE TRUE ON CONFLICT DO NOTHING",
-    )
-    .bind(awards.to_json())
-    .bind(won)
-    .bind(first_seq);
-    Ok(put.execute(&mut *tx).await.map_err(sql)?.rows_affected() == d.rows.len() as u64)
+    let put = PUT_AWARDS.execute(&mut *tx, &d.rows, |query, index, row| {
+        query
+            .bind(first_seq + index as i64)
+            .bind(row.won.award.to_bytes().to_vec())
+            .bind(row.won.encode())
+            .bind(signed(row.won.time_ms))
+            .bind(i64::from(row.vendor.0))
+            .bind(row.prize_kind as i64)
+            .bind(row.order as i64)
+            .bind(signed(row.lapse_ms))
+            .bind(row.doubt as i64)
+    });
+    Ok(put.await.map_err(sql)? == d.rows.len() as u64)
 }
-
-const _: () = assert!(records::WON_LEN == 128);
 
 /// Gives awards the steps that came before them.
 pub(super) async fn take_early(tx: &mut SqliteConnection, d: &Decision, known: &Known) -> Done<u64> {
+    if known.early.is_empty() {
+        return Ok(0);
+    }
     let mut ids = batch();
     for row in d.rows.iter().filter(|r| known.early.contains_key(&r.won.award)) {
         ids.row(|r| {
@@ -201,50 +196,49 @@ pub(super) async fn lane(tx: &mut SqliteConnection, lane: &LaneBatch) -> Done<()
     Ok(())
 }
 
+static ADD_STATISTICS: RowStatement = RowStatement::new(
+    "INSERT INTO statistic (campaign, round, prize, vendor, district, awarded_units, awarded_fen, delivered_units, \
+     delivered_fen, lapsed_units, lapsed_fen) VALUES ",
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    " ON CONFLICT (campaign, round, prize, vendor, district) DO UPDATE SET \
+     awarded_units = awarded_units + excluded.awarded_units, \
+     awarded_fen = awarded_fen + excluded.awarded_fen, \
+     delivered_units = delivered_units + excluded.delivered_units, \
+     delivered_fen = delivered_fen + excluded.delivered_fen, \
+     lapsed_units = lapsed_units + excluded.lapsed_units, \
+     lapsed_fen = lapsed_fen + excluded.lapsed_fen",
+);
+
 /// Adds changes to the statistics.
 pub(super) async fn statistics(tx: &mut SqliteConnection, delta: &StatDelta) -> Done<()> {
-    if delta.is_empty() {
-        return Ok(());
-    }
-    let mut rows = batch();
-    for (k, v) in delta {
-        rows.row(|r| {
-            r.int(k.campaign.0.into()).int(k.round.0.into()).int(k.prize.0.into()).int(k.vendor.0.into());
-            r.int(k.district.into()).int(v.awarded_units).int(v.awarded_fen.0).int(v.delivered_units);
-            r.int(v.delivered_fen.0).int(v.lapsed_units).int(v.lapsed_fen.0);
-        })
-        .map_err(full)?;
-    }
-    let put = "INSERT INTO statistic
-         SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8,
-                value->>9, value->>10
-         FROM json_each($1) WHERE TRUE ON CONFLICT (campaign, round, prize, vendor, district) DO UPDATE SET
-             awarded_units = awarded_units + excluded.awarded_units,
-             awarded_fen = awarded_fen + excluded.awarded_fen,
-             delivered_units = delivered_units + excluded.delivered_units,
-             delivered_fen = delivered_fen + excluded.delivered_fen,
-             lapsed_units = lapsed_units + excluded.lapsed_units,
-             lapsed_fen = lapsed_fen + excluded.lapsed_fen";
-    run(tx, put, rows.to_json()).await.map(|_| ())
+    let rows: Vec<_> = delta.iter().collect();
+    let put = ADD_STATISTICS.execute(tx, &rows, |query, _, (k, v)| {
+        let query = query
+            .bind(i64::from(k.campaign.0))
+            .bind(i64::from(k.round.0))
+            .bind(i64::from(k.prize.0))
+            .bind(i64::from(k.vendor.0))
+            .bind(i64::from(k.district));
+        let query = query.bind(v.awarded_units).bind(v.awarded_fen.0).bind(v.delivered_units);
+        query.bind(v.delivered_fen.0).bind(v.lapsed_units).bind(v.lapsed_fen.0)
+    });
+    put.await.map(|_| ()).map_err(sql)
 }
+
+static PUT_STEPS: RowStatement = RowStatement::new(
+    "UPDATE award SET step = v.column2, state = v.column3, at_ms = v.column4, due_ms = v.column5, \
+     since_ms = v.column6 FROM (VALUES ",
+    "(?, ?, ?, ?, ?, ?)",
+    ") AS v WHERE award.seq = v.column1",
+);
 
 /// New steps of awards that are there.
 pub(super) async fn steps(tx: &mut SqliteConnection, steps: &[(i64, Progress)]) -> Done<()> {
-    if steps.is_empty() {
-        return Ok(());
-    }
-    let mut rows = batch();
-    for (seq, p) in steps {
-        rows.row(|r| {
-            r.int(*seq).int(p.step.into()).int(p.state as i64);
-            r.int(signed(p.at_ms)).int(signed(p.due_ms)).int(signed(p.since_ms));
-        })
-        .map_err(full)?;
-    }
-    let update =
-        "UPDATE award SET step = j.value->>1, state = j.value->>2, at_ms = j.value->>3, due_ms = j.value->>4,
-         since_ms = j.value->>5 FROM json_each($1) j WHERE award.seq = j.value->>0";
-    run(tx, update, rows.to_json()).await.map(|_| ())
+    let put = PUT_STEPS.execute(tx, steps, |query, _, (seq, p)| {
+        let query = query.bind(*seq).bind(i64::from(p.step)).bind(p.state as i64);
+        query.bind(signed(p.at_ms)).bind(signed(p.due_ms)).bind(signed(p.since_ms))
+    });
+    put.await.map(|_| ()).map_err(sql)
 }
 
 /// New steps of awards that have not come.
@@ -267,20 +261,18 @@ pub(super) async fn early_steps(tx: &mut SqliteConnection, steps: &[(AwardId, Pr
     run(tx, put, rows.to_json()).await.map(|_| ())
 }
 
+static PUT_USERS: RowStatement = RowStatement::new(
+    "INSERT INTO user_award (bucket, user_id, award) VALUES ",
+    "(?, ?, ?)",
+    " ON CONFLICT DO NOTHING",
+);
+
 /// Users of awards, sorted by key.
 pub(super) async fn users(tx: &mut SqliteConnection, users: &[(u16, u64, AwardId)], to: i64) -> Done<()> {
-    let (mut rows, mut ids) = (batch(), Vec::with_capacity(16 * users.len()));
-    for (bucket, user, award) in users {
-        rows.row(|r| {
-            r.int((*bucket).into()).int(signed(*user));
-        })
-        .map_err(full)?;
-        ids.extend_from_slice(&award.to_bytes());
-    }
-    let put = "INSERT INTO user_award (bucket, user_id, award)
-         SELECT value->>0, value->>1, substr($2, key * 16 + 1, 16) FROM json_each($1) WHERE TRUE
-         ON CONFLICT DO NOTHING";
-    sqlx::query(put).bind(rows.to_json()).bind(ids).execute(&mut *tx).await.map_err(sql)?;
+    let put = PUT_USERS.execute(&mut *tx, users, |query, _, (bucket, user, award)| {
+        query.bind(i64::from(*bucket)).bind(signed(*user)).bind(award.to_bytes().to_vec())
+    });
+    put.await.map_err(sql)?;
     let mark = sqlx::query("UPDATE mark SET value = $1 WHERE name = 'users_to'").bind(to);
     mark.execute(tx).await.map_err(sql)?;
     Ok(())
