@@ -97,6 +97,11 @@ impl Tasks {
         Self::with(Shutdown::new(), Some(self.clone()), self.set.runtime.clone())
     }
 
+    /// The same, with its tasks on another runtime.
+    pub fn stage_on(&self, runtime: Handle) -> Self {
+        Self::with(Shutdown::new(), Some(self.clone()), runtime)
+    }
+
     fn with(shutdown: Shutdown, parent: Option<Tasks>, runtime: Handle) -> Self {
         Self {
             set: Arc::new(Set {

@@ -34,8 +34,10 @@ pub struct Config {
 pub struct NodeSection {
     /// Its number, 0 to 4095.
     pub id: u16,
-    /// Threads for everything but the front door.
+    /// Threads for everything but the front door, and as many again for what works behind the answers.
     pub threads: usize,
+    /// By how much the latter let others go first, 0 to 19.
+    pub nice_behind: u8,
 }
 
 /// The draw.
@@ -94,6 +96,9 @@ fn check(config: &Config, layers: &Layers) -> Result<(), anyhow::Error> {
     let wrong = |key: &str, text: &str| -> Result<(), ConfigError> { Err(layers.wrong(key, text)) };
     if config.node.id > campaign::NodeId::MAX.0 {
         wrong("node.id", "node numbers go from 0 to 4095")?;
+    }
+    if config.node.nice_behind > 19 {
+        wrong("node.nice_behind", "0 (not at all) to 19")?;
     }
     if !config.lottery.shards.is_power_of_two() || config.lottery.shards > 4096 {
         wrong("lottery.shards", "a power of two from 1 to 4096 is needed")?;

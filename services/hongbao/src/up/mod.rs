@@ -32,6 +32,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Stores;
+use tokio::runtime::Handle;
 
 /// Format of the data folder.
 const DATA_FORMAT: u32 = 1;
@@ -52,19 +53,30 @@ pub fn run(args: &UpArgs) -> anyhow::Result<u8> {
     let _lock = DirLock::acquire(&args.data)?;
     check_format_version(&args.data, DATA_FORMAT)?;
     let keys = Keys::open(&args.data)?;
-    let tokio = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(config.node.threads.max(1))
-        .thread_name("hongbao")
-        .enable_all()
+    let threads = config.node.threads.max(1);
+    let tokio = threads_named("hongbao", threads).build()?;
+    let nice = config.node.nice_behind;
+    let behind = threads_named("hongbao-behind", threads)
+        .on_thread_start(move || {
+            storage::lower_priority(nice);
+        })
         .build()?;
-    tokio.block_on(serve(args, config, keys))
+    let code = tokio.block_on(serve(args, config, keys, behind.handle().clone()));
+    behind.shutdown_timeout(DRAIN);
+    code
 }
 
-async fn serve(args: &UpArgs, config: Config, keys: Keys) -> anyhow::Result<u8> {
+fn threads_named(name: &str, threads: usize) -> tokio::runtime::Builder {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(threads).thread_name(name).enable_all();
+    builder
+}
+
+async fn serve(args: &UpArgs, config: Config, keys: Keys, behind: Handle) -> anyhow::Result<u8> {
     let clock = SystemClock::shared();
     let tasks = Tasks::new(Shutdown::new());
     tasks.stop_on_signals()?;
-    let up = Up::start(args, &config, keys, clock, &tasks).await?;
+    let up = Up::start(args, &config, keys, clock, &tasks, behind).await?;
     if let Some(path) = &args.port_file {
         write_port_file(path, up.tcp, up.http)?;
     }
@@ -90,10 +102,11 @@ impl Up {
         keys: Keys,
         clock: SharedClock,
         tasks: &Tasks,
+        behind: Handle,
     ) -> anyhow::Result<Up> {
-        let (front, middle, back) = (tasks.stage(), tasks.stage(), tasks.stage());
+        let (front, middle, back) = (tasks.stage(), tasks.stage(), tasks.stage_on(behind));
         let queue = open_queue(&args.data.join("queue"), config, &clock).await?;
-        let stores = Stores::open(&args.data, &clock).await?;
+        let stores = Stores::open(&args.data, config.node.nice_behind, &clock).await?;
         let (node, recovered) = start_node(args, config, &keys, &queue, &stores, &clock).await?;
         tracing::info!(?recovered, "the lottery node has recovered");
         let log = node.journal().log().clone();
@@ -239,7 +252,7 @@ struct AccessDoor<'a> {
 impl AccessDoor<'_> {
     /// Opens the door: its addresses.
     fn open(self, tasks: &Tasks) -> anyhow::Result<(Option<SocketAddr>, Option<SocketAddr>)> {
-        let handle = tokio::runtime::Handle::current();
+        let handle = Handle::current();
         let admin = Admin::new(
             self.keys.admin_token,
             Arc::clone(&self.node),

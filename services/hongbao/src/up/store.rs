@@ -28,20 +28,22 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Opens the databases; makes and migrates what is missing.
-    pub async fn open(data: &Path, clock: &SharedClock) -> anyhow::Result<Stores> {
+    /// Opens the databases; makes and migrates what is missing. Those behind the answers let others go first, by
+    /// `nice_behind`; the ledger does not, because sessions wait for it.
+    pub async fn open(data: &Path, nice_behind: u8, clock: &SharedClock) -> anyhow::Result<Stores> {
         let now = clock.now_ms();
-        let open = async |name: &str| {
+        let open_at = async |name: &str, nice: u8| {
             let path = data.join(name);
-            Sql::open(&path, SqlOptions::default())
+            Sql::open(&path, SqlOptions { nice, ..SqlOptions::default() })
                 .await
                 .with_context(|| format!("opening {}", path.display()))
         };
-        let delivery = open("delivery.db").await?;
+        let open = async |name: &str| open_at(name, 0).await;
+        let delivery = open_at("delivery.db", nice_behind).await?;
         Ok(Stores {
             ledger: Arc::new(SqlLedger::open(open("ledger.db").await?, clock.clone()).await?),
             plans: SqlRepository::open(open("plans.db").await?, now).await?,
-            awards: Arc::new(SqlAwardStore::open(open("flow.db").await?, now).await?),
+            awards: Arc::new(SqlAwardStore::open(open_at("flow.db", nice_behind).await?, now).await?),
             book: Arc::new(SqlBook::open(delivery.clone(), now).await?),
             accounts: Arc::new(SqlAccounts::open(delivery, now).await?),
         })
