@@ -95,6 +95,28 @@ impl Duel {
     }
 }
 
+/// [`Duel::run`] with sides that can fail; the first failure ends it.
+pub fn try_duel(
+    runs: usize,
+    mut ours: impl FnMut() -> anyhow::Result<f64>,
+    mut peer: impl FnMut() -> anyhow::Result<f64>,
+) -> anyhow::Result<Duel> {
+    let mut duel = Duel::default();
+    for turn in 0..=runs {
+        let (a, b) = if turn % 2 == 0 {
+            let a = ours()?;
+            (a, peer()?)
+        } else {
+            let b = peer()?;
+            (ours()?, b)
+        };
+        if turn > 0 {
+            duel.push(a, b);
+        }
+    }
+    Ok(duel)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Duel, Samples};

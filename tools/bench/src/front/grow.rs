@@ -1,0 +1,50 @@
+//! `grow.connections`: what a submit costs the platform with 10,000 connections beside 1,000.
+
+use super::load::{full_speed, measure_draws};
+use super::own::restless;
+use crate::Plan;
+use crate::measure::{Samples, try_duel};
+use crate::report::{Figure, Report, short};
+use anyhow::Result;
+use loadgen::bench::{BenchConfig, Kind};
+use super::platform::Platform;
+
+/// What this file measures.
+pub const FIGURES: &[&str] = &["grow.connections"];
+
+const MANY: u64 = 10_000;
+const FEW: u64 = 1_000;
+
+/// Measures it.
+pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
+    let platform = restless(plan)?;
+    let config =
+        |n: u64| full_speed(plan, Kind::FramesOwn, plan.sized(n) as usize, platform.frames, &platform.key);
+    let (many, few) = (config(MANY), config(FEW));
+    let (mut many_rate, mut few_rate) = (Samples::default(), Samples::default());
+    let duel = try_duel(
+        plan.runs.min(5),
+        || cost_ns(&platform, &many, &mut many_rate),
+        || cost_ns(&platform, &few, &mut few_rate),
+    )?;
+    let note = format!(
+        "CPU time of the platform by the submits that it drew for, logins included, at full speed: {} submits/s with {} connections, {} with {}",
+        short(many_rate.median()),
+        many.connections,
+        short(few_rate.median()),
+        few.connections
+    );
+    let peer = format!("the same with {} connections", few.connections);
+    let goal = "does not grow, but for the cache misses of ten times the sockets";
+    report.add(Figure::beside("grow.connections", &duel, "ns/submit", &peer, goal, note));
+    Ok(())
+}
+
+/// CPU time of the platform a draw, in ns.
+fn cost_ns(platform: &Platform, config: &BenchConfig, rates: &mut Samples) -> Result<f64> {
+    let (cpu_s, draws) = (platform.cpu_s()?, platform.counts()?.draws);
+    let done = measure_draws(config)?;
+    rates.push(done.draws_per_second);
+    let (cpu_s, draws) = (platform.cpu_s()? - cpu_s, platform.counts()?.draws - draws);
+    Ok(cpu_s * 1e9 / draws.max(1) as f64)
+}
