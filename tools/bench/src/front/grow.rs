@@ -24,8 +24,8 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
     let (mut many_rate, mut few_rate) = (Samples::default(), Samples::default());
     let duel = try_duel(
         plan.runs.min(5),
-        || cost_ns(&platform, &many, &mut many_rate),
-        || cost_ns(&platform, &few, &mut few_rate),
+        || cost_ns(plan, &platform, &many, &mut many_rate),
+        || cost_ns(plan, &platform, &few, &mut few_rate),
     )?;
     let note = format!(
         "CPU time of the platform by the submits that it drew for, logins included, at full speed: {} submits/s with {} connections, {} with {}",
@@ -41,9 +41,9 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
 }
 
 /// CPU time of the platform a draw, in ns.
-fn cost_ns(platform: &Platform, config: &BenchConfig, rates: &mut Samples) -> Result<f64> {
+fn cost_ns(plan: &Plan, platform: &Platform, config: &BenchConfig, rates: &mut Samples) -> Result<f64> {
     let (cpu_s, draws) = (platform.cpu_s()?, platform.counts()?.draws);
-    let done = measure_draws(config)?;
+    let done = measure_draws(plan, config)?;
     rates.push(done.draws_per_second);
     let (cpu_s, draws) = (platform.cpu_s()? - cpu_s, platform.counts()?.draws - draws);
     Ok(cpu_s * 1e9 / draws.max(1) as f64)

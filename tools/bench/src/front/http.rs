@@ -29,7 +29,7 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
     let duel: Duel = try_duel(
         plan.runs.min(5),
         || {
-            let done = measure_draws(&config)?;
+            let done = measure_draws(plan, &config)?;
             sum.add(&done);
             Ok(done.draws_per_second)
         },

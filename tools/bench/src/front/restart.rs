@@ -153,7 +153,7 @@ fn win(platform: &Platform) -> Result<Last> {
 }
 
 fn drawn(answer: &Value) -> bool {
-    matches!(answer["outcome"].as_str(), Some("LOST" | "WON"))
+    matches!(answer["outcome"].as_str(), Some("OUTCOME_LOST" | "OUTCOME_WON"))
 }
 
 /// Starts the platform; the time until it drew for a user who comes for the first time.
@@ -196,7 +196,7 @@ fn watch(platform: &mut Platform, fresh: &mut u64, last: &Last) -> Result<Watche
         if seen.first_win.is_none() {
             *fresh += 1;
             let (_, answer) = platform.submit(*fresh, 1)?;
-            seen.first_win = (answer["outcome"] == "WON").then(|| since(start_ns));
+            seen.first_win = (answer["outcome"] == "OUTCOME_WON").then(|| since(start_ns));
         }
         if seen.prizes_whole.is_none() {
             let (status, answer) = platform.prizes(last.user)?;

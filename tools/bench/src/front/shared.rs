@@ -74,7 +74,7 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
         peers.push(measure(&bare)?.draws_per_second);
     }
     let cpu_s = platform.cpu_s()?;
-    let done = measure_draws(&config(plan, &platform, platform.frames, seconds))?;
+    let done = measure_draws(plan, &config(plan, &platform, platform.frames, seconds))?;
     let cpu_s = platform.cpu_s()? - cpu_s;
     let backlog = Backlog::of(&platform)?;
     let in_memory = platform.counts()?.users;
@@ -109,7 +109,7 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
 fn calibrate(plan: &Plan, seconds: u64) -> Result<u64> {
     let campaign = Campaign { wins_per_second: FIRST_GUESS, interval_ms: 1_000, times: 1 };
     let platform = Platform::start(&plan.scratch, Setup::held_back(campaign))?;
-    let done = measure_draws(&config(plan, &platform, platform.frames, seconds))?;
+    let done = measure_draws(plan, &config(plan, &platform, platform.frames, seconds))?;
     Ok((done.draws_per_second / 100.0) as u64)
 }
 
