@@ -2,7 +2,7 @@
 //! the usual design for the same job. Peer and figure take turns in one run, because a shared machine is twice as
 //! slow in one minute as in the next; the ratio holds where the absolute numbers do not.
 //!
-//! `make bench` runs everything and writes `target/bench/report.json`; `make bench ARGS="core."` runs the figures
+//! `make bench` runs everything and writes `target/bench/report.json`; `make bench FAMILY="core."` runs the figures
 //! whose names begin so; `--quick` runs everything small, to see that it works, and its numbers mean nothing.
 #![allow(clippy::print_stdout)] // a table for people is what it is for
 
@@ -103,7 +103,8 @@ fn main() -> Result<()> {
     }
     std::fs::create_dir_all(&args.scratch).with_context(|| format!("make {}", args.scratch.display()))?;
     let runs = if args.quick { 2 } else { args.runs as usize };
-    let plan = Plan { quick: args.quick, runs, seconds: args.seconds, scratch: args.scratch, wanted: args.names };
+    let plan =
+        Plan { quick: args.quick, runs, seconds: args.seconds, scratch: args.scratch, wanted: args.names };
     let mut report = Report::default();
     for (names, run) in FAMILIES {
         if names.iter().any(|n| plan.wants(n)) {

@@ -2,12 +2,12 @@
 
 use super::load::{full_speed, measure_draws};
 use super::own::restless;
+use super::platform::Platform;
 use crate::Plan;
 use crate::measure::{Samples, try_duel};
 use crate::report::{Figure, Report, short};
 use anyhow::Result;
 use loadgen::bench::{BenchConfig, Kind};
-use super::platform::Platform;
 
 /// What this file measures.
 pub const FIGURES: &[&str] = &["grow.connections"];

@@ -17,7 +17,13 @@ const TURN_MS: u64 = 5_000;
 const REFUSED_MAX: f64 = 0.01;
 
 /// A run at full speed from one thread.
-pub fn full_speed(plan: &Plan, kind: Kind, connections: usize, address: SocketAddr, key: &TokenKey) -> BenchConfig {
+pub fn full_speed(
+    plan: &Plan,
+    kind: Kind,
+    connections: usize,
+    address: SocketAddr,
+    key: &TokenKey,
+) -> BenchConfig {
     BenchConfig {
         address,
         kind,

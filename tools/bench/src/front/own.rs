@@ -48,7 +48,8 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
         "{connections} connections, each its own user with a token, who asks again when he is answered (least interval 1 ms and no rate for a user, else as shipped); {}",
         sum.words()
     );
-    let peer = "bare frame server: a poll loop on each core that answers every submit with a loss of the same size";
+    let peer =
+        "bare frame server: a poll loop on each core that answers every submit with a loss of the same size";
     report.add(Figure::beside("frames.10k", &duel, "submits/s", peer, "ratio >= 0.7", note));
     Ok(())
 }

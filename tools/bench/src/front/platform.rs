@@ -123,12 +123,7 @@ impl Platform {
     pub fn counts(&self) -> Result<Counts> {
         let status = self.status()?;
         let of = |name: &str| status["node"][name].as_u64().unwrap_or(0);
-        Ok(Counts {
-            draws: of("draws"),
-            wins: of("wins"),
-            log_bytes: of("log_bytes"),
-            users: of("users"),
-        })
+        Ok(Counts { draws: of("draws"), wins: of("wins"), log_bytes: of("log_bytes"), users: of("users") })
     }
 
     /// Lets delivery send.

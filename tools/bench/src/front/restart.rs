@@ -3,7 +3,8 @@
 //!
 //! The awards are made through the front door by the platform itself, on a campaign in which nearly everyone wins.
 //! Snapshots come by the bytes of log (`lottery.snapshot_mib`, shipped 256), so the filling goes on until the log is
-//! nearly as long as the next one's mark. Every run is a start, a draw and a `kill -9`; the last one lives on, to see
+//! nearly as long as the next one's mark. Before the last part of it flow gets the time to store what has been won, as it
+//! has at the rate of a real campaign. Every run is a start, a draw and a `kill -9`; the last one lives on, to see
 //! what those find who ask for what they won before.
 
 use super::campaign::Campaign;
@@ -38,8 +39,14 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Between two tries to reach a platform that starts.
 const TRY: Duration = Duration::from_millis(2);
 
-/// How long a start, and what comes behind it, is watched.
+/// How long a start, and what comes behind it, is watched, and how long flow gets.
 const PATIENCE_S: f64 = 300.0;
+
+/// How often flow is looked at: a look counts all orders.
+const LOOK_AT_FLOW: Duration = Duration::from_secs(5);
+
+/// Users of the filling who are asked for again, one by one, until their bucket is loaded. Each is in a random bucket.
+const PROBES: u64 = 500;
 
 /// The award that was won last before the kill.
 struct Last {
@@ -55,7 +62,25 @@ struct Watched {
     all_users: Option<f64>,
     prizes_answered: Option<f64>,
     prizes_whole: Option<f64>,
-    first_prizes: String,
+    first_prizes: usize,
+}
+
+impl Watched {
+    /// Asks for the prizes of the last winner.
+    fn look_at_prizes(&mut self, platform: &Platform, last: &Last, start_ns: u64) -> Result<()> {
+        let (status, answer) = platform.prizes(last.user)?;
+        if status != 200 {
+            return Ok(());
+        }
+        let listed = answer["awards"].as_array().cloned().unwrap_or_default();
+        if self.prizes_answered.is_none() {
+            self.prizes_answered = Some(since(start_ns));
+            self.first_prizes = listed.len();
+        }
+        let whole = listed.iter().any(|a| a["award"] == last.award.as_str());
+        self.prizes_whole = whole.then(|| since(start_ns));
+        Ok(())
+    }
 }
 
 /// Measures it.
@@ -64,7 +89,7 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
     let campaign = Campaign { wins_per_second: 1_000_000, interval_ms: 1_000, times: 4 };
     let mut platform = Platform::start(&plan.scratch, Setup::held_back(campaign))?;
     let counts = fill(plan, &mut platform)?;
-    let stored = platform.status()?["flow"]["awards"].as_u64().unwrap_or(0);
+    let stored = flow_has(&platform)?;
     let last = win(&platform)?;
     platform.kill();
     let snapshots = platform.said("wrote a snapshot")?.len() as u64;
@@ -80,7 +105,7 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
     let recovered = recovered.last().and_then(|l| l["fields"]["recovered"].as_str()).unwrap_or_default();
     let s = |at: Option<f64>| at.map_or("not".to_owned(), |at| format!("after {at:.2} s"));
     let note = format!(
-        "{} awards, {:.1} MiB of log ({snapshots} snapshots written, the next due at {} MiB), flow had stored {} of them when the process was killed; {recovered}; files in the page cache; first draw that won {}, users of every bucket can draw {}; the winner of the last moment asks for his prizes: answered {} ({}), the award in the list {}",
+        "{} awards, {:.1} MiB of log ({snapshots} snapshots written, the next due at {} MiB), flow had stored {} of them when the process was killed; {recovered}; files in the page cache; first draw that won {}, {PROBES} winners of random buckets can draw again {}; the winner of the last moment asks for his prizes: answered {} with {} awards, his award in the list {}",
         counts.wins,
         counts.log_bytes as f64 / f64::from(1 << 20),
         ((snapshots + 1) * SNAPSHOT_BYTES) >> 20,
@@ -95,6 +120,11 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// Awards that flow has stored.
+fn flow_has(platform: &Platform) -> Result<u64> {
+    Ok(platform.status()?["flow"]["awards"].as_u64().unwrap_or(0))
+}
+
 /// Has ten million awards won, and then as many more as bring the log close to the next snapshot.
 fn fill(plan: &Plan, platform: &mut Platform) -> Result<Counts> {
     let awards = plan.sized(AWARDS);
@@ -102,6 +132,11 @@ fn fill(plan: &Plan, platform: &mut Platform) -> Result<Counts> {
     let counts = platform.counts()?;
     if plan.quick {
         return Ok(counts);
+    }
+    let start_ns = now_ns();
+    while flow_has(platform)? < counts.wins && since(start_ns) < PATIENCE_S {
+        platform.must_run()?;
+        std::thread::sleep(LOOK_AT_FLOW);
     }
     let due = (counts.log_bytes + SHORT_OF_BYTES).next_multiple_of(SNAPSHOT_BYTES);
     let each = counts.log_bytes as f64 / counts.wins as f64;
@@ -189,6 +224,7 @@ fn watch(platform: &mut Platform, fresh: &mut u64, last: &Last) -> Result<Watche
     let start_ns = now_ns();
     platform.start_again()?;
     let mut seen = Watched { first_draw: first_draw(platform, fresh, start_ns)?, ..Watched::default() };
+    let mut loading: Vec<u64> = (1..=PROBES).collect();
     while since(start_ns) < PATIENCE_S
         && (seen.first_win.is_none() || seen.all_users.is_none() || seen.prizes_whole.is_none())
     {
@@ -198,25 +234,20 @@ fn watch(platform: &mut Platform, fresh: &mut u64, last: &Last) -> Result<Watche
             let (_, answer) = platform.submit(*fresh, 1)?;
             seen.first_win = (answer["outcome"] == "OUTCOME_WON").then(|| since(start_ns));
         }
-        if seen.prizes_whole.is_none() {
-            let (status, answer) = platform.prizes(last.user)?;
-            if status == 200 {
-                let listed = answer["awards"].as_array().cloned().unwrap_or_default();
-                let whole = listed.iter().any(|a| a["award"] == last.award.as_str());
-                if seen.prizes_answered.is_none() {
-                    seen.prizes_answered = Some(since(start_ns));
-                    seen.first_prizes = format!("{} awards then", listed.len());
-                }
-                seen.prizes_whole = whole.then(|| since(start_ns));
-            }
-        }
-        // Counting what stands in the databases takes long enough to wait with it.
         if seen.all_users.is_none() {
-            let status = platform.status()?;
-            let whole = status["node"]["buckets"].as_u64() == Some(lottery::core::BUCKETS as u64);
-            seen.all_users = whole.then(|| since(start_ns));
-        } else {
-            std::thread::sleep(TRY);
+            // His last counter is not known here; any answer but 'pending' shows that his wins are.
+            let last = loading.last().copied().unwrap_or(1);
+            let (_, answer) = platform.submit(last, 1)?;
+            if answer["outcome"] != "OUTCOME_PENDING" {
+                loading.pop();
+            }
+            seen.all_users = loading.is_empty().then(|| since(start_ns));
+        }
+        if seen.prizes_whole.is_none() {
+            seen.look_at_prizes(platform, last, start_ns)?;
+        }
+        if seen.first_win.is_some() && seen.all_users.is_some() {
+            std::thread::sleep(LOOK);
         }
     }
     Ok(seen)

@@ -151,7 +151,11 @@ fn behind(report: &mut Report, at_end: Backlog, drained: Drained) {
     let last = drained.last;
     let left = match drained.delivered_s {
         Some(_) => String::new(),
-        None => format!("; {} awards were left after {} s, when it was no longer watched", last.left(), DRAIN.as_secs()),
+        None => format!(
+            "; {} awards were left after {} s, when it was no longer watched",
+            last.left(),
+            DRAIN.as_secs()
+        ),
     };
     let note = format!(
         "from the release, against the vendor simulator on the same machine: flow had stored everything {}, delivery had taken it down {}, everything to be paid at once was delivered {}{left}",
