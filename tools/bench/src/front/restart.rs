@@ -236,9 +236,9 @@ fn watch(platform: &mut Platform, fresh: &mut u64, last: &Last) -> Result<Watche
         }
         if seen.all_users.is_none() {
             // His last counter is not known here; any answer but 'pending' shows that his wins are.
-            let last = loading.last().copied().unwrap_or(1);
-            let (_, answer) = platform.submit(last, 1)?;
-            if answer["outcome"] != "OUTCOME_PENDING" {
+            while let Some(user) = loading.last()
+                && platform.submit(*user, 1)?.1["outcome"] != "OUTCOME_PENDING"
+            {
                 loading.pop();
             }
             seen.all_users = loading.is_empty().then(|| since(start_ns));
