@@ -42,9 +42,12 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
 
 /// CPU time of the platform a draw, in ns.
 fn cost_ns(plan: &Plan, platform: &Platform, config: &BenchConfig, rates: &mut Samples) -> Result<f64> {
-    let (cpu_s, draws) = (platform.cpu_s()?, platform.counts()?.draws);
+    // Counting takes CPU time too: outside of what is measured.
+    let draws = platform.counts()?.draws;
+    let cpu_s = platform.cpu_s()?;
     let done = measure_draws(plan, config)?;
     rates.push(done.draws_per_second);
-    let (cpu_s, draws) = (platform.cpu_s()? - cpu_s, platform.counts()?.draws - draws);
+    let cpu_s = platform.cpu_s()? - cpu_s;
+    let draws = platform.counts()?.draws - draws;
     Ok(cpu_s * 1e9 / draws.max(1) as f64)
 }

@@ -78,13 +78,15 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
     let cpu_s = platform.cpu_s()? - cpu_s;
     let backlog = Backlog::of(&platform)?;
     let in_memory = platform.counts()?.users;
+    let drained = drain(&mut platform, DRAIN)?;
+    // Only now is the platform quiet again.
     for _ in 0..PEER_RUNS / 2 {
         peers.push(measure(&bare)?.draws_per_second);
     }
     let mut duel = Duel::default();
     peers.iter().for_each(|bare| duel.push(done.draws_per_second, *bare));
     let note = format!(
-        "one run of {:.0} s beside {PEER_RUNS} of the peer of {turn} s before and after it; {CONNECTIONS} connections with {OUTSTANDING} submits unanswered on each, {:.2} % of the draws won, each in the log and synced before its answer; {} other answers, {} errors, {} unanswered; the platform took {:.0} % of {} cores; {} users in its memory, delivery held back",
+        "one run of {:.0} s beside {PEER_RUNS} of the peer of {turn} s, half before it and half after what was held back was delivered; {CONNECTIONS} connections with {OUTSTANDING} submits unanswered on each, {:.2} % of the draws won, each in the log and synced before its answer; {} other answers, {} errors, {} unanswered; the platform took {:.0} % of {} cores; {} users in its memory, delivery held back",
         done.seconds,
         done.won as f64 * 100.0 / done.draws as f64,
         done.others.iter().sum::<u64>(),
@@ -100,7 +102,6 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
         ..Figure::beside("frames.shared", &duel, "submits/s", "bare frame server, same pattern", goal, note)
     });
     rest(report, &done);
-    let drained = drain(&mut platform, DRAIN)?;
     behind(report, backlog, drained);
     Ok(())
 }
