@@ -1,7 +1,7 @@
 //! `grow.connections`: what a submit costs the platform with 10,000 connections beside 1,000.
 
 use super::load::{full_speed, measure_draws};
-use super::own::restless;
+use super::own::{FIRST_GUESS, restless};
 use super::platform::Platform;
 use crate::Plan;
 use crate::measure::{Samples, try_duel};
@@ -17,7 +17,7 @@ const FEW: u64 = 1_000;
 
 /// Measures it.
 pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
-    let platform = restless(plan)?;
+    let platform = restless(plan, FIRST_GUESS)?;
     let config =
         |n: u64| full_speed(plan, Kind::FramesOwn, plan.sized(n) as usize, platform.frames, &platform.key);
     let (many, few) = (config(MANY), config(FEW));

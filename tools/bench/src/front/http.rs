@@ -1,7 +1,7 @@
 //! `http.submit`: JSON submits over kept-alive HTTP through the front door and the core.
 
 use super::campaign::Campaign;
-use super::load::{Sum, full_speed, measure, measure_draws};
+use super::load::{Sum, full_speed, hundredth, measure, measure_draws};
 use super::peer::{Peer, Speaks};
 use super::platform::{Platform, Setup};
 use crate::Plan;
@@ -15,14 +15,23 @@ pub const FIGURES: &[&str] = &["http.submit"];
 
 const CONNECTIONS: usize = 64;
 
-/// A hundredth of what two cores answer over HTTP.
-const CAMPAIGN: Campaign = Campaign { wins_per_second: 200, interval_ms: 1_000, times: 1 };
+/// Wins a second while the speed is not known: a hundredth of what two cores answer over HTTP.
+const FIRST_GUESS: u64 = 200;
+
+fn platform(plan: &Plan, wins_per_second: u64) -> Result<Platform> {
+    let campaign = Campaign { wins_per_second, interval_ms: 1_000, times: 1 };
+    Platform::start(&plan.scratch, Setup::held_back(campaign))
+}
 
 /// Measures it.
 pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
-    let platform = Platform::start(&plan.scratch, Setup::held_back(CAMPAIGN))?;
+    let config = |p: &Platform| full_speed(plan, Kind::Http, CONNECTIONS, p.http, &p.key);
+    let trial = platform(plan, FIRST_GUESS)?;
+    let wins_per_second = hundredth(&measure_draws(plan, &config(&trial))?);
+    drop(trial);
+    let platform = platform(plan, wins_per_second)?;
     let peer = Peer::start(Speaks::Http)?;
-    let config = full_speed(plan, Kind::Http, CONNECTIONS, platform.http, &platform.key);
+    let config = config(&platform);
     let mut bare = config.clone();
     bare.address = peer.address;
     let mut sum = Sum::default();

@@ -65,6 +65,11 @@ pub fn measure_draws(plan: &Plan, config: &BenchConfig) -> Result<BenchReport> {
     Ok(report)
 }
 
+/// Wins a second that make a hundredth of the draws of a run: what the campaign of the measured runs releases.
+pub fn hundredth(trial: &BenchReport) -> u64 {
+    (trial.draws_per_second / 100.0) as u64
+}
+
 /// What several runs came to, for a note.
 #[derive(Default)]
 pub struct Sum {

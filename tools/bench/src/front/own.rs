@@ -4,7 +4,7 @@
 //! is a millisecond and the front door's rate for a user is lifted. All else is as shipped.
 
 use super::campaign::Campaign;
-use super::load::{Sum, full_speed, measure, measure_draws};
+use super::load::{Sum, full_speed, hundredth, measure, measure_draws};
 use super::peer::{Peer, Speaks};
 use super::platform::{Platform, Setup};
 use crate::Plan;
@@ -18,9 +18,12 @@ pub const FIGURES: &[&str] = &["frames.10k"];
 
 const CONNECTIONS: u64 = 10_000;
 
+/// Wins a second while the speed is not known: a hundredth of a hundred thousand submits.
+pub const FIRST_GUESS: u64 = 1_000;
+
 /// A platform for players who never pause.
-pub fn restless(plan: &Plan) -> Result<Platform> {
-    let campaign = Campaign { wins_per_second: 1_000, interval_ms: 1, times: 1 };
+pub fn restless(plan: &Plan, wins_per_second: u64) -> Result<Platform> {
+    let campaign = Campaign { wins_per_second, interval_ms: 1, times: 1 };
     let mut setup = Setup::held_back(campaign);
     setup.set.push("access.limits.user_submits_per_second=1000000".to_owned());
     Platform::start(&plan.scratch, setup)
@@ -28,10 +31,14 @@ pub fn restless(plan: &Plan) -> Result<Platform> {
 
 /// Measures it.
 pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
-    let platform = restless(plan)?;
-    let peer = Peer::start(Speaks::Frames)?;
     let connections = plan.sized(CONNECTIONS) as usize;
-    let config = full_speed(plan, Kind::FramesOwn, connections, platform.frames, &platform.key);
+    let config = |p: &Platform| full_speed(plan, Kind::FramesOwn, connections, p.frames, &p.key);
+    let trial = restless(plan, FIRST_GUESS)?;
+    let wins_per_second = hundredth(&measure_draws(plan, &config(&trial))?);
+    drop(trial);
+    let platform = restless(plan, wins_per_second)?;
+    let peer = Peer::start(Speaks::Frames)?;
+    let config = config(&platform);
     let mut bare = config.clone();
     bare.address = peer.address;
     let mut sum = Sum::default();

@@ -5,7 +5,7 @@
 
 use super::campaign::Campaign;
 use super::drain::{Backlog, Drained, drain};
-use super::load::{full_speed, measure, measure_draws, refused};
+use super::load::{full_speed, hundredth, measure, measure_draws, refused};
 use super::peer::{Peer, Speaks};
 use super::platform::{Platform, Setup};
 use super::vendors::Vendors;
@@ -110,8 +110,7 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
 fn calibrate(plan: &Plan, seconds: u64) -> Result<u64> {
     let campaign = Campaign { wins_per_second: FIRST_GUESS, interval_ms: 1_000, times: 1 };
     let platform = Platform::start(&plan.scratch, Setup::held_back(campaign))?;
-    let done = measure_draws(plan, &config(plan, &platform, platform.frames, seconds))?;
-    Ok((done.draws_per_second / 100.0) as u64)
+    Ok(hundredth(&measure_draws(plan, &config(plan, &platform, platform.frames, seconds))?))
 }
 
 fn alone(report: &mut Report, name: &str, value: f64, unit: &str, goal: &str, note: &str) {
