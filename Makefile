@@ -14,9 +14,10 @@ demo:
 test:
 	$(CARGO) test --locked $(or $(ARGS),--workspace --features hongbao/faults)
 
-# Performance figures, each with its peer. `make bench ARGS="core.single"` for some.
+# Performance figures, each with its peer. `make bench FAMILY="core. frames.10k"` for some, ARGS="--quick" for a trial.
 bench:
-	$(CARGO) run --release --locked -p bench -- $(ARGS)
+	$(CARGO) build --release --locked -p hongbao -p vendor-sim -p bench
+	$(BIN)/bench $(ARGS) $(FAMILY)
 
 # Format, lints, and the checks that keep ARCHITECTURE.md true.
 lint:

@@ -2,11 +2,12 @@
 //! the usual design for the same job. Peer and figure take turns in one run, because a shared machine is twice as
 //! slow in one minute as in the next; the ratio holds where the absolute numbers do not.
 //!
-//! `make bench` runs everything and writes `target/bench/report.json`; `make bench ARGS="core."` runs the figures
+//! `make bench` runs everything and writes `target/bench/report.json`; `make bench FAMILY="core."` runs the figures
 //! whose names begin so; `--quick` runs everything small, to see that it works, and its numbers mean nothing.
 #![allow(clippy::print_stdout)] // a table for people is what it is for
 
 mod core;
+mod front;
 mod log;
 mod measure;
 mod report;
@@ -34,9 +35,15 @@ struct Args {
     /// Folder for logs and databases while they are measured; its disk is what the log figures measure.
     #[arg(long, default_value = "target/bench")]
     scratch: PathBuf,
+    /// Length of the long runs of the front door, in s; less is a trial.
+    #[arg(long, env = "BENCH_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
     /// Names of all figures, and nothing else.
     #[arg(long)]
     list: bool,
+    /// Be the bare server that the front door is compared with: how this program starts its peers.
+    #[arg(long, hide = true)]
+    serve_echo: Option<front::peer::Speaks>,
 }
 
 /// How a bench is to run.
@@ -45,6 +52,8 @@ pub struct Plan {
     pub quick: bool,
     /// Measured runs.
     pub runs: usize,
+    /// Length of the long runs of the front door, in s.
+    pub seconds: u64,
     /// Folder for files, on the disk that is measured.
     pub scratch: PathBuf,
     wanted: Vec<String>,
@@ -72,10 +81,18 @@ const FAMILIES: &[Family] = &[
     (core::grow::FIGURES, core::grow::run),
     (log::append::FIGURES, log::append::run),
     (log::latency::FIGURES, log::latency::run),
+    (front::http::FIGURES, front::http::run),
+    (front::own::FIGURES, front::own::run),
+    (front::grow::FIGURES, front::grow::run),
+    (front::shared::FIGURES, front::shared::run),
+    (front::restart::FIGURES, front::restart::run),
 ];
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if let Some(speaks) = args.serve_echo {
+        return front::peer::serve(speaks);
+    }
     let all: Vec<&str> = FAMILIES.iter().flat_map(|(names, _)| names.iter().copied()).collect();
     if args.list {
         all.iter().for_each(|name| println!("{name}"));
@@ -86,7 +103,8 @@ fn main() -> Result<()> {
     }
     std::fs::create_dir_all(&args.scratch).with_context(|| format!("make {}", args.scratch.display()))?;
     let runs = if args.quick { 2 } else { args.runs as usize };
-    let plan = Plan { quick: args.quick, runs, scratch: args.scratch, wanted: args.names };
+    let plan =
+        Plan { quick: args.quick, runs, seconds: args.seconds, scratch: args.scratch, wanted: args.names };
     let mut report = Report::default();
     for (names, run) in FAMILIES {
         if names.iter().any(|n| plan.wants(n)) {

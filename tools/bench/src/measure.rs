@@ -66,20 +66,8 @@ pub struct Duel {
 impl Duel {
     /// One warm-up of each side, then `runs` turns. Who goes first alternates.
     pub fn run(runs: usize, mut ours: impl FnMut() -> f64, mut peer: impl FnMut() -> f64) -> Duel {
-        let mut duel = Duel::default();
-        for turn in 0..=runs {
-            let (a, b) = if turn % 2 == 0 {
-                let a = ours();
-                (a, peer())
-            } else {
-                let b = peer();
-                (ours(), b)
-            };
-            if turn > 0 {
-                duel.push(a, b);
-            }
-        }
-        duel
+        // Sides that can't fail.
+        try_duel(runs, || Ok(ours()), || Ok(peer())).unwrap_or_default()
     }
 
     /// Adds a turn.
@@ -93,6 +81,28 @@ impl Duel {
     pub fn ratio(&self) -> f64 {
         self.ratios.median()
     }
+}
+
+/// [`Duel::run`] with sides that can fail; the first failure ends it.
+pub fn try_duel(
+    runs: usize,
+    mut ours: impl FnMut() -> anyhow::Result<f64>,
+    mut peer: impl FnMut() -> anyhow::Result<f64>,
+) -> anyhow::Result<Duel> {
+    let mut duel = Duel::default();
+    for turn in 0..=runs {
+        let (a, b) = if turn % 2 == 0 {
+            let a = ours()?;
+            (a, peer()?)
+        } else {
+            let b = peer()?;
+            (ours()?, b)
+        };
+        if turn > 0 {
+            duel.push(a, b);
+        }
+    }
+    Ok(duel)
 }
 
 #[cfg(test)]

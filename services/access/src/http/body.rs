@@ -61,6 +61,9 @@ impl HttpBody for Body {
     }
 }
 
+/// Room for an answer, as large as most of them.
+pub(super) const ANSWER_BYTES: usize = 256;
+
 /// How a message is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Form {
@@ -122,11 +125,16 @@ impl Form {
 
     /// A response with a message.
     pub fn response<M: Message + Serialize>(self, status: StatusCode, message: &M) -> Response<Body> {
-        let mut bytes = Vec::with_capacity(256);
+        let mut bytes = Vec::with_capacity(ANSWER_BYTES);
         match self {
             Form::Json => json::write(message, &mut bytes),
             Form::Protobuf => message.encode_raw(&mut bytes),
         }
+        self.response_of(status, bytes)
+    }
+
+    /// A response with a message that is written already.
+    pub fn response_of(self, status: StatusCode, bytes: Vec<u8>) -> Response<Body> {
         let mut response = Response::new(Body::from(Bytes::from(bytes)));
         *response.status_mut() = status;
         response.headers_mut().insert(CONTENT_TYPE, self.content_type());

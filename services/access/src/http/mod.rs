@@ -6,6 +6,7 @@
 //! vendor callbacks and admin pages that way.
 
 mod body;
+mod fast;
 mod service;
 
 use std::future::Future;

@@ -16,7 +16,8 @@ use protocol::calls::{Inbox, SubmitReply};
 use protocol::error::Code;
 use protocol::v1::{self, Outcome};
 
-use super::body::{Body, Form, allow, read_all, text};
+use super::body::{ANSWER_BYTES, Body, Form, allow, read_all, text};
+use super::fast;
 use crate::counters::Count;
 use crate::desk::{Entered, tag_id};
 use crate::gateways;
@@ -114,7 +115,10 @@ impl HttpService {
         let form = Form::sent(request.headers())?;
         let bytes = read_all(request.into_body()).await?;
         let message: v1::Submit = match form {
-            Form::Json => form.read(&bytes)?,
+            Form::Json => match fast::read_submit(&bytes) {
+                Some(message) => message,
+                None => form.read(&bytes)?,
+            },
             Form::Protobuf => match wire::read_submit(&bytes) {
                 Ok(message) => message,
                 Err(_) => form.read(&bytes)?,
@@ -133,8 +137,12 @@ impl HttpService {
             Some(reply) => reply,
             None => self.late(user, &message).await,
         };
-        let answer = wire::answer(reply, if sender.own.is_none() { user } else { 0 });
-        Ok(wanted.response(StatusCode::OK, &answer))
+        let named = if sender.own.is_none() { user } else { 0 };
+        let mut body = Vec::with_capacity(ANSWER_BYTES);
+        if wanted == Form::Json && fast::write_answer(&reply, named, &mut body) {
+            return Ok(wanted.response_of(StatusCode::OK, body));
+        }
+        Ok(wanted.response(StatusCode::OK, &wire::answer(reply, named)))
     }
 
     /// What can be said at once.

@@ -2,7 +2,6 @@
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
@@ -32,20 +31,14 @@ impl FrameEcho {
     /// # Errors
     /// When it can't listen.
     pub fn start(threads: usize, clock: SharedClock) -> Result<Self, LoadError> {
-        let listening = LoadError::io("listening for the frame echo");
-        let listener = TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.set_nonblocking(true).map(|()| l));
-        let listener = Arc::new(Mutex::new(listener.map_err(listening)?));
-        let address = listener.lock().local_addr().map_err(LoadError::io("asking for an address"))?;
+        let listener = listen().map_err(LoadError::io("listening for the frame echo"))?;
+        let address = listener.local_addr().map_err(LoadError::io("asking for an address"))?;
         let mut echo = Self { address, shutdown: Shutdown::new(), threads: Vec::new() };
-        let taken = Arc::new(AtomicUsize::new(0));
+        let places: Arc<[Mutex<Vec<TcpStream>>]> = (0..threads.max(1)).map(|_| Mutex::default()).collect();
+        let mut listener = Some(listener);
         for number in 0..threads.max(1) {
             let (shutdown, clock) = (echo.shutdown.clone(), clock.clone());
-            let door = Door {
-                listener: Arc::clone(&listener),
-                taken: Arc::clone(&taken),
-                number,
-                threads: threads.max(1),
-            };
+            let door = Door { listener: listener.take(), places: Arc::clone(&places), number };
             let run = move || {
                 if let Ok(poller) = Poller::new() {
                     serve(&door, poller, &clock, &shutdown);
@@ -72,24 +65,39 @@ impl Drop for FrameEcho {
     }
 }
 
-/// Threads take new connections in turn, so that each has as many as the others.
+/// Connections that may wait to be taken: all of a bench come at once.
+const BACKLOG: i32 = 4_096;
+
+fn listen() -> std::io::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// The first thread takes new connections for all, in turn, so that each has as many as the others.
 struct Door {
-    listener: Arc<Mutex<TcpListener>>,
-    taken: Arc<AtomicUsize>,
+    listener: Option<TcpListener>,
+    places: Arc<[Mutex<Vec<TcpStream>>]>,
     number: usize,
-    threads: usize,
 }
 
 impl Door {
-    fn take(&self) -> Option<TcpStream> {
-        let listener = self.listener.lock();
-        if self.taken.load(Ordering::Relaxed) % self.threads != self.number {
-            return None;
+    /// Takes what has come in; `next` is whose turn it is.
+    fn accept(&self, next: &mut usize) {
+        let Some(listener) = &self.listener else { return };
+        while let Ok((stream, _)) = listener.accept() {
+            if stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).is_ok() {
+                self.places[*next % self.places.len()].lock().push(stream);
+                *next += 1;
+            }
         }
-        let (stream, _) = listener.accept().ok()?;
-        stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).ok()?;
-        self.taken.fetch_add(1, Ordering::Relaxed);
-        Some(stream)
+    }
+
+    /// This thread's new connections.
+    fn own(&self) -> Vec<TcpStream> {
+        std::mem::take(&mut *self.places[self.number].lock())
     }
 }
 
@@ -97,7 +105,7 @@ fn serve(door: &Door, poller: Poller, clock: &SharedClock, shutdown: &Shutdown) 
     let mut wires: Vec<Option<(Wire, bool)>> = Vec::new();
     let mut scratch = vec![0; SCRATCH_BYTES];
     let mut ready = Vec::new();
-    let mut looked_ns = 0;
+    let (mut looked_ns, mut next) = (0, 0);
     while !shutdown.is_requested() {
         if poller.wait(LOOK_NS, &mut ready).is_err() {
             return;
@@ -112,7 +120,8 @@ fn serve(door: &Door, poller: Poller, clock: &SharedClock, shutdown: &Shutdown) 
         let now_ns = clock.mono_ns();
         if now_ns - looked_ns >= LOOK_NS {
             looked_ns = now_ns;
-            while let Some(stream) = door.take() {
+            door.accept(&mut next);
+            for stream in door.own() {
                 let wire = Wire::over(stream);
                 if wire.watch(&poller, wires.len() as u64).is_ok() {
                     wires.push(Some((wire, false)));
