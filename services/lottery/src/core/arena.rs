@@ -14,10 +14,10 @@
 //! borrow the arena.
 #![allow(unsafe_code)]
 
+use super::layout::Layout;
 use super::line::Line;
-use super::table::homes;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
-use std::alloc::{Layout, handle_alloc_error};
+use std::alloc::{self, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -36,6 +36,7 @@ pub struct Sight {
     /// Start of the reserved range, on a huge page's boundary.
     base: NonNull<Line>,
     levels_max: usize,
+    layout: Arc<Layout>,
     /// Pages of each bucket. Written by the arena alone.
     pages: Box<[AtomicU32]>,
 }
@@ -65,7 +66,7 @@ impl Sight {
         if pages == 0 {
             return;
         }
-        for home in homes(hash, pages) {
+        for home in self.layout.homes(hash, pages) {
             self.prefetch_line(bucket, home);
             self.prefetch_line(bucket, home + 1);
         }
@@ -94,11 +95,12 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Room for up to `levels_max` pages in each of `buckets` buckets. Takes addresses, no memory.
-    pub fn new(buckets: usize, levels_max: usize) -> Arena {
+    /// Room for as many pages as the layout knows in each of `buckets` buckets. Takes addresses, no memory.
+    pub fn new(buckets: usize, layout: Arc<Layout>) -> Arena {
+        let levels_max = layout.pages_max();
         let reserved = (buckets * levels_max * PAGE_BYTES).next_multiple_of(HUGE_BYTES);
         let pages = (0..buckets).map(|_| AtomicU32::new(0)).collect();
-        let sight = Arc::new(Sight { base: reserve(reserved), levels_max, pages });
+        let sight = Arc::new(Sight { base: reserve(reserved), levels_max, layout, pages });
         let arena = Arena { sight, reserved, levels: vec![0; levels_max], used: 0, scratch: Vec::new() };
         if arena.level_bytes() < HUGE_BYTES {
             arena.advise(0, reserved, Advice::LinuxHugepage);
@@ -115,6 +117,12 @@ impl Arena {
     #[inline]
     pub fn pages(&self, bucket: usize) -> usize {
         self.sight.pages(bucket)
+    }
+
+    /// First lines of the two homes of a hash in a bucket that has pages.
+    #[inline]
+    pub fn homes(&self, bucket: usize, hash: u64) -> [usize; 2] {
+        self.sight.layout.homes(hash, self.pages(bucket))
     }
 
     /// Most pages that a bucket can have.
@@ -251,22 +259,23 @@ fn reserve(bytes: usize) -> NonNull<Line> {
             range.cast::<Line>()
         })
     };
-    match (start.and_then(NonNull::new), Layout::from_size_align(bytes, HUGE_BYTES)) {
+    match (start.and_then(NonNull::new), alloc::Layout::from_size_align(bytes, HUGE_BYTES)) {
         (Some(base), _) => base,
         (None, Ok(layout)) => handle_alloc_error(layout),
-        (None, Err(_)) => handle_alloc_error(Layout::new::<[Line; PAGE_LINES]>()),
+        (None, Err(_)) => handle_alloc_error(alloc::Layout::new::<[Line; PAGE_LINES]>()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Arena, Line, PAGE_BYTES, PAGE_LINES};
+    use super::{Arena, Layout, Line, PAGE_BYTES, PAGE_LINES};
+    use std::sync::Arc;
 
     #[test]
     fn places_are_separate_and_come_back_empty() {
         // One shape with levels of a huge page, one with smaller ones.
         for buckets in [256, 3] {
-            let mut arena = Arena::new(buckets, 3);
+            let mut arena = Arena::new(buckets, Arc::new(Layout::new(3)));
             let all = |look: &mut dyn FnMut(usize, usize)| {
                 (0..buckets).for_each(|b| (0..3 * PAGE_LINES).for_each(|p| look(b, p)));
             };
@@ -291,6 +300,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "in the arena")]
     fn a_place_outside_is_refused() {
-        Arena::new(2, 1).line(1, PAGE_LINES);
+        Arena::new(2, Arc::new(Layout::new(1))).line(1, PAGE_LINES);
     }
 }

@@ -9,6 +9,7 @@
 
 mod arena;
 mod campaigns;
+mod layout;
 mod lease;
 mod line;
 mod pool;
@@ -95,7 +96,8 @@ impl Core {
     pub fn new(config: CoreConfig, log: Arc<dyn WinLog>) -> Core {
         let count = config.shards.next_power_of_two().clamp(1, BUCKETS);
         let users_max = config.users_max.div_ceil(count);
-        let shard = || Apart::new(Shard::new(BUCKETS / count, users_max));
+        let layout = Shard::layout(BUCKETS / count, users_max);
+        let shard = || Apart::new(Shard::new(BUCKETS / count, users_max, Arc::clone(&layout)));
         Core {
             shards: (0..count).map(|_| shard()).collect(),
             shard_bits: count.trailing_zeros(),

@@ -1,6 +1,7 @@
 //! A shard: the users of some buckets, behind one short lock.
 
 use super::arena::{Arena, Sight};
+use super::layout::Layout;
 use super::line::Line;
 use super::table::{Table, pages_for, place_hash};
 use super::wins::{Win, Wins};
@@ -37,11 +38,15 @@ pub struct Crowded;
 const LEVELS_SPARE: usize = 16;
 
 impl Shard {
-    /// A shard of `buckets` buckets, none of them ours, for at most `users_max` users.
-    pub fn new(buckets: usize, users_max: usize) -> Shard {
-        let levels_max = 2 * pages_for(users_max.div_ceil(buckets)) + LEVELS_SPARE;
+    /// Where the pages of such a shard's buckets lie; all shards of a size share one.
+    pub fn layout(buckets: usize, users_max: usize) -> Arc<Layout> {
+        Arc::new(Layout::new(2 * pages_for(users_max.div_ceil(buckets)) + LEVELS_SPARE))
+    }
+
+    /// A shard of `buckets` buckets, none of them ours, for at most `users_max` users, with their [`Self::layout`].
+    pub fn new(buckets: usize, users_max: usize, layout: Arc<Layout>) -> Shard {
         Shard {
-            arena: Arena::new(buckets, levels_max),
+            arena: Arena::new(buckets, layout),
             tables: vec![Table::default(); buckets].into(),
             users: 0,
             users_max,
