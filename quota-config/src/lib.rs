@@ -14,7 +14,9 @@ mod capacity;
 mod cell;
 mod compile;
 mod curves;
+pub mod diff;
 mod file;
+mod policy;
 mod problem;
 mod publish;
 pub mod repository;
@@ -25,6 +27,8 @@ pub use agent::{Agent, Outcome, POLL_MS};
 pub use bounds::FILE_BYTES_MAX;
 pub use cell::{PlanCell, PlanFailure, PlanReader, Plans};
 pub use compile::{After, CompileOptions, Compiled, campaign_of, compile};
+pub use diff::{Diff, DiffEntry};
+pub use policy::Policy;
 pub use problem::{Mark, Problem, Problems, Severity};
 pub use publish::{PublishError, Published, Publisher, compile_version, publish_file};
 pub use repository::{
