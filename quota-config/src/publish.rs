@@ -130,7 +130,7 @@ pub async fn publish_file(
 }
 
 /// The errors of a file that does not even name its campaign.
-fn unreadable(source: &[u8], seeds: &dyn SeedCommitments) -> Problems {
+pub(crate) fn unreadable(source: &[u8], seeds: &dyn SeedCommitments) -> Problems {
     let options = CompileOptions { seq_no: SeqNo(1), base_ms: 0, seeds, after: None };
     match compile(source, &options) {
         Err(problems) => problems,
