@@ -40,6 +40,30 @@ pub const CATCH_UP_PERCENT_DEFAULT: u32 = 200;
 pub const HISTORY_MAX: usize = 10_000;
 /// Longest author, and longest reason, of a version, in bytes.
 pub const REASON_BYTES_MAX: usize = 2_000;
+/// Most adjustments of one version: far more than people make by hand in an evening, few enough to look at.
+pub const ADJUSTMENTS_MAX: usize = 2_000;
+/// Most people who approve one change.
+pub const APPROVALS_MAX: usize = 16;
+/// Lines that a version keeps of its summary, and bytes of each.
+pub const SUMMARY_LINES_MAX: usize = 20;
+/// Longest line of a stored summary, in bytes.
+pub const SUMMARY_LINE_BYTES_MAX: usize = 500;
+/// Most proposals of a campaign that wait at once: each may hold a whole file.
+pub const PROPOSALS_WAITING_MAX: usize = 100;
+/// Largest detail of an audit row, in bytes.
+pub const AUDIT_DETAIL_BYTES_MAX: usize = 64 << 10;
+/// Audit rows, versions and proposals that are read at once.
+pub const PAGE_MAX: usize = 1_000;
+/// Most answers that are remembered under idempotency keys.
+pub const REMEMBERED_MAX: usize = 10_000;
+/// How long they are.
+pub const REMEMBERED_MS: u64 = 24 * 3_600_000;
+/// Longest idempotency key.
+pub const REMEMBERED_KEY_BYTES_MAX: usize = 400;
+/// Largest answer that is remembered.
+pub const REMEMBERED_BODY_BYTES_MAX: usize = 1 << 20;
+/// Most nodes that a grey release names.
+pub const ROLLOUT_NODES_MAX: usize = 4_096;
 
 const _: () = assert!(ROUND_MS_MIN > CURVE_TAIL_MS);
 const _: () = assert!((UNITS_MAX as u128) * (TRANCHES_MAX as u128) < u64::MAX as u128);

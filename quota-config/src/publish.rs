@@ -3,11 +3,13 @@
 //! Relative times are resolved when the campaign is first published; later versions keep that start, and every
 //! compilation of a version takes it from the repository. So a node that starts tomorrow compiles the same plan.
 
+use crate::adjust::Adjustments;
 use crate::compile::{After, CompileOptions, Compiled, campaign_of, compile};
+use crate::people::Role;
 use crate::problem::{Problem, Problems};
-use crate::repository::{Draft, PlanRepository, RepositoryError, Version};
+use crate::repository::{Draft, Kind, PlanRepository, RepositoryError, Version};
 use crate::seeds::{SeedCommitments, StoredCommitments};
-use campaign::{CampaignId, Plan, Prize, RoundId, SeqNo};
+use campaign::{CampaignId, Plan, Prize, PrizeId, RoundId, SeqNo};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 
@@ -61,22 +63,34 @@ pub enum PublishError {
     Repository(#[from] RepositoryError),
 }
 
-/// Compiles a stored version. Needs no secret; gives the same plan each time.
+/// Compiles a stored version: its file, then its adjustments on top. Needs no secret; gives the same plan each
+/// time.
 ///
 /// # Errors
 /// When the version is damaged, or this program reads files more strictly than the one that accepted it.
 pub fn compile_version(version: &Version) -> Result<Compiled, Problems> {
+    compile_adjusted(version, &version.adjustments)
+}
+
+/// Compiles the file of a stored version under other adjustments than its own.
+pub(crate) fn compile_adjusted(version: &Version, adjustments: &Adjustments) -> Result<Compiled, Problems> {
     let options = CompileOptions {
         seq_no: version.info.seq_no,
         base_ms: version.info.base_ms,
         seeds: &version.commitments,
         after: None,
     };
-    compile(&version.source, &options)
+    let mut compiled = compile(&version.source, &options)?;
+    adjustments.apply_to(&mut compiled.plan)?;
+    Ok(compiled)
 }
 
 /// Puts a file into force: as SeqNo n + 1 if its SHA-256 differs from that of the active SeqNo n, else it is n
-/// already. The new version is held against the one before. `seeds` commits to rounds that are new.
+/// already. The new version is held against the one before, and keeps its pauses, stops and lowerings. `seeds`
+/// commits to rounds that are new.
+///
+/// For files that whoever runs the platform lays beside it. It asks nobody: changes that people make go over the
+/// [`Desk`](crate::Desk).
 ///
 /// # Errors
 /// When the file is wrong or changes what may not change, or the repository refuses. Nothing is in force then
@@ -107,7 +121,7 @@ pub async fn publish_file(
         let (draft, warnings) =
             draft(repository, campaign, before.as_ref(), source, publisher, seeds).await?;
         let seq_no = repository.reserve(draft).await?;
-        match repository.activate(campaign, seq_no).await {
+        match repository.activate(campaign, seq_no, publisher.now_ms).await {
             Ok(()) => return Ok(Published { campaign, seq_no, changed: true, warnings }),
             Err(RepositoryError::Superseded { .. }) if tries < TRIES_MAX => {}
             Err(e) => return Err(e.into()),
@@ -116,7 +130,7 @@ pub async fn publish_file(
 }
 
 /// The errors of a file that does not even name its campaign.
-fn unreadable(source: &[u8], seeds: &dyn SeedCommitments) -> Problems {
+pub(crate) fn unreadable(source: &[u8], seeds: &dyn SeedCommitments) -> Problems {
     let options = CompileOptions { seq_no: SeqNo(1), base_ms: 0, seeds, after: None };
     match compile(source, &options) {
         Err(problems) => problems,
@@ -133,47 +147,75 @@ async fn draft(
     seeds: &dyn SeedCommitments,
 ) -> Result<(Draft, Vec<Problem>), PublishError> {
     let seq_before = before.map_or(SeqNo(0), |v| v.info.seq_no);
-    let options = CompileOptions {
-        seq_no: SeqNo(seq_before.0 + 1),
-        base_ms: before.map_or(publisher.now_ms, |v| v.info.base_ms),
-        seeds,
-        after: None,
-    };
+    let base_ms = before.map_or(publisher.now_ms, |v| v.info.base_ms);
+    let place = Place { seq_no: SeqNo(seq_before.0 + 1), base_ms, seeds, now_ms: publisher.now_ms };
+    let mut adjustments = Adjustments::default();
     let (compiled, commitments) = match before {
         None => {
-            let compiled = compile(source, &options).map_err(PublishError::File)?;
+            let compiled = follow(source, &place, None, &[]).map_err(PublishError::File)?;
             let commitments = StoredCommitments::of(&compiled.plan);
             (compiled, commitments)
         }
         Some(version) => {
             let plan = recompile(version)?;
-            let commitments = &version.commitments;
-            let after = After { plan: &plan, commitments, gone: &[], now_ms: publisher.now_ms };
-            let follows = CompileOptions { after: Some(after), ..options };
-            let mut compiled = compile(source, &follows).map_err(PublishError::File)?;
-            let gone = gone(repository, version, &plan, &compiled.plan).await?;
+            let known = Some((&plan, &version.commitments));
+            let mut compiled = follow(source, &place, known, &[]).map_err(PublishError::File)?;
+            let wanted = wanted(version, &plan, &compiled.plan);
+            let gone = gone(repository, version, wanted).await?;
             if !gone.is_empty() {
-                let follows = CompileOptions { after: Some(After { gone: &gone, ..after }), ..options };
-                compiled = compile(source, &follows).map_err(PublishError::File)?;
+                compiled = follow(source, &place, known, &gone).map_err(PublishError::File)?;
             }
-            let commitments = StoredCommitments::of(&compiled.plan).with(commitments);
+            adjustments = version.adjustments.under_new_file().fitted(&compiled.plan).0;
+            let commitments = StoredCommitments::of(&compiled.plan).with(&version.commitments);
             (compiled, commitments)
         }
     };
     let draft = Draft {
         campaign,
         after: seq_before,
+        kind: Kind::File,
+        of: None,
         source: source.to_vec(),
-        base_ms: options.base_ms,
+        adjustments,
+        base_ms,
         commitments,
         author: publisher.author.clone(),
+        role: Role::Operator,
         reason: publisher.reason.clone(),
         at_ms: publisher.now_ms,
+        proposal: None,
+        approvals: Vec::new(),
+        summary: Vec::new(),
     };
     Ok((draft, compiled.warnings))
 }
 
-fn recompile(version: &Version) -> Result<Plan, PublishError> {
+/// Where a new version comes to stand.
+pub(crate) struct Place<'a> {
+    /// Its number, as far as one can know.
+    pub seq_no: SeqNo,
+    /// What relative times count from.
+    pub base_ms: u64,
+    /// Commits to rounds that are new.
+    pub seeds: &'a dyn SeedCommitments,
+    /// Now, ms UTC.
+    pub now_ms: u64,
+}
+
+/// Compiles a file, held against the plan and the commitments before it, and against prizes that were taken out
+/// earlier.
+pub(crate) fn follow(
+    source: &[u8],
+    place: &Place<'_>,
+    before: Option<(&Plan, &StoredCommitments)>,
+    gone: &[(RoundId, Prize)],
+) -> Result<Compiled, Problems> {
+    let after = before.map(|(plan, commitments)| After { plan, commitments, gone, now_ms: place.now_ms });
+    let options = CompileOptions { seq_no: place.seq_no, base_ms: place.base_ms, seeds: place.seeds, after };
+    compile(source, &options)
+}
+
+pub(crate) fn recompile(version: &Version) -> Result<Plan, PublishError> {
     let (campaign, seq_no) = (version.info.campaign, version.info.seq_no);
     match compile_version(version) {
         Ok(compiled) => Ok(compiled.plan),
@@ -181,14 +223,9 @@ fn recompile(version: &Version) -> Result<Plan, PublishError> {
     }
 }
 
-/// Prizes that the new plan has, the one before has not, and an earlier one had: as they were last. Looks through
-/// the history only where a round that is not new gets a prize, which is rare.
-async fn gone(
-    repository: &dyn PlanRepository,
-    before: &Version,
-    plan: &Plan,
-    next: &Plan,
-) -> Result<Vec<(RoundId, Prize)>, PublishError> {
+/// Prizes that the new plan has, the one before has not, and an earlier one may have had: those that come into
+/// rounds that are not new.
+pub(crate) fn wanted(before: &Version, plan: &Plan, next: &Plan) -> BTreeSet<(RoundId, PrizeId)> {
     let campaign = before.info.campaign;
     let mut wanted = BTreeSet::new();
     for round in next.rounds.iter().filter(|r| before.commitments.commitment(campaign, r.id).is_some()) {
@@ -196,6 +233,16 @@ async fn gone(
         let fresh = round.prizes.iter().filter(|p| old.is_none_or(|old| old.position(p.id).is_none()));
         wanted.extend(fresh.map(|p| (round.id, p.id)));
     }
+    wanted
+}
+
+/// Wanted prizes as they were last. Looks through the history only where there are any, which is rare.
+pub(crate) async fn gone(
+    repository: &dyn PlanRepository,
+    before: &Version,
+    mut wanted: BTreeSet<(RoundId, PrizeId)>,
+) -> Result<Vec<(RoundId, Prize)>, PublishError> {
+    let campaign = before.info.campaign;
     let mut found = Vec::new();
     let mut seq_no = before.info.after;
     // Active versions form a chain that ends at 0; each step goes to a lower SeqNo.
