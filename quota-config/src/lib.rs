@@ -15,19 +15,31 @@ mod cell;
 mod compile;
 mod curves;
 pub mod diff;
+mod disclosure;
+mod exports;
 mod file;
+pub mod forecast;
+mod jurisdiction;
 mod policy;
 mod problem;
 mod publish;
 pub mod repository;
+pub mod schema;
 mod seeds;
 mod succession;
+mod warnings;
 
 pub use agent::{Agent, Outcome, POLL_MS};
 pub use bounds::FILE_BYTES_MAX;
 pub use cell::{PlanCell, PlanFailure, PlanReader, Plans};
-pub use compile::{After, CompileOptions, Compiled, campaign_of, compile};
+pub use compile::{After, CompileOptions, Compiled, Stated, campaign_of, compile, compile_for};
 pub use diff::{Diff, DiffEntry};
+pub use disclosure::{Disclosure, DisclosureRow, disclosure};
+pub use exports::{
+    AwardRow, AwardState, CN_WINNERS_ABOVE, Retained, TaxCsv, TaxError, TaxTotal, WinnersCsv, retention, tax,
+    tax_csv, winners_csv,
+};
+pub use jurisdiction::{CN_TOP_PRIZE_FEN, Jurisdiction, UnknownJurisdiction};
 pub use policy::Policy;
 pub use problem::{Mark, Problem, Problems, Severity};
 pub use publish::{PublishError, Published, Publisher, compile_version, publish_file};
