@@ -5,7 +5,7 @@ use campaign::curve::POINTS_MAX;
 use campaign::plan::CURVE_TAIL_MS;
 
 /// Largest campaign file, in bytes.
-pub const FILE_BYTES_MAX: usize = 4 << 20;
+pub const FILE_BYTES_MAX: usize = 16 << 20;
 /// Deepest nesting of lists and maps. The format itself needs 7.
 pub const DEPTH_MAX: usize = 16;
 /// Most keys of one map.

@@ -8,8 +8,6 @@
 
 mod chinese;
 mod english;
-#[cfg(test)]
-mod tests;
 
 use crate::calendar::{self, Zone};
 use crate::compile::Stated;

@@ -4,8 +4,8 @@
 //! and is not won yet may be won at the curve's speed, or at the catch-up speed if that is more, never above the
 //! prize's and its vendor's limits; in the last three seconds the rest is spread evenly. What is won follows the
 //! draw: an entry picks a prize by weight and takes the next one that is winnable, so that it wins whenever
-//! anything is. It is an expectation: no leases of nodes (which hold back about a second's units), no win limits of
-//! players, no chance.
+//! anything is. It is an expectation: leases are a stock of at most two seconds' units, and there are no win limits
+//! of players and no chance.
 //!
 //! Long rounds are reckoned in steps of several slots, [`STEPS_MAX`] a round; a time is then that much coarser.
 
@@ -17,6 +17,7 @@ mod tests;
 use campaign::plan::CURVE_TAIL_MS;
 use campaign::{Plan, PrizeId, Round, RoundId, SLOT_MS};
 use serde::Serialize;
+use step::Grant;
 
 pub use explain::explain;
 
@@ -122,14 +123,18 @@ pub fn forecast_round(plan: &Plan, round: &Round, demand: &Demand, live: Option<
     let tail_ms = round.close_ms.saturating_sub(CURVE_TAIL_MS).max(open_ms);
     let spread_end_ms = round.close_ms.saturating_sub(SPREAD_END_MS);
     let mut at_ms = begin_ms;
-    while at_ms < last_ms && !state.done() {
+    while at_ms < round.close_ms && !state.done() {
         // The last seconds are reckoned slot by slot in any case.
-        let tail = at_ms >= tail_ms;
-        let room = if tail { SLOT_MS } else { step_ms.min(tail_ms - at_ms) };
-        let end_ms = at_ms + room.min(last_ms - at_ms).max(1);
-        let spread = tail.then(|| spread_end_ms.saturating_sub(at_ms).div_ceil(SLOT_MS).max(1));
-        state.step(at_ms, end_ms, spread, demand.entries(at_ms - open_ms, end_ms - open_ms));
-        at_ms = end_ms;
+        let (grant, until_ms) = if at_ms < tail_ms {
+            (Some(Grant::Curve), tail_ms.min(at_ms + step_ms))
+        } else if at_ms < last_ms {
+            let slots = spread_end_ms.saturating_sub(at_ms).div_ceil(SLOT_MS).max(1);
+            (Some(Grant::Spread { slots }), last_ms.min(at_ms + SLOT_MS))
+        } else {
+            (None, round.close_ms.min(at_ms + SLOT_MS))
+        };
+        state.step(at_ms, until_ms, grant, demand.entries(at_ms - open_ms, until_ms - open_ms));
+        at_ms = until_ms;
     }
     RoundForecast { round: round.id, step_ms, prizes: state.finish() }
 }

@@ -9,6 +9,10 @@ struct Row<'a> {
     vendor: usize,
     budget: u64,
     awarded: u64,
+    /// Units that have been placed into slots and wait for a winner.
+    held: u64,
+    /// Most of these: what nodes hold ready.
+    held_max: u64,
     /// Units released at the base instant (ms since the opening); the curve goes on from there.
     base_units: u64,
     base_ms: u64,
@@ -17,6 +21,15 @@ struct Row<'a> {
     won_part: f64,
     catch_up_part: u128,
     speed_part: u128,
+}
+
+/// How units are placed.
+#[derive(Clone, Copy)]
+pub(super) enum Grant {
+    /// Along the curve.
+    Curve,
+    /// The rest, evenly over so many slots: the last seconds.
+    Spread { slots: u64 },
 }
 
 struct VendorRow {
@@ -33,7 +46,6 @@ pub(super) struct State<'a> {
     vendors: Vec<VendorRow>,
     /// Which prize of a vendor is served first turns from step to step, as requests of nodes do.
     turn: usize,
-    rooms: Vec<u64>,
 }
 
 impl<'a> State<'a> {
@@ -59,6 +71,8 @@ impl<'a> State<'a> {
                 vendor,
                 budget,
                 awarded,
+                held: 0,
+                held_max: held_max(prize, budget),
                 base_units,
                 base_ms,
                 exhausted_ms: (awarded >= budget).then_some(begin_ms),
@@ -67,58 +81,61 @@ impl<'a> State<'a> {
                 speed_part: 0,
             });
         }
-        let rooms = vec![0; rows.len()];
-        State { open_ms: round.open_ms, rows, vendors, turn: 0, rooms }
+        State { open_ms: round.open_ms, rows, vendors, turn: 0 }
     }
 
     pub fn done(&self) -> bool {
         self.rows.iter().all(|r| r.awarded >= r.budget || r.prize.paused)
     }
 
-    /// `spread`: slots over which the rest is spread, in the last seconds.
-    pub fn step(&mut self, from_ms: u64, to_ms: u64, spread: Option<u64>, entries: f64) {
-        self.find_rooms(from_ms, to_ms, spread);
+    /// `grant`: how units are placed, or `None` when nothing is any more.
+    pub fn step(&mut self, from_ms: u64, to_ms: u64, grant: Option<Grant>, entries: f64) {
+        if let Some(grant) = grant {
+            self.place(from_ms, to_ms, grant);
+        }
         self.win(to_ms, entries);
         self.turn += 1;
     }
 
-    fn find_rooms(&mut self, from_ms: u64, to_ms: u64, spread: Option<u64>) {
+    fn place(&mut self, from_ms: u64, to_ms: u64, grant: Grant) {
         let (from, to) = (from_ms - self.open_ms, to_ms - self.open_ms);
         let mut vendor_room: Vec<u64> =
             self.vendors.iter_mut().map(|v| vendor_units(v, to_ms - from_ms)).collect();
         let count = self.rows.len();
         for i in (0..count).map(|i| (i + self.turn) % count) {
             let row = &mut self.rows[i];
-            let room = row.room(from, to, spread);
             let left = &mut vendor_room[row.vendor];
-            self.rooms[i] = room.min(*left);
-            *left -= self.rooms[i];
+            let units = row.room(from, to, grant).min(*left);
+            row.held += units;
+            *left -= units;
         }
     }
 
-    /// Gives entries to prizes: each falls on a prize by weight, and on from prizes without room.
+    /// Gives entries to prizes: each falls on a prize by weight, and on from prizes without a unit.
     fn win(&mut self, to_ms: u64, entries: f64) {
-        let total: u64 = self.rooms.iter().sum();
-        let mut left = entries;
-        // Each pass either uses the entries up or leaves a prize without room.
-        let mut wins = vec![0.0f64; self.rooms.len()];
-        if entries < total as f64 {
-            for _ in 0..self.rooms.len() {
+        let total: u64 = self.rows.iter().map(|r| r.held).sum();
+        let few = entries < total as f64;
+        let mut wins = vec![0.0f64; self.rows.len()];
+        if few {
+            let mut left = entries;
+            // Each pass either uses the entries up or leaves a prize without a unit.
+            for _ in 0..self.rows.len() {
                 left -= self.pass(left, &mut wins);
                 if left < 1e-9 {
                     break;
                 }
             }
         }
-        for (i, row) in self.rows.iter_mut().enumerate() {
-            let units = if entries < total as f64 {
-                row.won_part += wins[i];
-                let whole = (row.won_part as u64).min(self.rooms[i]);
+        for (row, won) in self.rows.iter_mut().zip(wins) {
+            let units = if few {
+                row.won_part += won;
+                let whole = (row.won_part as u64).min(row.held);
                 row.won_part -= whole as f64;
                 whole
             } else {
-                self.rooms[i]
+                row.held
             };
+            row.held -= units;
             row.awarded += units;
             if row.awarded >= row.budget && row.exhausted_ms.is_none() {
                 row.exhausted_ms = Some(to_ms);
@@ -126,27 +143,28 @@ impl<'a> State<'a> {
         }
     }
 
-    /// Spreads entries until the first prize is full; says how many were placed.
+    /// Spreads entries until the first prize has no unit left; says how many were placed.
     fn pass(&self, entries: f64, wins: &mut [f64]) -> f64 {
         let count = self.rows.len();
-        let free = |i: usize, wins: &[f64]| (self.rooms[i] as f64 - wins[i]).max(0.0);
-        // Weight that falls on each open prize: its own and that of closed ones before it.
-        let mut shares = vec![0.0f64; count];
-        let open: Vec<bool> = (0..count).map(|i| free(i, wins) > 1e-9).collect();
-        let total: u64 = self.rows.iter().map(|r| u64::from(r.prize.weight)).sum();
-        if !open.contains(&true) {
+        // What falls on a prize beyond its units in this step waits for the next as a fraction.
+        let free: Vec<f64> =
+            self.rows.iter().zip(&*wins).map(|(r, w)| (r.held as f64 - r.won_part - w).max(0.0)).collect();
+        let open = |i: &usize| free[*i] > 1e-9;
+        if !(0..count).any(|i| open(&i)) {
             return entries;
         }
-        if total == 0 {
-            let first = open.iter().position(|o| *o).unwrap_or(0);
-            shares[first] = 1.0;
-        } else {
-            for (i, row) in self.rows.iter().enumerate() {
-                let at = (i..count).chain(0..i).find(|j| open[*j]).unwrap_or(i);
-                shares[at] += f64::from(row.prize.weight) / total as f64;
-            }
+        // Weight that falls on each open prize: its own and that of closed ones before it.
+        let mut shares = vec![0.0f64; count];
+        let total: u64 = self.rows.iter().map(|r| u64::from(r.prize.weight)).sum();
+        for (i, row) in self.rows.iter().enumerate() {
+            let at = (i..count).chain(0..i).find(open).unwrap_or(i);
+            shares[at] += f64::from(row.prize.weight) / total.max(1) as f64;
         }
-        let fits = (0..count).filter(|i| shares[*i] > 0.0).map(|i| free(i, wins) / shares[i]);
+        if total == 0 {
+            // Without weights every pick begins at the first prize.
+            shares[(0..count).find(open).unwrap_or(0)] = 1.0;
+        }
+        let fits = (0..count).filter(|i| shares[*i] > 0.0).map(|i| free[i] / shares[i]);
         let placed = fits.fold(entries, f64::min);
         for (won, share) in wins.iter_mut().zip(&shares) {
             *won += placed * share;
@@ -164,6 +182,13 @@ impl<'a> State<'a> {
         };
         self.rows.into_iter().map(of).collect()
     }
+}
+
+/// What nodes hold of a prize when few players come: two seconds at catch-up speed, at least one unit.
+fn held_max(prize: &Prize, budget: u64) -> u64 {
+    let span_ms = u128::from((prize.curve.end_ms() - prize.curve.begin_ms()).max(1));
+    let units = u128::from(budget) * u128::from(prize.catch_up_percent) * 2_000 / (100 * span_ms);
+    u64::try_from(units).unwrap_or(u64::MAX).max(1)
 }
 
 /// Units that a vendor's limit lets through in a step; what is left of a unit counts in the next.
@@ -192,9 +217,10 @@ impl Row<'_> {
         self.prize.curve.released(self.base_units, self.base_ms, self.budget, ms.max(self.base_ms))
     }
 
-    /// Units that may be won in the step, before the vendor's limit.
-    fn room(&mut self, from: u64, to: u64, spread: Option<u64>) -> u64 {
-        let left = self.budget - self.awarded;
+    /// Units that may be placed in the step, before the vendor's limit.
+    fn room(&mut self, from: u64, to: u64, grant: Grant) -> u64 {
+        let out = self.awarded + self.held;
+        let left = self.budget - out;
         if left == 0 || self.prize.paused {
             return 0;
         }
@@ -203,7 +229,7 @@ impl Row<'_> {
             0 => u64::MAX,
             most => share(&mut self.speed_part, u128::from(most), 1_000, ms),
         };
-        if let Some(slots) = spread {
+        if let Grant::Spread { slots } = grant {
             return left.div_ceil(slots).min(speed);
         }
         let until = self.released(to);
@@ -212,6 +238,7 @@ impl Row<'_> {
         let per_ms = u128::from(self.budget) * u128::from(self.prize.catch_up_percent);
         let catch_up = share(&mut self.catch_up_part, per_ms, 100 * span_ms, ms);
         let on_curve = until - self.released(from);
-        on_curve.max(catch_up).min(speed).min(until.saturating_sub(self.awarded))
+        let ready = self.held_max.max(on_curve).saturating_sub(self.held);
+        on_curve.max(catch_up).min(speed).min(until.saturating_sub(out)).min(ready)
     }
 }

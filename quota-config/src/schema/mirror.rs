@@ -246,10 +246,11 @@ fn prize_rules() -> serde_json::Value {
             "if": kind("cash"),
             "then": {
                 "if": has("units"),
-                "then": {"oneOf": [fixed, range]},
-                "not": has("value")
+                "then": {"oneOf": [fixed.clone(), range.clone()]},
+                "not": has("value"),
+                "properties": {"tranches": {"items": {"oneOf": [fixed, range]}}}
             },
-            "else": none
+            "else": {"allOf": [none.clone(), {"properties": {"tranches": {"items": none}}}]}
         },
         {
             "if": {"properties": {"deliver": {"const": "on_claim"}}, "required": ["deliver"]},

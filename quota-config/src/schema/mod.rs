@@ -8,14 +8,21 @@
 mod mirror;
 mod scalars;
 
+use schemars::Schema;
 use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
 
 /// Where the schema is published, relative to the campaign files of the repository.
 pub const SCHEMA_FILE: &str = "campaign.schema.json";
 
 /// The JSON Schema (draft 2020-12) of campaign files, indented, with a newline at its end.
 pub fn campaign_schema() -> String {
-    let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<mirror::Campaign>();
+    // A key that may be left out has no value that stands for that; the help says what holds then.
+    let no_defaults = RecursiveTransform(|schema: &mut Schema| {
+        schema.remove("default");
+    });
+    let settings = SchemaSettings::draft2020_12().with_transform(no_defaults);
+    let schema = settings.into_generator().into_root_schema_for::<mirror::Campaign>();
     let mut text = serde_json::to_string_pretty(schema.as_value())
         .unwrap_or_else(|_| unreachable!("a tree of JSON values is always written"));
     text.push('\n');
