@@ -63,7 +63,7 @@ fn the_highest_prize_has_a_bound() {
     assert!(
         car(", value: 88000")
             .unwrap_err()
-            .contains("17:79: error: prize_sets.cash[1].value: a prize worth 88,000.00 yuan")
+            .contains("17:78: error: prize_sets.cash[1].value: a prize worth 88,000.00 yuan")
     );
     assert!(
         car("")

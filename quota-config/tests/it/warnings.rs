@@ -61,7 +61,7 @@ fn a_vendor_that_needs_hours() {
     // Round 1: 100,000 less a minute's 300; four minutes more; round 2 the same: 198,200 units at 5 a second.
     assert_eq!(
         with(5),
-        "5:49: warning: vendors[0].deliver_per_second: vendor 1 delivers 5 a second: 198,200 units are still to \
+        "5:47: warning: vendors[0].deliver_per_second: vendor 1 delivers 5 a second: 198,200 units are still to \
          deliver when round 2 closes, 11.1 hours of work; agree on a higher speed, release more slowly, or tell \
          players that they will wait"
     );
@@ -78,7 +78,7 @@ fn a_vendor_that_needs_hours() {
 fn rounds_while_people_sleep() {
     assert_eq!(
         told(&[("open: +0s", "open: 2026-02-16 03:00")]),
-        "18:31: warning: rounds[0]: round 1 opens at 2026-02-16 03:00:00: in the small hours; few people play \
+        "18:30: warning: rounds[0]: round 1 opens at 2026-02-16 03:00:00: in the small hours; few people play \
          then: check the time and the zone, Asia/Shanghai"
     );
     for good in ["open: 2026-02-16 00:00", "open: 2026-02-16 20:00", "open: 2026-02-16T12:00+00:00"] {
