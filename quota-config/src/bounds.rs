@@ -5,7 +5,7 @@ use campaign::curve::POINTS_MAX;
 use campaign::plan::CURVE_TAIL_MS;
 
 /// Largest campaign file, in bytes.
-pub const FILE_BYTES_MAX: usize = 4 << 20;
+pub const FILE_BYTES_MAX: usize = 16 << 20;
 /// Deepest nesting of lists and maps. The format itself needs 7.
 pub const DEPTH_MAX: usize = 16;
 /// Most keys of one map.
@@ -36,6 +36,10 @@ pub const INTERVAL_MS_MAX: u64 = 3_600_000;
 pub const SPEED_MAX: u64 = 1_000_000_000;
 /// Catch-up speed where the file names none, in percent of the curve's mean speed.
 pub const CATCH_UP_PERCENT_DEFAULT: u32 = 200;
+/// Hours of the day in which a round looks like a slip: from one to six in the morning.
+pub const SMALL_HOURS: std::ops::Range<i8> = 1..6;
+/// From how long on a vendor's catching up after a round is worth a warning.
+pub const CATCH_UP_LONG_MS: u64 = 3_600_000;
 /// Versions of one campaign that a history returns at once.
 pub const HISTORY_MAX: usize = 10_000;
 /// Longest author, and longest reason, of a version, in bytes.

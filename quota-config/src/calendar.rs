@@ -52,6 +52,29 @@ impl Zone {
         )
     }
 
+    /// The instant as people there write it, without the date where that is the date of `near_ms` too.
+    pub fn show_near(&self, ms: u64, near_ms: u64) -> String {
+        let (text, near) = (self.show(ms), self.show(near_ms));
+        match (text.split_once(' '), near.split_once(' ')) {
+            (Some((date, time)), Some((same, _))) if date == same => time.to_string(),
+            _ => text,
+        }
+    }
+
+    /// The same local time so many years later (28 February for 29 where there is none); the instant itself
+    /// where that is out of range.
+    pub fn years_later(&self, ms: u64, years: i16) -> u64 {
+        let later = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        let later = later.and_then(|t| t.to_zoned(self.zone.clone()).checked_add(years.years()).ok());
+        later.and_then(|z| u64::try_from(z.timestamp().as_millisecond()).ok()).unwrap_or(ms)
+    }
+
+    /// The hour of the day there.
+    pub fn hour(&self, ms: u64) -> Option<i8> {
+        let local = Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()?;
+        Some(local.to_zoned(self.zone.clone()).hour())
+    }
+
     /// The one instant of a local time.
     fn instant(&self, local: DateTime) -> Result<u64, Wrong> {
         let ambiguous = self.zone.to_ambiguous_timestamp(local);

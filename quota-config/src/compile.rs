@@ -12,10 +12,12 @@ use crate::file::spec_prize::PrizeList;
 use crate::file::spec_round::RoundSpec;
 use crate::file::value::show_duration;
 use crate::file::yaml;
+use crate::jurisdiction::Jurisdiction;
 use crate::problem::{Mark, Path, Problem, Problems, Severity, Sink};
 use crate::seeds::{SeedCommitment, SeedCommitments, StoredCommitments};
 use crate::succession::{self, Places};
-use campaign::{CampaignId, Plan, Prize, Round, RoundId, SeqNo};
+use crate::warnings;
+use campaign::{CampaignId, Fen, Plan, Prize, PrizeId, Round, RoundId, SeqNo, VendorId};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,8 +54,19 @@ pub struct After<'a> {
 pub struct Compiled {
     /// The plan.
     pub plan: Plan,
+    /// What the file says beside the plan.
+    pub stated: Stated,
     /// Warnings by line.
     pub warnings: Vec<Problem>,
+}
+
+/// What a file states that nothing is drawn or limited by: it is reckoned with and disclosed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Stated {
+    /// What one unit is worth, of prizes that are not cash, where the file says so.
+    pub values: BTreeMap<(RoundId, PrizeId), Fen>,
+    /// How fast vendors deliver by their own word, units a second.
+    pub deliver_per_second: BTreeMap<VendorId, u64>,
 }
 
 /// Compiles a campaign file.
@@ -61,12 +74,24 @@ pub struct Compiled {
 /// # Errors
 /// All mistakes of the file, by line, with the warnings between them.
 pub fn compile(source: &[u8], options: &CompileOptions<'_>) -> Result<Compiled, Problems> {
+    compile_for(source, options, None)
+}
+
+/// Compiles a campaign file and holds it against the rules of a jurisdiction as well.
+///
+/// # Errors
+/// All mistakes of the file, those against the jurisdiction among them, by line, with the warnings between them.
+pub fn compile_for(
+    source: &[u8],
+    options: &CompileOptions<'_>,
+    jurisdiction: Option<Jurisdiction>,
+) -> Result<Compiled, Problems> {
     let mut sink = Sink::default();
-    let plan = compile_into(source, options, &mut sink);
+    let compiled = compile_into(source, options, jurisdiction, &mut sink);
     let failed = sink.failed();
     let problems = sink.finish();
-    match plan {
-        Some(plan) if !failed => Ok(Compiled { plan, warnings: problems }),
+    match compiled {
+        Some((plan, stated)) if !failed => Ok(Compiled { plan, stated, warnings: problems }),
         _ => Err(Problems(problems)),
     }
 }
@@ -82,7 +107,12 @@ pub fn campaign_of(source: &[u8]) -> Option<CampaignId> {
     }
 }
 
-fn compile_into(source: &[u8], options: &CompileOptions<'_>, sink: &mut Sink) -> Option<Plan> {
+fn compile_into(
+    source: &[u8],
+    options: &CompileOptions<'_>,
+    jurisdiction: Option<Jurisdiction>,
+    sink: &mut Sink,
+) -> Option<(Plan, Stated)> {
     let root = yaml::parse(source, sink)?;
     let spec = spec::read(&root, sink)?;
     let start_ms = spec.start.map_or(options.base_ms, |moment| moment.resolve(options.base_ms));
@@ -94,6 +124,9 @@ fn compile_into(source: &[u8], options: &CompileOptions<'_>, sink: &mut Sink) ->
     }
     let vendors: Vec<_> = spec.vendors.iter().map(|v| v.vendor.clone()).collect();
     capacity::check(&spec, &built.lists, sink);
+    if let Some(jurisdiction) = jurisdiction {
+        jurisdiction.check(&spec, sink);
+    }
     let days = days(&spec, &openings, sink)?;
     if sink.failed() {
         return None;
@@ -132,7 +165,20 @@ fn compile_into(source: &[u8], options: &CompileOptions<'_>, sink: &mut Sink) ->
     if let Some(after) = options.after {
         succession::check(&after, &plan, &places(&spec, &openings), sink);
     }
-    Some(plan)
+    warnings::note(&spec, &plan, sink);
+    Some((plan, stated(&spec, &openings)))
+}
+
+fn stated(spec: &CampaignSpec, openings: &[Opening<'_>]) -> Stated {
+    let mut stated = Stated::default();
+    for opening in openings {
+        let prizes = opening.round.prizes.iter().flat_map(|list| &spec.lists[*list].prizes);
+        let values = prizes.filter_map(|p| Some(((opening.id, p.id), p.value?.value)));
+        stated.values.extend(values);
+    }
+    let speeds = spec.vendors.iter().filter_map(|v| Some((v.vendor.id, v.deliver_per_second?.value)));
+    stated.deliver_per_second = speeds.collect();
+    stated
 }
 
 fn commitment(campaign: CampaignId, round: RoundId, options: &CompileOptions<'_>) -> Option<SeedCommitment> {

@@ -20,14 +20,20 @@ mod compile;
 mod curves;
 pub mod desk;
 pub mod diff;
+mod disclosure;
+mod exports;
 mod file;
+pub mod forecast;
+mod jurisdiction;
 mod people;
 mod policy;
 mod problem;
 mod publish;
 pub mod repository;
+pub mod schema;
 mod seeds;
 mod succession;
+mod warnings;
 mod wire;
 
 pub use adjust::{Adjustments, PrizeAt, RateTarget, Target, TargetError};
@@ -35,13 +41,19 @@ pub use agent::{Agent, Outcome, POLL_MS};
 pub use audit::{AuditEntry, AuditHead, AuditRow, Verified};
 pub use bounds::FILE_BYTES_MAX;
 pub use cell::{PlanCell, PlanFailure, PlanReader, Plans};
-pub use compile::{After, CompileOptions, Compiled, campaign_of, compile};
+pub use compile::{After, CompileOptions, Compiled, Stated, campaign_of, compile, compile_for};
 pub use desk::{
     CampaignInfo, Change, ChangeState, Desk, DeskError, Effect, GreyInfo, Lowered, NodeFailure, NodePlan,
     NodeStatus, OperationError, Operations, Phase, PlatformStatus, Preview, PrizeStatus, Shown, VendorLimit,
     VendorStatus,
 };
 pub use diff::{Diff, DiffEntry};
+pub use disclosure::{Disclosure, DisclosureRow, disclosure};
+pub use exports::{
+    AwardRow, AwardState, CN_WINNERS_ABOVE, Retained, TaxCsv, TaxError, TaxTotal, WinnersCsv, retention, tax,
+    tax_csv, winners_csv,
+};
+pub use jurisdiction::{CN_TOP_PRIZE_FEN, Jurisdiction, UnknownJurisdiction};
 pub use people::{By, NoRole, Role};
 pub use policy::Policy;
 pub use problem::{Mark, Problem, Problems, Severity};

@@ -238,7 +238,7 @@ fn prize_changed((was, round): (&Round, &Round), old: &Prize, new: &Prize, diff:
 }
 
 /// A share with two decimals, rounded to the nearest.
-pub(super) fn percent(part: u64, whole: u64) -> String {
+pub(crate) fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {
         return "0%".to_string();
     }

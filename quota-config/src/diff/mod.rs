@@ -14,7 +14,10 @@ mod text;
 use campaign::{Fen, Plan, PrizeId, PrizeKind, RoundId, VendorId};
 use serde::Serialize;
 
+pub(crate) use compare::percent;
 pub use text::{count, signed_count, yuan};
+pub(crate) use text::{id as text_id, ids as text_ids, kind as text_kind};
+pub(crate) use text::{number as text_number, option as text_option};
 
 /// Most entries that a difference lists.
 pub const ENTRIES_MAX: usize = 2_000;
@@ -55,6 +58,8 @@ pub struct Diff {
     /// Stops that are lifted, as text of their target. Plans can't tell a stop from a pause, so that
     /// whoever knows the adjustments fills this in before asking the policy.
     pub stops_lifted: Vec<String>,
+    /// When prizes will be exhausted, where [`crate::forecast::explain`] was asked and the change moves it.
+    pub exhaustion: Vec<Exhaustion>,
     /// Places that a grey release may not touch; at most [`ENTRIES_MAX`].
     pub fixed: Vec<String>,
 }
@@ -151,6 +156,25 @@ pub struct WeightChange {
     pub before: u32,
     /// Now.
     pub after: u32,
+}
+
+/// How a change moves the end of a prize.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Exhaustion {
+    /// The round.
+    #[serde(serialize_with = "text::id")]
+    pub round: RoundId,
+    /// The prize.
+    #[serde(serialize_with = "text::id")]
+    pub prize: PrizeId,
+    /// When the last unit would have been won, ms UTC; `None`: some would have been left over.
+    #[serde(serialize_with = "text::option")]
+    pub before_ms: Option<u64>,
+    /// When it will be.
+    #[serde(serialize_with = "text::option")]
+    pub after_ms: Option<u64>,
+    /// Both for people, in the campaign's zone: `exhausted 21:14:00 instead of 21:03:00`.
+    pub text: String,
 }
 
 impl Diff {

@@ -73,3 +73,11 @@ pub(crate) fn ids<T: Id, S: Serializer>(values: &[T], serializer: S) -> Result<S
 pub(crate) fn kind<S: Serializer>(value: &PrizeKind, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(value.name())
 }
+
+/// A number of 64 bits that may not be there.
+pub(crate) fn option<T: Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
+}

@@ -23,6 +23,8 @@ pub(crate) struct CampaignSpec {
     pub start: Option<Moment>,
     pub vendors: Vec<VendorSpec>,
     pub limits: Limits,
+    /// Where the limits stand, or the campaign itself.
+    pub limits_mark: Mark,
     pub stagger: At<Stagger>,
     pub pacing: ClientPacing,
     /// Prize lists: the sets by name, then those written inside rounds.
@@ -37,6 +39,8 @@ pub(crate) struct VendorSpec {
     /// Where its release speed stands, or the vendor itself.
     pub speed_mark: Mark,
     pub index: usize,
+    /// How fast it delivers by its own word, units a second. No limit of the platform: it is only reckoned with.
+    pub deliver_per_second: Option<At<u64>>,
 }
 
 /// What prizes may refer to: the vendors' ids, those of vendors with mistakes too.
@@ -69,6 +73,7 @@ pub(crate) fn read(root: &Node, sink: &mut Sink) -> Option<CampaignSpec> {
     let (zone, zone_mark) = zone_name.map_or_else(|| (Zone::utc(), keys.mark), |z| (z.value, z.mark));
     let start = keys.opt("start", sink, scalar(|text| start(text, &zone))).flatten();
     let limits = keys.opt("limits", sink, read_limits).unwrap_or_else(default_limits);
+    let limits_mark = keys.get("limits").map_or(keys.mark, |n| n.mark);
     let stagger = keys.opt("stagger", sink, at(read_stagger));
     let stagger = stagger.unwrap_or(At { value: Stagger::default(), mark: keys.mark });
     let pacing = keys.opt("client", sink, |node, path, sink| read_pacing(node, path, limits, sink));
@@ -95,6 +100,7 @@ pub(crate) fn read(root: &Node, sink: &mut Sink) -> Option<CampaignSpec> {
         start,
         vendors,
         limits,
+        limits_mark,
         stagger,
         pacing,
         lists,
@@ -248,7 +254,7 @@ fn read_vendor(
     ids: &mut VendorIds,
     sink: &mut Sink,
 ) -> Option<VendorSpec> {
-    let keys = Keys::open(node, path, &["id", "name", "release_per_second"], sink)?;
+    let keys = Keys::open(node, path, &["id", "name", "release_per_second", "deliver_per_second"], sink)?;
     let id = keys.need("id", "give the vendor's number", sink, at(scalar(whole32(1))));
     if let Some(id) = id
         && !ids.insert(id.value)
@@ -267,9 +273,10 @@ fn read_vendor(
             })
         }),
     );
+    let deliver_per_second = keys.opt("deliver_per_second", sink, at(scalar(whole(1, SPEED_MAX))));
     let speed_mark = keys.get("release_per_second").map_or(keys.mark, |n| n.mark);
     let vendor = Vendor { id: VendorId(id?.value), name: title?, release_per_second: speed.unwrap_or(0) };
-    Some(VendorSpec { vendor, speed_mark, index })
+    Some(VendorSpec { vendor, speed_mark, index, deliver_per_second })
 }
 
 fn read_sets(

@@ -30,7 +30,11 @@ pub(crate) struct PrizeSpec {
     pub curve: At<CurveSpec>,
     pub speed_max: Option<At<u64>>,
     pub catch_up_percent: u32,
+    /// What one is worth, where it is not cash and the file says so.
+    pub value: Option<At<Fen>>,
     pub tranches: Vec<Tranche>,
+    /// Where the largest amount of each tranche stands, and its path.
+    pub amounts: Vec<(Mark, String)>,
 }
 
 /// A release curve before the round's length is known.
@@ -56,7 +60,7 @@ pub(crate) enum PointAt {
 }
 
 const MONEY: [&str; 4] = ["each", "sum", "min", "max"];
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "id",
     "name",
     "kind",
@@ -67,6 +71,7 @@ const KEYS: [&str; 16] = [
     "sum",
     "min",
     "max",
+    "value",
     "tranches",
     "curve",
     "speed_max",
@@ -121,6 +126,10 @@ fn read_prize(node: &Node, path: &Path<'_>, vendors: &VendorIds, sink: &mut Sink
     let curve = keys.opt("curve", sink, at(read_curve));
     let speed_max = keys.opt("speed_max", sink, at(scalar(whole(1, SPEED_MAX))));
     let percent = keys.opt("catch_up", sink, scalar(catch_up)).unwrap_or(CATCH_UP_PERCENT_DEFAULT);
+    let value = keys.opt("value", sink, at(scalar(amount)));
+    if kind == Some(PrizeKind::Cash) {
+        keys.forbid(&["value"], "cash is worth its amount", "leave it out", sink);
+    }
     let tranches = read_budget(&keys, kind, sink);
     Some(PrizeSpec {
         mark: keys.mark,
@@ -134,7 +143,9 @@ fn read_prize(node: &Node, path: &Path<'_>, vendors: &VendorIds, sink: &mut Sink
         curve: curve.unwrap_or(At { value: CurveSpec::Even, mark: keys.mark }),
         speed_max,
         catch_up_percent: percent,
-        tranches: tranches?,
+        value,
+        amounts: tranches.as_ref().map(|t| t.iter().map(|t| t.amount.clone()).collect()).unwrap_or_default(),
+        tranches: tranches?.into_iter().map(|t| t.tranche).collect(),
     })
 }
 
@@ -158,8 +169,15 @@ fn read_delivery(keys: &Keys<'_>, sink: &mut Sink) -> Option<Delivery> {
     Some(Delivery::AtOnce)
 }
 
+/// A tranche, where it stands, and where the largest amount of it does.
+struct TrancheSpec {
+    tranche: Tranche,
+    mark: Mark,
+    amount: (Mark, String),
+}
+
 /// The tranches: the one that stands in the prize itself, then those of `tranches`.
-fn read_budget(keys: &Keys<'_>, kind: Option<PrizeKind>, sink: &mut Sink) -> Option<Vec<Tranche>> {
+fn read_budget(keys: &Keys<'_>, kind: Option<PrizeKind>, sink: &mut Sink) -> Option<Vec<TrancheSpec>> {
     let mut tranches = Vec::new();
     let mut good = true;
     match (keys.get("units"), keys.get("tranches")) {
@@ -167,7 +185,7 @@ fn read_budget(keys: &Keys<'_>, kind: Option<PrizeKind>, sink: &mut Sink) -> Opt
             keys.forbid(&MONEY, "an amount without units", "add `units`, or leave it out", sink)
         }
         _ => match read_tranche(keys, kind, sink) {
-            Some(tranche) => tranches.push(At { value: tranche, mark: keys.mark }),
+            Some(tranche) => tranches.push(tranche),
             None => good = false,
         },
     }
@@ -179,9 +197,9 @@ fn read_budget(keys: &Keys<'_>, kind: Option<PrizeKind>, sink: &mut Sink) -> Opt
     }
     let (mut first, mut total) = (0, Fen::ZERO);
     for tranche in &mut tranches {
-        tranche.value.first = first;
-        first += tranche.value.units;
-        match total.checked_add(tranche.value.fen) {
+        tranche.tranche.first = first;
+        first += tranche.tranche.units;
+        match total.checked_add(tranche.tranche.fen) {
             Some(sum) => total = sum,
             None => {
                 sink.error(tranche.mark, keys.path, "more money than can be counted", "lower the sum");
@@ -189,7 +207,7 @@ fn read_budget(keys: &Keys<'_>, kind: Option<PrizeKind>, sink: &mut Sink) -> Opt
             }
         }
     }
-    good.then(|| tranches.into_iter().map(|t| t.value).collect())
+    good.then_some(tranches)
 }
 
 fn read_tranches(
@@ -197,7 +215,7 @@ fn read_tranches(
     path: &Path<'_>,
     kind: Option<PrizeKind>,
     sink: &mut Sink,
-) -> Option<Vec<At<Tranche>>> {
+) -> Option<Vec<TrancheSpec>> {
     let nodes = list(node, path, sink)?;
     if nodes.is_empty() || nodes.len() >= TRANCHES_MAX {
         let what = format!("{} tranches", nodes.len());
@@ -210,24 +228,21 @@ fn read_tranches(
         if let Some(keys) = Keys::open(node, &path, &["units", "each", "sum", "min", "max"], sink)
             && let Some(tranche) = read_tranche(&keys, kind, sink)
         {
-            tranches.push(At { value: tranche, mark: keys.mark });
+            tranches.push(tranche);
         }
     }
     (tranches.len() == nodes.len()).then_some(tranches)
 }
 
 /// Units and money: `each`, or `sum` with `min` and `max`; neither where the prize is not cash.
-fn read_tranche(keys: &Keys<'_>, kind: Option<PrizeKind>, sink: &mut Sink) -> Option<Tranche> {
+fn read_tranche(keys: &Keys<'_>, kind: Option<PrizeKind>, sink: &mut Sink) -> Option<TrancheSpec> {
+    let mark = keys.mark;
     let count = keys.need("units", "say how many there are", sink, at(scalar(units)));
     if kind.is_some_and(|k| k != PrizeKind::Cash) {
         keys.forbid(&MONEY, "only cash has an amount", "leave it out, or write `kind: cash`", sink);
-        return Some(Tranche {
-            first: 0,
-            units: count?.value,
-            fen: Fen::ZERO,
-            min: Fen::ZERO,
-            max: Fen::ZERO,
-        });
+        let (units, none) = (count?.value, Fen::ZERO);
+        let tranche = Tranche { first: 0, units, fen: none, min: none, max: none };
+        return Some(TrancheSpec { tranche, mark, amount: (mark, keys.path.to_string()) });
     }
     kind?;
     let money = if keys.get("each").is_some() {
@@ -270,7 +285,32 @@ fn read_tranche(keys: &Keys<'_>, kind: Option<PrizeKind>, sink: &mut Sink) -> Op
         );
         return None;
     }
-    Some(tranche)
+    warn_of_range(keys, &tranche, sink);
+    let key = if keys.get("each").is_some() { "each" } else { "max" };
+    let amount = (keys.get(key).map_or(mark, |n| n.mark), keys.path.key(key).to_string());
+    Some(TrancheSpec { tranche, mark, amount })
+}
+
+/// Ranges that are legal and hardly meant.
+fn warn_of_range(keys: &Keys<'_>, tranche: &Tranche, sink: &mut Sink) {
+    let mark = |key: &str| keys.get(key).map_or(keys.mark, |n| n.mark);
+    if tranche.min == Fen(1) {
+        let key = if keys.get("each").is_some() { "each" } else { "min" };
+        let cure = "many wallets pay nothing so small, and players are not pleased: write 0.10 or more";
+        sink.warning(mark(key), &keys.path.key(key), "a player may win 0.01 yuan", cure);
+    }
+    if keys.get("each").is_some() || tranche.units < 2 {
+        return;
+    }
+    let cure = "write `each` for a fixed amount, or change the sum";
+    let all = |amount: Fen| amount.checked_mul(tranche.units) == Some(tranche.fen);
+    for (amount, word) in [(tranche.min, "smallest"), (tranche.max, "largest")] {
+        if all(amount) {
+            let what = format!("the sum makes every unit the {word} amount, {amount} yuan");
+            sink.warning(mark("sum"), &keys.path.key("sum"), what, cure);
+            return;
+        }
+    }
 }
 
 /// An amount of money that can be paid.

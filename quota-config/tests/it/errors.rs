@@ -290,7 +290,7 @@ fn what_is_no_campaign_file_is_refused() {
     assert!(told(&"[".repeat(30)).contains("nesting this deep"));
     assert!(told(&"[".repeat(10_000)).contains("recursion limit exceeded"));
     assert!(told(&"k: {".repeat(10_000)).contains("error"));
-    assert!(told(&"#".repeat(quota_config::FILE_BYTES_MAX + 1)).contains("the file has 4194305 bytes"));
+    assert!(told(&"#".repeat(quota_config::FILE_BYTES_MAX + 1)).contains("the file has 16777217 bytes"));
     let many: String = (0..2_000).map(|i| format!("k{i}: 1\n")).collect();
     assert!(told(&many).contains("a map of this many keys"));
     let options = quota_config::CompileOptions {
