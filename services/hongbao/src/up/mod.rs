@@ -5,6 +5,7 @@
 //! recovered from at the next start.
 
 mod apart;
+mod operations;
 mod plans;
 mod store;
 
@@ -23,9 +24,11 @@ use flow::service::FlowParts;
 use flow::service::handle::FlowHandle;
 use flowlog::{DirLock, Position, check_format_version};
 use lottery::node::{Node, NodeConfig, Recovered};
+use operations::PlatformOperations;
 use plans::{AccessPlans, Follower};
 use queue::embedded::EmbeddedQueue;
 use queue::{JOURNAL, LANE, ORDERS, Queue, TopicOptions};
+use quota_config::{PlanCell, PlanRepository};
 use runtime::{Metrics, SharedClock, Shutdown, SystemClock, TaskKind, Tasks, exit, telemetry};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -117,13 +120,15 @@ impl Up {
         middle.spawn("lottery", TaskKind::Service, running);
         let plan_set = Arc::new(PlanSet::new());
         let access_plans = AccessPlans::new();
+        let (repository, cell) = (Arc::new(stores.plans), PlanCell::new());
         let follower = Follower::new(
             args.campaigns.clone(),
-            Arc::new(stores.plans),
+            Arc::clone(&repository) as Arc<dyn PlanRepository>,
             keys.newest_seed().clone(),
             Arc::clone(&node),
             Arc::clone(&plan_set),
             Arc::clone(&access_plans),
+            Arc::clone(&cell),
             clock.clone(),
         );
         let follower = follower.first().await?;

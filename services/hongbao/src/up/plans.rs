@@ -77,10 +77,10 @@ impl Follower {
         node: Arc<Node>,
         flow: Arc<PlanSet>,
         access: Arc<AccessPlans>,
+        cell: Arc<PlanCell>,
         clock: SharedClock,
     ) -> Follower {
         let files = files.into_iter().map(|path| Watched { path, changed: None }).collect();
-        let cell = PlanCell::new();
         let agent = Agent::new(Arc::clone(&cell));
         Follower { files, repository, seed, cell, agent, node, flow, access, applied: Vec::new(), clock }
     }
