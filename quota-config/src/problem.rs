@@ -4,10 +4,11 @@
 //! them at once, in the order of the file.
 
 use crate::bounds::PROBLEMS_MAX;
+use serde::Serialize;
 use std::fmt;
 
 /// A place in a file: line and column counted from 1, columns in characters.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize)]
 pub struct Mark {
     /// Line, from 1.
     pub line: u32,
@@ -16,7 +17,8 @@ pub struct Mark {
 }
 
 /// How bad a problem is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// There is no plan.
     Error,
@@ -25,9 +27,10 @@ pub enum Severity {
 }
 
 /// One mistake in a file.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 pub struct Problem {
     /// Where.
+    #[serde(flatten)]
     pub mark: Mark,
     /// Error or warning.
     pub severity: Severity,
@@ -55,7 +58,7 @@ impl fmt::Display for Problem {
 }
 
 /// Why a file gives no plan: all errors, and the warnings beside them, by line.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Problems(pub Vec<Problem>);
 
 /// One problem a line.

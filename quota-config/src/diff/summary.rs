@@ -2,9 +2,9 @@
 
 use super::compare::percent;
 use super::text::{count, signed_count, yuan};
-use super::{Diff, SUMMARY_MAX};
+use super::{Diff, SUMMARY_MAX, at};
 use campaign::{Plan, RoundId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Lines such as `round 2, Lucky cash: +200,000.00 yuan, +2,000 units`. Changes that are the same in many rounds
 /// share a line.
@@ -90,9 +90,9 @@ fn weights(before: Option<&Plan>, after: &Plan, diff: &Diff, lines: &mut Vec<Str
     let (old_rounds, new_rounds) = (by_id(before), by_id(after));
     let mut groups: BTreeMap<(u32, String), Vec<RoundId>> = BTreeMap::new();
     for change in &diff.weights {
-        let round =
-            |rounds: &BTreeMap<RoundId, &campaign::Round>| rounds.get(&change.round).copied().cloned();
-        let (Some(old), Some(new)) = (round(&old_rounds), round(&new_rounds)) else { continue };
+        let (Some(old), Some(new)) = (old_rounds.get(&change.round), new_rounds.get(&change.round)) else {
+            continue;
+        };
         let name = new.position(change.prize).map_or("", |i| new.prizes[i].name.as_str());
         let text = format!(
             "{name}: weight {} instead of {} ({} of picks instead of {})",
@@ -112,15 +112,15 @@ fn by_id(plan: &Plan) -> BTreeMap<RoundId, &campaign::Round> {
 
 /// Entries that no line above speaks of.
 fn others(diff: &Diff, lines: &mut Vec<String>) {
-    const TOLD: [&str; 3] = [".tranches", ".weight", ".paused"];
-    let raised = |path: &str| {
-        diff.speeds_raised.iter().any(|s| s.path == path)
-            || diff.limits_raised.iter().any(|l| path.strip_prefix("limits.") == Some(l.limit))
-    };
+    const TOLD: [&str; 2] = [".weight", ".paused"];
+    let mut told: BTreeSet<String> =
+        diff.prizes.iter().map(|p| format!("prize:{}.tranches", at(p.round, p.prize))).collect();
+    told.extend(diff.speeds_raised.iter().map(|s| s.path.clone()));
+    told.extend(diff.limits_raised.iter().map(|l| format!("limits.{}", l.limit)));
     for entry in &diff.entries {
         let (Some(before), Some(after)) = (&entry.before, &entry.after) else {
-            let told = diff.first || entry.path.starts_with("round:") || entry.path.starts_with("prize:");
-            if !told {
+            let shown = diff.first || entry.path.starts_with("round:") || entry.path.starts_with("prize:");
+            if !shown {
                 let name = entry.after.as_ref().or(entry.before.as_ref()).cloned().unwrap_or_default();
                 lines.push(format!("{}: {} {}", entry.path, name, entry.effect));
             }
@@ -129,7 +129,7 @@ fn others(diff: &Diff, lines: &mut Vec<String>) {
         if lines.len() > SUMMARY_MAX {
             return;
         }
-        if !TOLD.iter().any(|end| entry.path.ends_with(end)) && !raised(&entry.path) {
+        if !TOLD.iter().any(|end| entry.path.ends_with(end)) && !told.contains(&entry.path) {
             lines.push(format!("{}: {after} instead of {before}", entry.path));
         }
     }

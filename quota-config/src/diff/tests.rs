@@ -187,3 +187,91 @@ fn a_huge_difference_is_cut_and_still_counted() {
     assert_eq!(diff.budget.units, 2_997 * 150);
     assert_eq!(diff.summary[0], "rounds 3 to 2999, Cash: +400.00 yuan, +100 units in each");
 }
+
+/// (field, whether a grey release may change it, the change)
+type Edit = (&'static str, bool, fn(&mut Plan));
+
+/// Every field of a plan that an edit of a file can move; days follow from rounds and zone.
+const EDITS: &[Edit] = &[
+    ("name", false, |p| p.name += "!"),
+    ("time_zone", false, |p| p.time_zone = "UTC".into()),
+    ("limits.wins_round", true, |p| p.limits.wins_round += 1),
+    ("limits.wins_day", true, |p| p.limits.wins_day += 1),
+    ("limits.wins_campaign", true, |p| p.limits.wins_campaign += 1),
+    ("limits.participation", true, |p| p.limits.participation_ms += 1),
+    ("limits.interval", true, |p| p.limits.interval_ms += 1),
+    ("limits.shakes", true, |p| p.limits.shakes_per_second += 1),
+    ("stagger.groups", true, |p| p.stagger.groups += 5),
+    ("pacing.min", true, |p| p.pacing.submit_min_ms += 1),
+    ("pacing.max", true, |p| p.pacing.submit_max_ms += 1),
+    ("vendor.name", false, |p| p.vendors[0].name += "!"),
+    ("vendor.speed", true, |p| p.vendors[0].release_per_second += 1),
+    ("vendor gone", false, |p| p.vendors.clear()),
+    ("vendor new", false, |p| {
+        p.vendors.push(campaign::Vendor {
+            id: campaign::VendorId(9),
+            name: "New".into(),
+            release_per_second: 0,
+        })
+    }),
+    ("round.name", false, |p| p.rounds[1].name += "!"),
+    ("round.open", false, |p| p.rounds[1].open_ms += 1_000),
+    ("round.close", false, |p| p.rounds[1].close_ms += 1_000),
+    ("round.seed", false, |p| p.rounds[1].seed_key_id += 1),
+    ("round gone", false, |p| drop(p.rounds.pop())),
+    ("prize gone", false, |p| drop(p.rounds[1].prizes.pop())),
+    ("prize order", false, |p| p.rounds[1].prizes.reverse()),
+    ("prize.name", false, |p| p.rounds[1].prizes[0].name += "!"),
+    ("prize.kind", false, |p| p.rounds[1].prizes[1].kind = campaign::PrizeKind::Goods),
+    ("prize.weight", true, |p| p.rounds[1].prizes[0].weight += 1),
+    ("prize.vendor", false, |p| p.rounds[1].prizes[0].vendor.0 += 1),
+    ("prize.delivery", false, |p| {
+        p.rounds[1].prizes[0].delivery = campaign::Delivery::OnClaim { term_ms: 1_000 }
+    }),
+    ("prize.curve", false, |p| p.rounds[1].prizes[0].curve = campaign::Curve::even(1_000, 57_000)),
+    ("prize.speed_max", true, |p| p.rounds[1].prizes[1].speed_max += 1),
+    ("prize.catch_up", false, |p| p.rounds[1].prizes[0].catch_up_percent += 1),
+    ("prize.paused", false, |p| p.rounds[1].prizes[0].paused = true),
+    ("tranche.units", false, |p| p.rounds[1].prizes[0].tranches[0].units += 1),
+    ("tranche.fen", false, |p| p.rounds[1].prizes[0].tranches[0].fen.0 += 1),
+    ("tranche.min", false, |p| p.rounds[1].prizes[0].tranches[0].min.0 += 1),
+    ("tranche.max", false, |p| p.rounds[1].prizes[0].tranches[0].max.0 += 1),
+];
+
+#[test]
+fn no_field_changes_unseen_and_only_some_go_out_grey() {
+    let before = plan(FILE);
+    for (field, grey, edit) in EDITS {
+        let mut after = before.clone();
+        edit(&mut after);
+        for diff in [Diff::between(Some(&before), &after), Diff::between(Some(&after), &before)] {
+            assert!(!diff.is_empty() && !diff.summary.is_empty(), "{field}: {diff:?}");
+            assert_eq!(diff.only_grey().is_ok(), *grey, "{field}: {:?}", diff.fixed);
+        }
+    }
+}
+
+proptest::proptest! {
+    /// Budgets add up, whatever is edited together; and there and back is nothing in all.
+    #[test]
+    fn budget_changes_add_up(edits in proptest::collection::vec(0..EDITS.len(), 1..8)) {
+        let before = plan(FILE);
+        let mut after = before.clone();
+        for edit in edits {
+            // Two of the same kind may leave nothing to edit.
+            if after.rounds.len() > 1 && after.rounds[1].prizes.len() > 1 && !after.vendors.is_empty() {
+                EDITS[edit].2(&mut after);
+            }
+        }
+        let total = |plan: &Plan| {
+            let prizes = || plan.rounds.iter().flat_map(|r| &r.prizes);
+            (prizes().map(|p| i128::from(p.units())).sum::<i128>(), prizes().map(|p| i128::from(p.fen().0)).sum::<i128>())
+        };
+        let there = Diff::between(Some(&before), &after).budget;
+        let back = Diff::between(Some(&after), &before).budget;
+        let (was, is) = (total(&before), total(&after));
+        proptest::prop_assert_eq!((there.units, there.fen), (is.0 - was.0, is.1 - was.1));
+        proptest::prop_assert_eq!((there.units, there.fen), (-back.units, -back.fen));
+        proptest::prop_assert!(there.units_up >= 0 && there.units_up >= there.units && there.fen_up >= there.fen);
+    }
+}

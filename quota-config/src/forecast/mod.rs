@@ -21,8 +21,8 @@ use step::Grant;
 
 pub use explain::explain;
 
-/// Most steps that a round is reckoned in: an hour in slots of 100 ms.
-pub const STEPS_MAX: u64 = 36_000;
+/// Most steps that a round is reckoned in: up to six minutes in slots of 100 ms, an hour in seconds.
+pub const STEPS_MAX: u64 = 3_600;
 /// From so long before the close on nothing is granted.
 const LAST_GRANT_MS: u64 = 300;
 /// The rest is spread until so long before the close.

@@ -138,7 +138,7 @@ fn a_difference_says_when_prizes_run_out() {
 fn long_rounds_are_reckoned_in_longer_steps() {
     let day = edit("duration: 30m", "duration: 24h");
     let forecast = forecast_round(&day, &day.rounds[0], &Demand::Unbounded, None);
-    assert_eq!(forecast.step_ms, 2_400);
+    assert_eq!(forecast.step_ms, 24_000);
     assert_eq!(forecast.prizes[0].awarded, 179_700);
 }
 

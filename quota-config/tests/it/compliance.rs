@@ -181,3 +181,19 @@ fn records_are_kept_for_two_calendar_years() {
     assert_eq!(kept[2].why, "2 years from the close of the last round, 2026-02-16 21:01:00");
     assert_eq!(kept[2].until_ms, 1_771_246_860_000 + 730 * 86_400_000);
 }
+
+#[test]
+fn problems_are_shown_to_programs_too() {
+    let problems = compile_text(&edited("units: 100", "units: many")).unwrap_err();
+    assert_eq!(
+        serde_json::to_value(&problems).unwrap()[0],
+        serde_json::json!({
+            "line": 13,
+            "column": 14,
+            "severity": "error",
+            "path": "prize_sets.cash[0].units",
+            "what": "`many` is not a whole number",
+            "cure": "write a whole number from 1 to 1000000000000 in digits",
+        })
+    );
+}
