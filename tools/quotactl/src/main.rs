@@ -27,7 +27,10 @@ fn main() -> ExitCode {
 
 /// Tells why a command failed; its exit code. With `--json` the server's own words go to standard output.
 fn told(failure: &failure::Failure, json: bool) -> u8 {
-    if json && let failure::Failure::Problem { body, .. } = failure {
+    if json
+        && let failure::Failure::Problem { body, .. } = failure
+        && !body.is_empty()
+    {
         // What can't be written here can't be told either.
         let _ = out::raw(body, !body.ends_with(b"\n"));
     }

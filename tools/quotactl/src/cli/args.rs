@@ -232,7 +232,7 @@ pub struct VendorLimit {
     /// The vendor.
     #[arg(value_parser = words::id)]
     pub vendor: u32,
-    /// Calls a second; 0 stops its deliveries.
+    /// Sends a second; 0: as the platform is configured again.
     pub per_second: u32,
     #[command(flatten)]
     pub why: Why,
@@ -259,7 +259,7 @@ pub struct Simulate {
     /// How many players take part.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub players: u64,
-    /// When they arrive: a CSV file.
+    /// When they come: CSV `minute,players` (or `second`, `ms`; or `share`), counted from the first opening.
     #[arg(long, value_name = "FILE.csv")]
     pub arrivals: PathBuf,
     /// Write the report there, as one HTML page.

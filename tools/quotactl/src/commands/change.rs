@@ -7,9 +7,10 @@ use http::Method;
 use crate::api::address::with_query;
 use crate::api::{Api, Ask, Body, new_key};
 use crate::cli::Making;
-use crate::failure::{Failure, OK};
+use crate::failure::{Failure, OK, REFUSED};
 use crate::out;
 use crate::text::change as shown;
+use crate::text::paint::Style;
 
 use super::Context;
 
@@ -68,11 +69,12 @@ impl Change {
         };
         let key = making.idempotency_key.clone().map_or_else(new_key, Ok)?;
         let answer = api.ask(&self.ask(false, Some(key)), self.file.as_deref()).await?;
+        let value = answer.json()?;
+        let code = if shown::is_done(&value) { OK } else { REFUSED };
         if context.common.json {
             context.as_it_is(&answer)?;
-            return Ok(OK);
+            return Ok(code);
         }
-        let value = answer.json()?;
         let mut lines = shown::answer(&value, context.paint);
         let made_on = shown::base_of(&value);
         if let (Some(base), Some(made_on)) = (base, made_on)
@@ -82,8 +84,12 @@ impl Change {
                 "note: you were shown it against SeqNo {base}, and it was made on SeqNo {made_on}"
             ));
         }
+        if code != OK {
+            let what = "not everything was done at once; see `quotactl status`, and give the command again";
+            lines.push(context.paint.style(Style::Bad, what));
+        }
         out::print(&lines.join("\n"))?;
-        Ok(OK)
+        Ok(code)
     }
 
     async fn preview(&self, context: &Context) -> Result<u8, Failure> {

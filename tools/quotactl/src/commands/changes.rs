@@ -137,7 +137,7 @@ pub async fn vendor_limit(context: &Context, args: &VendorLimit) -> Result<u8, F
     let VendorLimit { vendor, per_second, .. } = args;
     let body = json!({ "per_second": per_second, "reason": args.why.reason });
     let question = match per_second {
-        0 => format!("Stop all deliveries to vendor {vendor}?"),
+        0 => format!("Deliver to vendor {vendor} as fast as the platform is configured to?"),
         _ => format!("Deliver at most {per_second} awards a second to vendor {vendor}?"),
     };
     Change::json(format!("/v1/vendors/{vendor}/limit"), body, question).make(context, &args.making).await

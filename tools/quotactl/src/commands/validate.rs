@@ -1,7 +1,8 @@
 //! `validate`: a campaign file checked on this machine, with the compiler that the platform uses.
 //!
 //! Nobody is asked, so it works before there is a platform. What only the platform knows (the plan before, and so what
-//! may still change) is `plan`'s to say. Where a server is named on the command line, that server checks the file.
+//! may still change) is `plan`'s to say. Where a server is named on the command line, that server checks the file; so does
+//! the profile's where a jurisdiction is named, because this compiler knows none.
 
 use campaign::SeqNo;
 use quota_config::{

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::outline;
 use super::paint::{Paint, Style};
-use super::value::{Word, clean, line, short};
+use super::value::{Word, clean, grouped, line, short};
 
 /// What a change would do.
 #[derive(Deserialize, Default, Debug)]
@@ -15,6 +15,7 @@ pub struct Preview {
     /// What it was held against.
     pub base_seq_no: Word,
     diff: Vec<Difference>,
+    diff_left_out: Word,
     summary: Vec<String>,
     warnings: Vec<Value>,
     needs_two: Vec<String>,
@@ -43,6 +44,19 @@ pub struct Change {
     effects: Vec<Value>,
 }
 
+/// What the platform did at once for one prize.
+#[derive(Deserialize)]
+struct Effect {
+    #[serde(default)]
+    prize: Option<String>,
+    what: String,
+    #[serde(default)]
+    effective_units: Word,
+    #[serde(default)]
+    taken: Word,
+    done: bool,
+}
+
 /// The lines of a preview.
 pub fn preview(preview: &Preview, paint: Paint) -> Vec<String> {
     let mut out = Vec::new();
@@ -57,6 +71,9 @@ pub fn preview(preview: &Preview, paint: Paint) -> Vec<String> {
         out.push("no difference".to_owned());
     }
     out.extend(preview.diff.iter().flat_map(|difference| lines_of(difference, paint)));
+    if preview.diff_left_out.count() > 0 {
+        out.push(format!("  and {} differences more", grouped(preview.diff_left_out.count())));
+    }
     out.extend(preview.summary.iter().map(|text| format!("= {}", clean(text))));
     for warning in &preview.warnings {
         out.push(paint.style(Style::Warn, &format!("warning: {}", warning_text(warning))));
@@ -100,10 +117,29 @@ pub fn change(change: &Change, paint: Paint) -> Vec<String> {
         out.extend(preview(shown, paint));
     }
     for effect in &change.effects {
-        out.push(format!("> {}", short(effect)));
+        out.push(effect_line(effect, paint));
     }
     out.push(outcome(change, paint));
     out
+}
+
+fn effect_line(effect: &Value, paint: Paint) -> String {
+    let Ok(Effect { prize, what, effective_units, taken, done }) = Effect::deserialize(effect) else {
+        return format!("> {}", short(effect));
+    };
+    let mut text = prize.map_or(String::new(), |prize| format!("prize {}: ", line(&prize))) + &line(&what);
+    for (name, units) in [("taken away", &taken), ("budget now", &effective_units)] {
+        if !units.0.is_empty() {
+            text.push_str(&format!(", {name} {} units", grouped(units.count())));
+        }
+    }
+    if done { format!("> {text}") } else { paint.style(Style::Bad, &format!("> NOT DONE: {text}")) }
+}
+
+/// Whether the platform did all of a change at once. A kill switch that did not reach everything is a finding.
+pub fn is_done(answer: &Value) -> bool {
+    let effects = answer.get("effects").and_then(Value::as_array);
+    effects.into_iter().flatten().all(|effect| effect.get("done") != Some(&Value::Bool(false)))
 }
 
 fn outcome(change: &Change, paint: Paint) -> String {
@@ -129,6 +165,8 @@ fn outcome(change: &Change, paint: Paint) -> String {
                 id = change.proposal
             ),
         ),
+        "withdrawn" => format!("done: the grey version of campaign {campaign} is withdrawn{seq_no}"),
+        "rejected" => format!("done: proposal {} of campaign {campaign} is rejected", change.proposal),
         "unchanged" => format!("unchanged: campaign {campaign}{seq_no} is as it was asked to be"),
         "dry_run" => "dry run: nothing was changed".to_owned(),
         other => format!("{}: campaign {campaign}{seq_no}", line(other)),
@@ -172,7 +210,10 @@ mod tests {
                 {"path": "round 9", "before": "open", "after": null, "effect": ""}],
                 "summary": ["budget +200,000.00 yuan"], "warnings": ["round 2 ends late"],
                 "needs_two": ["budget up by 200,000.00 yuan"]},
-            "effects": ["ledger: prize 2/11 has 400000 units", {"prize": "2/11", "taken": "0"}],
+            "effects": ["ledger: prize 2/11 has 400000 units", {"prize": "2/11", "taken": "0"},
+                {"prize": "2/11", "what": "lowered", "effective_units": "9500", "taken": "500", "done": true},
+                {"prize": "2/12", "what": "the ledger did not answer", "effective_units": null, "taken": null,
+                 "done": false}],
         });
         assert_eq!(
             answer(&answered, Paint::new(false)),
@@ -188,10 +229,13 @@ mod tests {
                 "  budget up by 200,000.00 yuan",
                 "> ledger: prize 2/11 has 400000 units",
                 "> prize 2/11, taken 0",
+                "> prize 2/11: lowered, taken away 500 units, budget now 9,500 units",
+                "> NOT DONE: prize 2/12: the ledger did not answer",
                 "waiting for a second person; nothing has changed yet: `quotactl approve p-0123456789ab` by an \
                  approver who did not propose it",
             ]
         );
+        assert!(!is_done(&answered) && is_done(&json!({})));
         assert_eq!(base_of(&answered).as_deref(), Some("12"));
     }
 

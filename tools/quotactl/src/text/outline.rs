@@ -49,7 +49,7 @@ fn outline(value: &Value, depth: usize, paint: Paint, out: &mut Vec<String>) {
 
 fn entry(key: &str, value: &Value, depth: usize, paint: Paint, out: &mut Vec<String>) {
     let indent = "  ".repeat(depth);
-    let label = paint.style(Style::Bold, &line(key).replace('_', " "));
+    let label = paint.style(Style::Bold, &label(key));
     match value {
         Value::Array(items) if items.is_empty() => out.push(format!("{indent}{label}: none")),
         Value::Object(fields) if fields.is_empty() => out.push(format!("{indent}{label}: none")),
@@ -71,6 +71,12 @@ fn ordered(fields: &Map<String, Value>) -> Vec<(&String, &Value)> {
     // Single values before what has a block of its own.
     entries.sort_by_key(|(key, value)| (is_nested(value), rank(key)));
     entries
+}
+
+/// A key as words. Money is shown in yuan, so `_fen` goes.
+fn label(key: &str) -> String {
+    let key = line(key);
+    key.strip_suffix("_fen").unwrap_or(&key).replace('_', " ")
 }
 
 fn is_nested(value: &Value) -> bool {
@@ -100,9 +106,7 @@ fn table(items: &[Value]) -> Table {
     };
     let heads: Vec<(String, Side)> = keys
         .iter()
-        .map(|(key, value)| {
-            (line(key).replace('_', " "), if is_number(value) { Side::Right } else { Side::Left })
-        })
+        .map(|(key, value)| (label(key), if is_number(value) { Side::Right } else { Side::Left }))
         .collect();
     let mut table = Table::new(&heads);
     for item in items {
@@ -137,9 +141,9 @@ mod tests {
                 "rounds:",
                 "  round: 1",
                 "  prizes:",
-                "    prize  name   budget fen",
+                "    prize  name          budget",
                 "       11  现金   1,000.00 yuan",
-                "        2  cover  0.00 yuan",
+                "        2  cover      0.00 yuan",
             ]
         );
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::status::Platform;
+use super::status::{Platform, Running};
 use crate::text::value::grouped;
 
 /// A backlog that takes longer than this at the vendor's limit is told, in seconds.
@@ -49,19 +49,23 @@ pub fn find(platform: &Platform) -> Vec<String> {
     out
 }
 
-/// Nodes that run another SeqNo than the newest of their campaign.
+/// Nodes that run another SeqNo than the newest of their campaign, and those that can't run a newer one.
 fn behind(platform: &Platform) -> Vec<String> {
     let mut newest: BTreeMap<&str, u64> = BTreeMap::new();
-    let plans = || platform.nodes.iter().flat_map(|node| node.plans.iter().map(move |plan| (node, plan)));
-    for (_, (campaign, seq_no)) in plans() {
-        let newest = newest.entry(campaign).or_default();
-        *newest = (*newest).max(seq_no.parse().unwrap_or(0));
+    let plans = || platform.nodes.iter().flat_map(|node| node.plans.iter().map(move |plan| (&node.id, plan)));
+    for (_, plan) in plans() {
+        let newest = newest.entry(&plan.campaign).or_default();
+        *newest = (*newest).max(plan.seq_no.parse().unwrap_or(0));
     }
     let mut out = Vec::new();
-    for (node, (campaign, seq_no)) in plans() {
+    for (id, plan) in plans() {
+        let Running { campaign, seq_no, failure, .. } = plan;
         let newest = newest.get(campaign.as_str()).copied().unwrap_or(0);
-        if seq_no.parse::<u64>().is_ok_and(|seq_no| seq_no < newest) {
-            out.push(format!("node {} runs SeqNo {seq_no} of campaign {campaign}, others {newest}", node.id));
+        if let Some((failed, why)) = failure {
+            out.push(format!("node {id} can't run SeqNo {failed} of campaign {campaign}: {why}"));
+        } else if seq_no.parse().unwrap_or(0) < newest {
+            let runs = if seq_no.is_empty() { "none" } else { seq_no };
+            out.push(format!("node {id} runs SeqNo {runs} of campaign {campaign}, others {newest}"));
         }
     }
     out
@@ -91,7 +95,9 @@ mod tests {
         });
         assert_eq!(find(&Platform::read(&fine)), Vec::<String>::new());
         let bad = json!({
-            "nodes": [{"id": 1, "session": true, "plans": {"7": "12"}}, {"id": 2, "session": null, "plans": {"7": "9"}}],
+            "nodes": [{"id": 1, "session": true, "plans": {"7": "12"}}, {"id": 2, "session": null, "plans": {"7": "9"}},
+                      {"node": 3, "session": true, "plans": [{"campaign": 7, "seq_no": "12", "grey": "13",
+                       "failure": {"seq_no": "14", "what": "damaged"}}]}],
             "prizes": [{"campaign": 7, "prize": "2/11", "budget": "10", "awarded": "10"},
                        {"campaign": 7, "prize": "2/12", "paused": true}],
             "vendors": [{"vendor": 3, "limit": 10, "backlog": "36000"}, {"vendor": 4, "cut_off": true, "backlog": "5"},
@@ -104,6 +110,7 @@ mod tests {
                 "plan 13 of campaign 7 does not compile",
                 "node 2 has no session: it draws nothing",
                 "node 2 runs SeqNo 9 of campaign 7, others 12",
+                "node 3 can't run SeqNo 14 of campaign 7: damaged",
                 "vendor 3 is 36,000 awards behind: 60 min at its limit",
                 "vendor 4 is cut off, 5 awards wait",
                 "vendor 5 is limited to nothing, 1 awards wait",

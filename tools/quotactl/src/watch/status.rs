@@ -31,8 +31,21 @@ pub struct Node {
     pub session: String,
     /// Whether it has no session: it draws nothing then.
     pub is_out: bool,
-    /// (campaign, SeqNo) that it runs.
-    pub plans: Vec<(String, String)>,
+    /// What it runs.
+    pub plans: Vec<Running>,
+}
+
+/// What a node runs of a campaign.
+#[derive(Default, Debug, PartialEq, Eq, Clone)]
+pub struct Running {
+    /// The campaign.
+    pub campaign: String,
+    /// The version for all; empty: none yet.
+    pub seq_no: String,
+    /// The version for a share; empty: none.
+    pub grey: String,
+    /// A newer version that it can't put into force, and why.
+    pub failure: Option<(String, String)>,
 }
 
 /// A prize of a round.
@@ -50,7 +63,7 @@ pub struct Prize {
     pub granted: Option<u64>,
     /// Units won.
     pub awarded: Option<u64>,
-    /// Units that nobody can have any more or yet, as the ledger counts them.
+    /// Units in leases that are open.
     pub locked: Option<u64>,
     /// Leases that are open.
     pub leases: Option<u64>,
@@ -67,7 +80,7 @@ pub struct Vendor {
     pub id: String,
     /// Its name, if it is told.
     pub name: String,
-    /// Awards a second that are delivered at most; none: no limit.
+    /// Sends a second at most.
     pub limit: Option<u64>,
     /// Awards that wait.
     pub backlog: Option<u64>,
@@ -122,18 +135,29 @@ fn node(fields: &Map<String, Value>) -> Node {
     }
 }
 
-/// `{"7": "12"}` or `[{"campaign": 7, "seq_no": "12"}]`.
-fn plans(value: Option<&Value>) -> Vec<(String, String)> {
+/// `{"7": "12"}`, or `[{"campaign": 7, "seq_no": "12", "grey": null, "failure": {"seq_no": "13", "what": "..."}}]`.
+fn plans(value: Option<&Value>) -> Vec<Running> {
     match value {
-        Some(Value::Object(by_campaign)) => {
-            by_campaign.iter().map(|(campaign, seq_no)| (line(campaign), short(seq_no))).collect()
-        }
-        Some(Value::Array(items)) => items
+        Some(Value::Object(by_campaign)) => by_campaign
             .iter()
-            .filter_map(Value::as_object)
-            .map(|fields| (text(fields, &["campaign"]), text(fields, &["seq_no"])))
+            .map(|(campaign, seq_no)| Running {
+                campaign: line(campaign),
+                seq_no: short(seq_no),
+                ..Running::default()
+            })
             .collect(),
+        Some(Value::Array(items)) => items.iter().filter_map(Value::as_object).map(running).collect(),
         _ => Vec::new(),
+    }
+}
+
+fn running(fields: &Map<String, Value>) -> Running {
+    let failure = fields.get("failure").and_then(Value::as_object);
+    Running {
+        campaign: text(fields, &["campaign"]),
+        seq_no: text(fields, &["seq_no"]),
+        grey: text(fields, &["grey"]),
+        failure: failure.map(|failure| (text(failure, &["seq_no"]), text(failure, &["what"]))),
     }
 }
 
@@ -158,7 +182,7 @@ fn vendor(fields: &Map<String, Value>) -> Vendor {
     Vendor {
         id: text(fields, &["vendor", "id"]),
         name: text(fields, &["name"]),
-        limit: number(fields, &["limit", "per_second", "limit_per_second"]),
+        limit: number(fields, &["limit_per_second", "limit"]),
         backlog: number(fields, &["backlog", "open", "queued"]),
         cut_off: truth(fields, &["cut_off"]),
     }
@@ -202,8 +226,11 @@ mod tests {
                         "rate": 2.6}, {"prize": "3/1"}],
             "vendors": [{"vendor": 3, "backlog": "9", "limit": 20, "cut_off": true}],
         }));
-        assert_eq!(platform.nodes[0].plans, [("7".to_owned(), "12".to_owned())]);
-        assert_eq!(platform.nodes[1].plans, [("7".to_owned(), "11".to_owned())]);
+        let told = |node: usize| {
+            let plan = &platform.nodes[node].plans[0];
+            (plan.campaign.as_str(), plan.seq_no.as_str())
+        };
+        assert_eq!((told(0), told(1)), (("7", "12"), ("7", "11")));
         assert!(!platform.nodes[0].is_out && platform.nodes[1].is_out);
         assert_eq!((platform.prizes[0].at.as_str(), platform.prizes[0].left()), ("2/11", Some(60)));
         assert_eq!((platform.prizes[0].rate, platform.prizes[1].budget), (Some(3), None));

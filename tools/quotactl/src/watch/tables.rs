@@ -2,7 +2,7 @@
 
 use super::alarms::duration;
 use super::board::Board;
-use super::status::{Platform, Prize};
+use super::status::{Platform, Prize, Running};
 use crate::text::paint::Style;
 use crate::text::table::{Side, Table};
 use crate::text::value::grouped;
@@ -27,17 +27,23 @@ pub fn nodes(platform: &Platform) -> Table {
         ("CAMPAIGN:SEQNO", Side::Left),
     ]);
     for node in &platform.nodes {
-        let plans: Vec<String> =
-            node.plans.iter().map(|(campaign, seq_no)| format!("{campaign}:{seq_no}")).collect();
+        let plans: Vec<String> = node.plans.iter().map(told).collect();
         let style = if node.is_out { Style::Bad } else { Style::Plain };
         table.row(vec![
             plain(node.id.as_str()),
             plain(node.epoch.as_str()),
             (node.session.clone(), style),
-            plain(plans.join(" ")),
+            plain(plans.join(", ")),
         ]);
     }
     table
+}
+
+/// `7:12`, and `7:12 grey 13` where a share has another version.
+fn told(plan: &Running) -> String {
+    let seq_no = if plan.seq_no.is_empty() { "none" } else { &plan.seq_no };
+    let grey = if plan.grey.is_empty() { String::new() } else { format!(" grey {}", plan.grey) };
+    format!("{}:{seq_no}{grey}", plan.campaign)
 }
 
 /// Each prize with its units.

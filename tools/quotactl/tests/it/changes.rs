@@ -196,6 +196,19 @@ fn waiting_for_a_second_person_is_no_failure() {
 }
 
 #[test]
+fn a_stop_that_did_not_reach_everything_is_a_finding() {
+    let mut partly = change("active", json!("13"), Value::Null);
+    partly["effects"] = json!([
+        {"prize": "2/11", "what": "paused", "effective_units": null, "taken": null, "done": true},
+        {"prize": "2/12", "what": "the ledger did not answer", "effective_units": null, "taken": null, "done": false}]);
+    let fake = Fake::always(Reply::Json(201, partly));
+    let home = Home::at(&fake);
+    let ran = home.run(&["stop", "7", "campaign", "--reason", "x", "--yes"]).expect(1);
+    assert!(ran.out.contains("> prize 2/11: paused\n> NOT DONE: prize 2/12: the ledger"), "{ran:#?}");
+    home.run(&["stop", "7", "campaign", "--reason", "x", "--yes", "--json"]).expect(1);
+}
+
+#[test]
 fn json_is_the_answer_as_it_is() {
     // Neither the order of keys nor blanks change.
     let text = "{\"state\":\"active\",  \"campaign\":7,\"a\":1}\n";

@@ -38,11 +38,18 @@ fn answering(seen: &Seen, _: usize) -> Reply {
 }
 
 fn status() -> Value {
-    json!({"nodes": [{"id": 1, "epoch": "5", "session": true, "plans": [{"campaign": 7, "seq_no": "13"}]},
-                     {"id": 2, "epoch": "6", "session": true, "plans": [{"campaign": 7, "seq_no": "12"}]}],
-        "prizes": [{"campaign": 7, "round": 2, "prize": 11, "name": "现金", "budget": "9000", "granted": "4000",
-                    "awarded": "3999", "locked": "10", "open_leases": 3, "rate": 120, "paused": true}],
-        "vendors": [{"vendor": 3, "name": "wallet", "limit": 20, "backlog": "9", "cut_off": false}]})
+    let plan = |seq_no: &str| {
+        json!([{"campaign": 7, "seq_no": seq_no, "grey": if seq_no == "13" { json!("14") } else { Value::Null },
+                "failure": null}])
+    };
+    json!({"at_ms": "1771243200000",
+        "nodes": [{"node": 1, "epoch": 5, "session": true, "seen_ago_ms": "80", "plans": plan("13")},
+                  {"node": 2, "epoch": 6, "session": true, "seen_ago_ms": "90", "plans": plan("12")}],
+        "prizes": [{"campaign": 7, "at": "2/11", "name": "现金", "vendor": 3, "seq_no": "13", "paused": true,
+                    "made": "10000", "budget": "9000", "granted": "4000", "awarded": "3999", "locked": "10",
+                    "open_leases": 3, "per_second": 119.6}],
+        "vendors": [{"vendor": 3, "name": "wallet", "limit_per_second": 20, "backlog": "9", "cut_off": false,
+                     "per_second": 4.5}]})
 }
 
 fn run(args: &[&str]) -> (Ran, Vec<Seen>) {
@@ -107,7 +114,7 @@ fn status_shows_nodes_prizes_vendors_and_alarms() {
     assert_eq!(
         ran.out,
         "NODE  EPOCH  SESSION  CAMPAIGN:SEQNO\n   \
-            1      5  held     7:13\n   \
+            1      5  held     7:13 grey 14\n   \
             2      6  held     7:12\n\
          \n\
          CAMPAIGN  PRIZE  NAME  BUDGET  GRANTED  AWARDED  LOCKED  LEASES  UNITS/S  STATE\n       \

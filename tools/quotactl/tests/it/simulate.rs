@@ -1,7 +1,5 @@
 //! `simulate`: here by way of `hongbao`, and on a server.
 
-use std::os::unix::fs::PermissionsExt as _;
-
 use serde_json::json;
 
 use crate::fake::{Fake, Reply};
@@ -13,11 +11,8 @@ fn arguments<'a>(csv: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn hongbao_gets_the_arguments_and_its_code_comes_back() {
-    let home = Home::new();
-    let program = home.file("hongbao", "#!/bin/sh\nprintf '%s\\n' \"$@\"\nexit 64\n");
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let more = ["--json", "--html", "out.html", "--hongbao", program.to_str().unwrap(), "--", "--seed", "7"];
-    let ran = home.run(&arguments("evening.csv", &more)).expect(64);
+    let more = ["--json", "--html", "out.html", "--hongbao", "./hongbao", "--", "--seed", "7"];
+    let ran = Home::new().run(&arguments("evening.csv", &more)).expect(64);
     let told: Vec<&str> = ran.out.lines().collect();
     assert_eq!(
         told,
@@ -31,16 +26,14 @@ fn hongbao_gets_the_arguments_and_its_code_comes_back() {
             "--html",
             "out.html",
             "--json",
+            "-",
             "--seed",
             "7"
         ]
     );
-    // On the PATH, too; and where it is nowhere, that is told.
-    let home = home.with("PATH", program.parent().unwrap().to_str().unwrap());
-    std::fs::write(&program, "#!/bin/sh\nexit 0\n").unwrap();
-    home.run(&arguments("evening.csv", &[])).expect(0);
-    let ran = Home::new().with("PATH", "/nowhere").run(&arguments("evening.csv", &[])).expect(1);
-    assert!(ran.err.contains("put `hongbao` beside quotactl"), "{ran:#?}");
+    // Where it is nowhere, that is told.
+    let ran = Home::new().run(&arguments("evening.csv", &["--hongbao", "./nowhere"])).expect(1);
+    assert!(ran.err.contains("./nowhere") && ran.err.contains("put `hongbao` beside quotactl"), "{ran:#?}");
 }
 
 #[test]

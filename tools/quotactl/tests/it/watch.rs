@@ -11,10 +11,10 @@ use crate::support::Home;
 fn status(awarded: u64, cut_off: bool) -> Reply {
     Reply::Json(
         200,
-        json!({"nodes": [{"id": 1, "epoch": "5", "session": true, "plans": {"7": "13"}}],
-            "prizes": [{"campaign": 7, "prize": "2/11", "budget": "9000", "granted": "5000", "awarded": awarded.to_string(),
-                        "open_leases": 2, "rate": 40, "paused": false}],
-            "vendors": [{"vendor": 3, "limit": 20, "backlog": "9", "cut_off": cut_off}]}),
+        json!({"nodes": [{"node": 1, "epoch": 5, "session": true, "plans": [{"campaign": 7, "seq_no": "13"}]}],
+            "prizes": [{"campaign": 7, "at": "2/11", "budget": "9000", "granted": "5000", "awarded": awarded.to_string(),
+                        "open_leases": 2, "per_second": 40.2, "paused": false}],
+            "vendors": [{"vendor": 3, "limit_per_second": 20, "backlog": "9", "cut_off": cut_off}]}),
     )
 }
 

@@ -45,7 +45,8 @@ fn arguments(args: &Simulate, json: bool) -> Vec<OsString> {
         out.extend(["--html".into(), html.clone().into()]);
     }
     if json {
-        out.push("--json".into());
+        // Behind it stands a file; `-` is standard output.
+        out.extend(["--json".into(), "-".into()]);
     }
     out.extend(args.more.iter().cloned());
     out
