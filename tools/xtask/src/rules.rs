@@ -24,7 +24,7 @@ pub fn rule_of(name: &str, folder: &str) -> Option<Rule> {
         "testkit" => Rule::Library(&[]),
         "quota-config" => Rule::These(&["campaign", "storage", "runtime"]),
         "reconcile" => Rule::These(&["campaign", "quota-config", "storage", "runtime"]),
-        "quotactl" => Rule::These(&["quota-config"]),
+        "quotactl" => Rule::These(&["quota-config", "campaign", "runtime"]),
         "loadgen" => Rule::These(&["client", "protocol", "campaign", "runtime"]),
         "sim" | "hongbao" | "bench" => Rule::Everything,
         _ if folder.starts_with("services/") => Rule::Library(&["quota-config"]),
