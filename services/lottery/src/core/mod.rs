@@ -179,8 +179,18 @@ impl Core {
     fn swap(&self, fresh: Campaigns, old: Arc<Campaigns>, retired: &mut Vec<Arc<Campaigns>>) {
         let fresh = Arc::new(fresh);
         *self.campaigns.write() = Arc::clone(&fresh);
-        // `old` is one more reference, so nothing is dropped behind a shard's lock.
-        self.shards.iter().for_each(|s| s.seat.lock().campaigns = Arc::clone(&fresh));
+        for shard in &self.shards {
+            let mut fresh = Arc::clone(&fresh);
+            loop {
+                // Never waits in line: the lock would be handed to this thread, which may be one of low priority that
+                // does not run now, and draws would wait until it does.
+                if let Some(mut seat) = shard.seat.try_lock() {
+                    std::mem::swap(&mut seat.campaigns, &mut fresh);
+                    break;
+                }
+                std::thread::yield_now();
+            }
+        }
         retired.push(old);
         retired.retain(|plans| Arc::strong_count(plans) > 1);
     }
