@@ -2,5 +2,6 @@
 //! ledger granted.
 
 pub mod core;
+pub mod grey;
 pub mod ledger;
 pub mod node;

@@ -79,6 +79,7 @@ const FAMILIES: &[Family] = &[
     (core::memory::FIGURES, core::memory::run),
     (core::speed::FIGURES, core::speed::run),
     (core::grow::FIGURES, core::grow::run),
+    (core::swap::FIGURES, core::swap::run),
     (log::append::FIGURES, log::append::run),
     (log::latency::FIGURES, log::latency::run),
     (front::http::FIGURES, front::http::run),

@@ -50,6 +50,8 @@ pub struct Counters {
     pub ledger_troubles: u64,
     /// Awards in the log when all was over.
     pub awards: u64,
+    /// Those of them that were drawn under a plan tried on some of the players.
+    pub grey_awards: u64,
     /// Payouts that vendors made.
     pub payments: u64,
     /// Lines of the delivery journal.

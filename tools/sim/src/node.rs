@@ -359,7 +359,7 @@ impl World {
 
     /// As the node's `apply` does: the ledger first, then the core.
     fn node_registers(&mut self) {
-        let (ledger, plan) = (Arc::clone(&self.ledger), self.plan());
+        let (ledger, plan) = (Arc::clone(&self.ledger), self.told());
         match self.ledger_call("register", ledger.register(&plan)) {
             Some(Ok(done)) => {
                 self.note(format_args!("node: registered plan {}", done.seq_no));
@@ -372,11 +372,17 @@ impl World {
     }
 
     fn node_applies(&mut self) {
-        let plan = self.plan();
+        let (plan, grey) = (self.plan(), self.grey.clone());
         let Some(up) = self.up() else { return };
-        match up.core.apply(Arc::clone(&plan)) {
-            Ok(newer) => self.note(format_args!("node: plan {} in force: {newer}", plan.seq_no)),
-            Err(error) => self.node_gone(format!("the core refused a plan: {error}")),
+        let newer = match up.core.apply(Arc::clone(&plan)) {
+            Ok(newer) => newer,
+            Err(error) => return self.node_gone(format!("the core refused a plan: {error}")),
+        };
+        let users = grey.as_ref().map_or(0, |g| g.users_per_mille);
+        match up.core.apply_grey(grey.map(|g| g.plan), plan.campaign, users) {
+            Ok(changed) => self
+                .note(format_args!("node: plan {} in force: {newer}; another trial: {changed}", plan.seq_no)),
+            Err(error) => self.node_gone(format!("the core refused a trial: {error}")),
         }
     }
 

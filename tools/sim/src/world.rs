@@ -14,6 +14,7 @@ use crate::trace::Trace;
 use crate::vendor::{SimVendor, VendorStep};
 use campaign::{Plan, SeqNo};
 use futures_util::FutureExt as _;
+use lottery::grey::Grey;
 use lottery::ledger::{MemoryLedger, PrizeKey};
 use runtime::{Clock, ManualClock};
 use std::cmp::Reverse;
@@ -52,7 +53,7 @@ pub(crate) enum Event {
     Player(usize, PlayerStep),
     /// The operator changes something.
     Operator,
-    /// The operator ends a pause.
+    /// The operator ends a pause or a limit of speed.
     Resume(PrizeKey),
     /// Somebody looks for epochs that died without a word.
     Reaper,
@@ -102,6 +103,9 @@ pub(crate) struct World {
     pub trace: Trace,
     /// Plans in the order of their SeqNos; the last one is in force.
     pub plans: Vec<Arc<Plan>>,
+    /// The plan that is tried beside it on some of the players, and all that ever were.
+    pub grey: Option<Grey>,
+    pub greys: Vec<Arc<Plan>>,
     pub seq_no: u64,
     pub disk: SimDisk,
     pub ledger: Arc<MemoryLedger>,
@@ -156,6 +160,8 @@ impl World {
             number: 0,
             trace: Trace::new(),
             plans: vec![plan],
+            grey: None,
+            greys: Vec::new(),
             seq_no: 1,
             disk,
             ledger,

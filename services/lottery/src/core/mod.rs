@@ -21,16 +21,17 @@ pub(crate) mod tests_support;
 mod wins;
 
 pub use arena::PAGE_LINES;
-pub use campaigns::{CampaignCore, Campaigns, PlanRefused, RoundCore, Stretch};
+pub use campaigns::{CampaignCore, Campaigns, PlanRefused, RoundCore, Stretch, Terms};
 pub use lease::{Lease, instant_of};
 pub use line::{Admission, Line, RoundRules};
-pub use pool::{Hit, LEASES_PER_PRIZE, PrizeUse, RoundPool, Sealed};
+pub use pool::{Hit, LEASES_PER_PRIZE, Picks, PrizeUse, RoundPool, Sealed};
 pub use shard::{Hold, Shard};
 pub use submit::{NoWin, Now, Pending, Tally, WinLog};
 pub use wins::kept;
 
+use crate::grey::{GreyRefused, WHOLE, check};
 use arena::Sight;
-use campaign::{MacKeys, NodeEpoch, NodeId, Plan, SeedKey};
+use campaign::{CampaignId, MacKeys, NodeEpoch, NodeId, Plan, SeedKey};
 use parking_lot::{Mutex, RwLock};
 use records::SnapshotWin;
 use std::sync::Arc;
@@ -86,6 +87,9 @@ pub struct Core {
     shard_bits: u32,
     /// The newest plans. Every seat has them too, so that an entry takes no second lock for them.
     campaigns: RwLock<Arc<Campaigns>>,
+    /// Held while plans change. Plans that somebody still reads are kept here until the next change, so that the thread
+    /// that lets go of one last is never one that draws: dropping a large plan takes milliseconds.
+    retired: Mutex<Vec<Arc<Campaigns>>>,
     log: Arc<dyn WinLog>,
     sequence: AtomicU64,
     last_ms: AtomicU64,
@@ -102,6 +106,7 @@ impl Core {
             shards: (0..count).map(|_| shard()).collect(),
             shard_bits: count.trailing_zeros(),
             campaigns: RwLock::default(),
+            retired: Mutex::default(),
             log,
             sequence: AtomicU64::new(0),
             last_ms: AtomicU64::new(0),
@@ -114,20 +119,82 @@ impl Core {
         Arc::clone(&self.campaigns.read())
     }
 
-    /// Puts a plan into force. Built beside the running one and swapped in, shard by shard; leases of running rounds
-    /// go over to it at once, so that no shard wins under the old plan meanwhile. When this returns no entry is
-    /// decided under the old one. An older or the same SeqNo changes nothing. Callers apply plans one at a time.
+    /// Puts a plan into force. Built beside the running one and swapped in, shard by shard: an entry is decided under
+    /// the one or the other, both of which draw from the same leases, and when this returns none is decided under the
+    /// old one any more. An older or the same SeqNo changes nothing. A grey plan that is out stays if it may stand
+    /// beside the new plan, and ends if not.
     pub fn apply(&self, plan: Arc<Plan>) -> Result<bool, PlanRefused> {
+        let mut retired = self.retired.lock();
         let now = self.campaigns();
         let before = now.get(plan.campaign.0);
         if before.is_some_and(|b| b.plan.seq_no >= plan.seq_no) {
             return Ok(false);
         }
         let fresh = CampaignCore::new(plan, &self.config.seed_keys, before.map(|b| &**b))?;
-        let fresh = Arc::new(now.with(fresh));
-        *self.campaigns.write() = Arc::clone(&fresh);
-        self.shards.iter().for_each(|s| s.seat.lock().campaigns = Arc::clone(&fresh));
+        let fresh = match before.and_then(|b| b.grey()) {
+            Some((grey, users)) => match check(&fresh.plan, grey) {
+                Ok(()) => fresh.with_grey(Some((Arc::clone(grey), users))),
+                Err(why) => {
+                    tracing::warn!(%why, "the grey plan ends: it can't stand beside the new active plan");
+                    fresh
+                }
+            },
+            None => fresh,
+        };
+        self.swap(now.with(fresh), now, &mut retired);
         Ok(true)
+    }
+
+    /// Puts `plan` beside the campaign's active one for a share of the users, or changes that share; `None`, or a share
+    /// of 0, ends it, and everybody draws under the active plan again. False: it was so already. Swapped in as plans are.
+    ///
+    /// # Errors
+    /// When there is no active plan, the share is above 1,000, or the plan differs from the active one where it may not
+    /// ([`crate::grey::check`]). Nothing is changed then.
+    pub fn apply_grey(
+        &self,
+        plan: Option<Arc<Plan>>,
+        campaign: CampaignId,
+        users_per_mille: u16,
+    ) -> Result<bool, GreyRefused> {
+        let mut retired = self.retired.lock();
+        let now = self.campaigns();
+        let before = now.get(campaign.0).ok_or(GreyRefused::NoActive(campaign))?;
+        if users_per_mille > WHOLE {
+            return Err(GreyRefused::Share(users_per_mille));
+        }
+        if let Some(plan) = &plan {
+            check(&before.plan, plan)?;
+        }
+        let grey = plan.filter(|_| users_per_mille > 0).map(|plan| (plan, users_per_mille));
+        let version = |plan: &Arc<Plan>, users| (plan.seq_no, users);
+        let is = before.grey().map(|(plan, users)| version(plan, users));
+        if is == grey.as_ref().map(|(plan, users)| version(plan, *users)) {
+            return Ok(false);
+        }
+        let fresh = before.with_grey(grey);
+        self.swap(now.with(fresh), now, &mut retired);
+        Ok(true)
+    }
+
+    /// Hands new plans to every shard, and drops the old ones where no draw waits for it.
+    fn swap(&self, fresh: Campaigns, old: Arc<Campaigns>, retired: &mut Vec<Arc<Campaigns>>) {
+        let fresh = Arc::new(fresh);
+        *self.campaigns.write() = Arc::clone(&fresh);
+        for shard in &self.shards {
+            let mut fresh = Arc::clone(&fresh);
+            loop {
+                // Never waits in line: the lock would be handed to this thread, which may be one of low priority that
+                // does not run now, and draws would wait until it does.
+                if let Some(mut seat) = shard.seat.try_lock() {
+                    std::mem::swap(&mut seat.campaigns, &mut fresh);
+                    break;
+                }
+                std::thread::yield_now();
+            }
+        }
+        retired.push(old);
+        retired.retain(|plans| Arc::strong_count(plans) > 1);
     }
 
     /// Which shard a bucket is on, and which of the shard's buckets it is.

@@ -1,6 +1,6 @@
 //! A batch of entries through the core.
 
-use super::campaigns::{CampaignCore, RoundCore, Stretch};
+use super::campaigns::{CampaignCore, Stretch, Terms};
 use super::line::{Admission, Line, RoundRules};
 use super::pool::Hit;
 use super::table::{place_hash, user_hash};
@@ -138,6 +138,8 @@ impl Drawn {
 /// What entries of one campaign at one instant have in common.
 struct Scope<'a> {
     campaign: &'a CampaignCore,
+    /// What the user draws under: the active plan's terms, or those of a grey one.
+    terms: &'a Terms,
     stretch: &'a Stretch,
 }
 
@@ -172,7 +174,8 @@ impl Core {
             tally.unknown += 1;
             return Some(reply(call, 1, Outcome::UnknownCampaign, 0, 0));
         };
-        let scope = &Scope { campaign, stretch: campaign.at(now.ms) };
+        let terms = campaign.terms(call.user);
+        let scope = &Scope { campaign, terms, stretch: terms.at(now.ms) };
         let (line, wins) = match shard.user(bucket, place_hash(hash, call.campaign), call.user, call.campaign)
         {
             Some(Ok(user)) => user,
@@ -193,14 +196,13 @@ impl Core {
         };
         match rules.admit(line, call.counter, call.shakes, scope.stretch.day, now.ms) {
             Admission::Draw { tries } => {
-                let round = scope.campaign.round_by_index(*index);
-                let drawn = self.draw(scope, (round, rules), now, call, tries, inbox);
+                let drawn = self.draw(scope, (*index, rules), now, call, tries, inbox);
                 drawn.settle(rules, call, line, before, wins, tally)
             }
             Admission::Again => {
                 tally.again += 1;
                 let stored = wins.find(line, call.round, call.counter);
-                Some(self.stored(&scope.campaign.plan, Some(rules), call, line.counter + 1, stored))
+                Some(self.stored(&scope.terms.plan, Some(rules), call, line.counter + 1, stored))
             }
             Admission::TooEarly(wait) => {
                 tally.too_early += 1;
@@ -226,20 +228,21 @@ impl Core {
     fn draw(
         &self,
         scope: &Scope<'_>,
-        (round, rules): (&RoundCore, &RoundRules),
+        (index, rules): (usize, &RoundRules),
         now: Now,
         call: &SubmitCall,
         tries: u32,
         inbox: &Arc<Inbox>,
     ) -> Drawn {
-        if !now.may_win || !round.pool.may_hit(now.ms) {
+        let pool = &scope.campaign.round_by_index(index).pool;
+        if !now.may_win || !pool.may_hit(now.ms) {
             return Drawn::Lost;
         }
         let mut refused = None;
         let pick = |keys: &RoundKeys, try_no| keys.pick(UserId(call.user), call.counter, try_no);
-        let won = round.pool.draw(pick, tries, now.ms, |hit| {
+        let won = pool.draw(scope.terms.picks(index), pick, tries, now.ms, |hit| {
             let won = self.won(scope, now, call, hit);
-            let reply = self.winning_reply(&scope.campaign.plan, rules, call, &kept(&won));
+            let reply = self.winning_reply(&scope.terms.plan, rules, call, &kept(&won));
             let appended = self.log.append(&won, Pending { inbox: Arc::clone(inbox), reply });
             appended.map(|position| (won, position)).map_err(|why| refused = Some(why)).ok()
         });
@@ -260,7 +263,7 @@ impl Core {
         wins: &Wins,
         tally: &mut Tally,
     ) -> SubmitReply {
-        let plan = &scope.campaign.plan;
+        let plan = &scope.terms.plan;
         let next = if line.round == call.round { line.counter + 1 } else { 1 };
         if let Some(win) = wins.find(line, call.round, call.counter) {
             tally.again += 1;
@@ -309,7 +312,7 @@ impl Core {
 
     /// The record of a hit.
     fn won(&self, scope: &Scope<'_>, now: Now, call: &SubmitCall, hit: &Hit) -> Won {
-        let plan = &scope.campaign.plan;
+        let plan = &scope.terms.plan;
         let (time_ms, sequence) = self.next_award(now.ms);
         let key = self.config.mac_keys.newest();
         let mut won = Won {

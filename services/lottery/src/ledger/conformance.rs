@@ -119,6 +119,7 @@ conformance!(
     contradicting_tranches_are_refused,
     a_pause_stops_the_curve,
     a_plan_pauses_and_resumes,
+    a_raise_behind_a_pause_counts,
     all_buckets_move_at_once,
     a_node_holds_two_leases_a_prize,
     bad_calls_are_refused,

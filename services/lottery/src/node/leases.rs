@@ -139,6 +139,9 @@ impl Leases {
                 }
                 oldest = oldest.into_iter().chain(at.pool.oldest_got()).min();
             }
+            for (round, pool) in campaign.gone() {
+                self.seal(campaign.plan.campaign, round, pool, true);
+            }
         }
         self.ask_for_unheard(&mut asks);
         self.last_tick_ms = now_ms;

@@ -6,8 +6,9 @@ use super::session::Session;
 use super::snapshot::{self, Snapshot};
 use super::start::NodeConfig;
 use crate::core::{BUCKETS, Core, PlanRefused, Tally, WinLog};
+use crate::grey::{Grey, GreyRefused, WHOLE, blended, check};
 use crate::ledger::{ChangeError, QuotaLedger, StoreError, Tick, TickError};
-use campaign::{NodeEpoch, Plan};
+use campaign::{CampaignId, NodeEpoch, Plan};
 use flowlog::Position;
 use ownership::ClaimBucket;
 use parking_lot::Mutex;
@@ -15,6 +16,7 @@ use protocol::calls::{Draws, Inbox, SubmitCall, SubmitReply};
 use records::SnapshotWin;
 use runtime::{SharedClock, Shutdown};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -53,6 +55,8 @@ pub struct Node {
     ticks_failed: AtomicU64,
     ledger_away: AtomicBool,
     closes_refused: AtomicU64,
+    /// Grey releases that are out. Held while plans change, so that ledger and core hear of them in one order.
+    greys: tokio::sync::Mutex<BTreeMap<CampaignId, Grey>>,
 }
 
 /// What was read at start and waits for its buckets.
@@ -103,6 +107,38 @@ pub enum ApplyError {
     /// It can't be drawn from.
     #[error(transparent)]
     Plan(#[from] PlanRefused),
+    /// The grey plan may not stand beside the active one.
+    #[error(transparent)]
+    Grey(#[from] GreyRefused),
+}
+
+/// Works with whole plans on a thread for that: thousands of rounds take milliseconds, in which no connection of the
+/// runtime should wait.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        // Nobody cancels it, so it panicked.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Says so when the ledger will keep the speeds that it has, because the change brings no newer SeqNo.
+fn warn_if_speeds_stay(was: &Grey, active: &Plan, grey: Option<&Grey>) {
+    let newest = grey.map_or(active.seq_no, |g| active.seq_no.max(g.plan.seq_no));
+    let (before, after) = (was.speeds_per_mille, grey.map_or(0, |g| g.speeds_per_mille));
+    let old = blended(active, &was.plan, before);
+    let new = grey.map_or_else(|| active.clone(), |g| blended(active, &g.plan, after));
+    if newest <= old.seq_no && speeds(&old) != speeds(&new) {
+        tracing::warn!(
+            campaign = %active.campaign, seq_no = %newest,
+            "a grey release changed without a SeqNo of its own: the ledger keeps the speeds it was told before"
+        );
+    }
+}
+
+fn speeds(plan: &Plan) -> Vec<u64> {
+    let prizes = plan.rounds.iter().flat_map(|r| &r.prizes).map(|p| p.speed_max);
+    prizes.chain(plan.vendors.iter().map(|v| v.release_per_second)).collect()
 }
 
 impl Node {
@@ -137,6 +173,7 @@ impl Node {
             ticks_failed: AtomicU64::new(0),
             ledger_away: AtomicBool::new(false),
             closes_refused: AtomicU64::new(0),
+            greys: tokio::sync::Mutex::default(),
         }
     }
 
@@ -155,10 +192,70 @@ impl Node {
         self.session.now(self.clock.mono_ns()).ms
     }
 
-    /// Registers a plan's prizes in the ledger and puts it into force. False: it is not newer.
+    /// Registers a plan's prizes in the ledger and puts it into force. False: it is not newer. A grey release that is out
+    /// goes on beside it if it may, its speeds among what the ledger is told, and ends if not.
     pub async fn apply(&self, plan: Arc<Plan>) -> Result<bool, ApplyError> {
-        self.ledger.register(&plan).await?;
-        Ok(self.core.apply(plan)?)
+        let mut greys = self.greys.lock().await;
+        let campaign = plan.campaign;
+        let grey = greys.get(&campaign).filter(|g| check(&plan, &g.plan).is_ok()).cloned();
+        self.register(&plan, grey.as_ref()).await?;
+        let core = Arc::clone(&self.core);
+        let done = aside(move || core.apply(plan)).await?;
+        if grey.is_none() && done {
+            greys.remove(&campaign);
+        }
+        Ok(done)
+    }
+
+    /// Puts a campaign's plans into force as the repository has them: the active one, and a grey one beside it or none.
+    /// False: all of it was so already; it may be called at each look at the repository.
+    ///
+    /// The ledger is told one set of speeds ([`blended`]) under the newer of the two SeqNos, and takes only what is newer
+    /// than what it has. So whatever changes speeds needs a SeqNo that was not used yet: a wider share is a further
+    /// version of the grey plan, and to withdraw or promote one makes a further version of the active plan. Where that
+    /// was forgotten the draws follow all the same, the speeds stay, and the log says so.
+    ///
+    /// # Errors
+    /// When the ledger does not take the speeds, or the grey plan may not stand beside the active one; the plans before
+    /// go on then.
+    pub async fn apply_grey(&self, active: Arc<Plan>, grey: Option<Grey>) -> Result<bool, ApplyError> {
+        let mut greys = self.greys.lock().await;
+        let campaign = active.campaign;
+        if let Some(grey) = &grey {
+            check(&active, &grey.plan)?;
+            let share = grey.users_per_mille.max(grey.speeds_per_mille);
+            if share > WHOLE {
+                return Err(GreyRefused::Share(share).into());
+            }
+        }
+        if let Some(was) = greys.get(&campaign) {
+            warn_if_speeds_stay(was, &active, grey.as_ref());
+        }
+        self.register(&active, grey.as_ref()).await?;
+        let (core, beside) = (Arc::clone(&self.core), grey.clone());
+        let changed = aside(move || {
+            let newer = core.apply(active)?;
+            let users = beside.as_ref().map_or(0, |g| g.users_per_mille);
+            Ok::<_, ApplyError>(core.apply_grey(beside.map(|g| g.plan), campaign, users)? || newer)
+        })
+        .await?;
+        match grey {
+            Some(grey) => drop(greys.insert(campaign, grey)),
+            None => drop(greys.remove(&campaign)),
+        }
+        Ok(changed)
+    }
+
+    async fn register(&self, active: &Arc<Plan>, grey: Option<&Grey>) -> Result<(), ChangeError> {
+        let told = match grey.cloned() {
+            None => Arc::clone(active),
+            Some(g) => {
+                let active = Arc::clone(active);
+                aside(move || Arc::new(blended(&active, &g.plan, g.speeds_per_mille))).await
+            }
+        };
+        self.ledger.register(&told).await?;
+        Ok(())
     }
 
     /// How it stands.

@@ -1,6 +1,7 @@
 use crate::world::{CAMPAIGN, World, config, plan, play};
-use campaign::{CampaignId, RoundSeed, UnitAmounts};
+use campaign::{CampaignId, RoundSeed, SeqNo, UnitAmounts};
 use flowlog::{LogReader, Position, RealDisk};
+use lottery::grey::{Grey, takes};
 use lottery::ledger::QuotaLedger;
 use records::{Record, RecordKind, Won, kind_of};
 use runtime::{Clock, SystemClock};
@@ -92,4 +93,55 @@ async fn a_killed_node_goes_on_where_it_was() {
         assert!(wins.keys().filter(|(u, _)| *u == user).count() <= 3, "user {user} won too often");
     }
     check_books(dir.path(), &ledger, units, true).await;
+}
+
+/// The SeqNos that the log's wins name.
+fn seq_nos(dir: &Path) -> BTreeSet<u64> {
+    wins_in_log(dir).values().map(|w| w.seq_no.0).collect()
+}
+
+/// A grey release on a running node: some draw under it, it goes on over a pause of the active plan, and is withdrawn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grey_release_comes_and_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = SystemClock.now_ms() + 100;
+    let world = World::start(dir.path()).await.unwrap();
+    let active = plan(open, 7_000, 500);
+    let version = |seq_no: u64, edit: fn(&mut campaign::Plan)| {
+        let mut plan = active.clone();
+        plan.seq_no = SeqNo(seq_no);
+        edit(&mut plan);
+        Arc::new(plan)
+    };
+    assert!(world.node.apply(Arc::new(active.clone())).await.unwrap());
+    let grey = version(2, |p| p.rounds[0].prizes[0].weight = 90);
+    let out = Grey::to_users(grey.clone(), 500);
+    assert!(world.node.apply_grey(Arc::new(active.clone()), Some(out.clone())).await.unwrap());
+    assert!(!world.node.apply_grey(Arc::new(active.clone()), Some(out)).await.unwrap(), "as it was");
+    let wrong = version(3, |p| p.rounds[0].prizes[0].catch_up_percent = 500);
+    let refused = world.node.apply_grey(Arc::new(active.clone()), Some(Grey::to_users(wrong, 10))).await;
+    assert!(refused.unwrap_err().to_string().contains("round 1, prize 1: another catch-up speed"));
+    play(&world.node, 1..300, open + 1_500).await;
+    let stopped = version(3, |p| p.rounds[0].prizes[1].paused = true);
+    assert!(world.node.apply(stopped.clone()).await.unwrap());
+    let grey_seq_no = || {
+        let campaigns = world.node.core().campaigns();
+        campaigns.get(CAMPAIGN).and_then(|c| c.grey().map(|(plan, _)| plan.seq_no))
+    };
+    assert_eq!(grey_seq_no(), Some(SeqNo(2)), "a pause takes it along");
+    let paused = world.ledger.prizes(CampaignId(CAMPAIGN)).await.unwrap()[1].paused;
+    assert!(paused, "the ledger was told the pause with the blended speeds");
+    play(&world.node, 300..600, open + 2_500).await;
+    assert_eq!(seq_nos(dir.path()), BTreeSet::from([1, 2, 3]));
+    let withdrawn = version(4, |_| {});
+    assert!(world.node.apply_grey(withdrawn, None).await.unwrap());
+    assert_eq!(grey_seq_no(), None);
+    play(&world.node, 600..900, open + 3_500).await;
+    world.stop().await;
+    let wins = wins_in_log(dir.path());
+    let last: BTreeSet<u64> = wins.values().filter(|w| w.user.0 >= 600).map(|w| w.seq_no.0).collect();
+    assert_eq!(last, BTreeSet::from([4]), "nobody draws under it any more");
+    for won in wins.values().filter(|w| w.user.0 < 600) {
+        assert_eq!(won.seq_no == SeqNo(2), takes(won.user.0, CampaignId(CAMPAIGN), 500), "user {}", won.user);
+    }
 }

@@ -3,6 +3,7 @@
 pub mod grow;
 pub mod memory;
 pub mod speed;
+pub mod swap;
 
 mod redis;
 mod table;

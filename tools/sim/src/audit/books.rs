@@ -43,7 +43,7 @@ impl Audit<'_> {
         self.statements(&mut books)?;
         self.players(&mut books)?;
         books.ledger(self.ledger_rows());
-        let plans = self.evidence.plans.iter().map(|p| (**p).clone()).collect();
+        let plans = self.evidence.versions().cloned().collect();
         let seeds = Seeds { keys: vec![seed_key()], ..Seeds::default() };
         let plans = Plans::new(plans, &seeds).map_err(|e| e.to_string())?;
         let terms = Terms { responsible: "the simulation".to_owned(), ..Terms::at(self.evidence.now_ms) };

@@ -21,6 +21,8 @@ pub(crate) struct Evidence<'a> {
     pub disk: &'a SimDisk,
     /// All plans that were in force, rising.
     pub plans: &'a [Arc<Plan>],
+    /// Plans that were tried on some of the players beside them.
+    pub greys: &'a [Arc<Plan>],
     /// The ledger's rows.
     pub ledger: Rows,
     /// What flow has stored.
@@ -53,6 +55,7 @@ impl<'a> Evidence<'a> {
             now_ms: world.now_ms(),
             disk: &world.disk,
             plans: &world.plans,
+            greys: &world.greys,
             ledger: world.ledger.rows(),
             stored: stored.into_iter().map(|r| (r.row.won.award, r)).collect(),
             alarms: now(world.flow.store.alarms(0, 1_000)).unwrap_or_default(),
@@ -70,5 +73,10 @@ impl<'a> Evidence<'a> {
     pub fn plan(&self) -> &Plan {
         // A world has at least its first plan.
         &self.plans[self.plans.len() - 1]
+    }
+
+    /// Every plan that somebody drew under.
+    pub fn versions(&self) -> impl Iterator<Item = &Plan> {
+        self.plans.iter().chain(self.greys).map(|p| &**p)
     }
 }

@@ -1,9 +1,9 @@
 //! The laws that the log, the players and the deliveries show.
 
 use super::Audit;
-use crate::plan::CAMPAIGN;
+use crate::plan::{CAMPAIGN, seed_key};
 use crate::vendor::Status;
-use campaign::{AwardId, Fen, PrizeId, RoundId, UserId};
+use campaign::{AwardId, Fen, Limits, Plan, PrizeId, RoundId, SeqNo, UserId};
 use lottery::ledger::PrizeKey;
 use records::{DeliveryState, OrderKind};
 use std::collections::BTreeMap;
@@ -165,33 +165,61 @@ impl Audit<'_> {
         broken.into_iter().for_each(|(law, what)| self.broken(law, what));
     }
 
-    /// Law 5: wins per round, day and campaign; and a draw wins once.
+    /// Law 5: wins per round, day and campaign, each by the limits of the plan that it was drawn under; and a draw wins
+    /// once.
     pub fn limits(&mut self) {
-        let limits = self.evidence.plan().limits;
+        let limits: BTreeMap<SeqNo, Limits> =
+            self.evidence.versions().map(|p| (p.seq_no, p.limits)).collect();
         let mut counts: BTreeMap<(UserId, &str, u32), u64> = BTreeMap::new();
         let mut draws: BTreeMap<(UserId, RoundId, u32), AwardId> = BTreeMap::new();
         let mut broken = Vec::new();
+        // In the order of time.
         for award in self.log.awards.values() {
             let won = &award.won;
-            for (what, which) in [("round", won.round.0), ("day", won.day), ("campaign", 0)] {
-                *counts.entry((won.user, what, which)).or_default() += 1;
-            }
             if let Some(other) = draws.insert((won.user, won.round, won.counter), won.award) {
                 broken
                     .push(format!("draw {} of user {} won {other} and {}", won.counter, won.user, won.award));
             }
-        }
-        for ((user, what, which), count) in counts {
-            let limit = match what {
-                "round" => limits.wins_round,
-                "day" => limits.wins_day,
-                _ => limits.wins_campaign,
+            let Some(l) = limits.get(&won.seq_no) else {
+                broken.push(format!("award {} names SeqNo {}, which never was", won.award, won.seq_no));
+                continue;
             };
-            if limit != 0 && count > u64::from(limit) {
-                broken.push(format!("user {user} won {count} times in {what} {which}, the limit is {limit}"));
+            let scopes = [
+                ("round", won.round.0, l.wins_round),
+                ("day", won.day, l.wins_day),
+                ("campaign", 0, l.wins_campaign),
+            ];
+            for (what, which, limit) in scopes {
+                let count = counts.entry((won.user, what, which)).or_default();
+                *count += 1;
+                if limit != 0 && *count > u64::from(limit) {
+                    let user = won.user;
+                    broken.push(format!(
+                        "user {user} won {count} times in {what} {which}, the limit is {limit}"
+                    ));
+                }
             }
         }
         broken.into_iter().for_each(|what| self.broken(5, what));
+    }
+
+    /// Law 1: the record names the plan whose odds picked, and the pick follows from it.
+    pub fn picks(&mut self) {
+        let plans: BTreeMap<SeqNo, &Plan> = self.evidence.versions().map(|p| (p.seq_no, p)).collect();
+        let mut broken = Vec::new();
+        for won in self.log.awards.values().map(|a| &a.won) {
+            let Some(round) = plans.get(&won.seq_no).and_then(|p| p.round(won.round)) else { continue };
+            let Some(at) = round.position(won.prize) else { continue };
+            let keys = seed_key().round_seed(CAMPAIGN, won.round).keys();
+            let (n, start) =
+                (round.prizes.len(), round.pick(keys.pick(won.user, won.counter, u32::from(won.try_no))));
+            let passed = (0..n).map(|i| (start + i) % n).take_while(|p| *p != at);
+            if passed.fold(0u64, |bits, p| bits | 1 << p) != won.held {
+                let (award, seq_no) = (won.award, won.seq_no);
+                broken.push(format!("award {award} was not picked by the weights of SeqNo {seq_no}"));
+            }
+        }
+        broken.into_iter().for_each(|what| self.broken(1, what));
     }
 
     /// Law 6: nothing is locked in the end, and where enough players came nothing is left. Gives the number of rounds

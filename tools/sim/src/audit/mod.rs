@@ -62,6 +62,9 @@ pub(crate) fn audit(evidence: &Evidence<'_>, counters: &mut crate::Counters) -> 
     audit.payments();
     audit.deliveries();
     audit.limits();
+    audit.picks();
+    let tried: Vec<_> = evidence.greys.iter().map(|p| p.seq_no).collect();
+    counters.grey_awards = audit.log.awards.values().filter(|a| tried.contains(&a.won.seq_no)).count() as u64;
     counters.full_rounds = audit.stranded();
     audit.ledger();
     audit.leases();

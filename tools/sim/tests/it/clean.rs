@@ -62,6 +62,7 @@ fn a_run_is_worth_its_name() {
     assert!(sum(|r| r.counters.with_person) > 10);
     assert!(sum(|r| r.counters.full_rounds) > 5);
     assert!(sum(|r| r.counters.snapshots) > 20);
+    assert!(sum(|r| r.counters.grey_awards) > 40);
 }
 
 /// `SIM_SEED=639 cargo test -p sim one_seed -- --ignored --nocapture` shows one run.

@@ -1,10 +1,12 @@
 use crate::core::lease::tests::got;
 use crate::core::tests_support::{TestLog, core, plan, seed_key};
 use crate::core::{Core, NoWin, Now};
-use campaign::{Fen, Limits, MacKey, MacKeys, Plan, UserId};
+use crate::grey::{GreyRefused, takes};
+use campaign::{CampaignId, Fen, Limits, MacKey, MacKeys, Plan, PrizeId, SeqNo, UserId};
 use proptest::prelude::*;
 use protocol::calls::{Inbox, SubmitCall, SubmitReply};
 use protocol::v1::Outcome;
+use records::Won;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::task::Waker;
@@ -124,6 +126,78 @@ fn what_was_read_back_holds_limits_and_resends() {
     assert_eq!(w2.submit(103_200, 77, 3).unwrap().outcome, Outcome::LimitReached);
     assert_eq!(w2.submit(103_200, 77, 1).unwrap().award, w.told()[0].award);
     assert_eq!(w2.submit(103_200, 77, 2).unwrap().outcome, Outcome::Won);
+}
+
+/// A plan beside the active one: its users draw under its odds and limits from the same leases, and say so.
+#[test]
+fn a_grey_plan_is_for_its_users_alone() {
+    let active = plan(LIMITS, &[(1, 1, 400), (2, 0, 400)]);
+    let mut grey = plan(Limits { wins_round: 1, ..LIMITS }, &[(1, 0, 400), (2, 1, 400)]);
+    grey.seq_no = SeqNo(2);
+    let w = World::new(active.clone());
+    w.lease(1, 1, 0, 300);
+    w.lease(2, 2, 0, 300);
+    let id = CampaignId(1);
+    assert_eq!(w.core.apply_grey(None, CampaignId(7), 0), Err(GreyRefused::NoActive(CampaignId(7))));
+    let grey = Arc::new(grey);
+    assert_eq!(w.core.apply_grey(Some(grey.clone()), id, 1001), Err(GreyRefused::Share(1001)));
+    assert_eq!(w.core.apply_grey(Some(grey.clone()), id, 300), Ok(true));
+    assert_eq!(w.core.apply_grey(Some(grey.clone()), id, 300), Ok(false));
+    (1..200).for_each(|user| assert_eq!(w.submit(100_200, user, 1), None));
+    (1..200).for_each(|user| {
+        let limited = w.submit(101_300, user, 2).map(|r| r.outcome) == Some(Outcome::LimitReached);
+        assert_eq!(limited, takes(user, id, 300), "user {user}");
+    });
+    let told = |won: &Won| (won.seq_no, won.prize);
+    for (won, _) in w.log.wins.lock().iter() {
+        let tried = takes(won.user.0, id, 300);
+        let want = if tried { (SeqNo(2), PrizeId(2)) } else { (SeqNo(1), PrizeId(1)) };
+        assert_eq!(told(won), want, "user {}", won.user);
+        assert_eq!(won.held, 0);
+    }
+    // A pause takes the grey plan along, a raise ends it.
+    let mut next = active.clone();
+    next.seq_no = SeqNo(3);
+    next.rounds[0].prizes[0].paused = true;
+    assert_eq!(w.core.apply(Arc::new(next.clone())), Ok(true));
+    let out = |w: &World| w.core.campaigns().get(1).unwrap().grey().map(|(plan, users)| (plan.seq_no, users));
+    assert_eq!(out(&w), Some((SeqNo(2), 300)));
+    assert_eq!(w.core.apply_grey(Some(grey.clone()), id, 0), Ok(true));
+    assert_eq!(out(&w), None);
+    assert_eq!(w.core.apply_grey(Some(grey), id, 1000), Ok(true));
+    let mut more = next.rounds[0].prizes[0].tranches[0];
+    (more.first, next.seq_no) = (400, SeqNo(4));
+    next.rounds[0].prizes[0].tranches.push(more);
+    assert_eq!(w.core.apply(Arc::new(next)), Ok(true));
+    assert_eq!(out(&w), None);
+    w.submit(105_000, 500, 1);
+    assert_eq!(w.log.wins.lock().last().map(|(won, _)| won.seq_no), Some(SeqNo(4)));
+}
+
+/// Plans come one after the other while threads draw: no unit twice, and each win is of a plan that had its unit.
+#[test]
+fn plans_change_while_threads_draw() {
+    let w = World::new(plan(LIMITS, &[(1, 1, 3_000), (2, 1, 3_000)]));
+    w.lease(1, 1, 0, 1_000);
+    w.lease(2, 2, 0, 1_000);
+    std::thread::scope(|scope| {
+        for t in 0..2u64 {
+            let w = &w;
+            scope.spawn(move || (1..4_000).for_each(|user| drop(w.submit(100_200, user * 2 + t, 1))));
+        }
+        for n in 2..40 {
+            let mut next = plan(LIMITS, &[(2, n % 5, 3_000), (1, 1 + n % 3, 3_000)]);
+            next.seq_no = SeqNo(u64::from(n));
+            if n.is_multiple_of(2) {
+                next.rounds[0].prizes.reverse();
+            }
+            assert_eq!(w.core.apply(Arc::new(next)), Ok(true));
+            std::thread::yield_now();
+        }
+    });
+    let wins = w.log.wins.lock();
+    let units: BTreeSet<_> = wins.iter().map(|(x, _)| (x.prize, x.unit)).collect();
+    assert_eq!((units.len(), wins.len()), (2_000, 2_000));
 }
 
 proptest! {

@@ -254,6 +254,24 @@ pub async fn a_plan_pauses_and_resumes(ledger: Ledger<'_>, clock: &ManualClock) 
     assert_eq!(answer.send_back, [LeaseId(1)]);
 }
 
+pub async fn a_raise_behind_a_pause_counts(ledger: Ledger<'_>, clock: &ManualClock) {
+    begun(ledger, clock).await;
+    let mut raised = plan(2, 63_000, &[Sketch(1, 600, 1, 0)], &[]);
+    raise(&mut raised, 1, 50);
+    // Accepted before the pause, and told to the ledger behind it; the pause's own version never came.
+    ledger.pause(key(1), SeqNo(3)).await.unwrap();
+    let done = ledger.register(&raised).await.unwrap();
+    assert_eq!((done.prizes[0].units, done.prizes[0].applied), (650, true));
+    assert!(ledger.prizes(CampaignId(1)).await.unwrap()[0].paused, "the pause is the newer word");
+    ledger.pause(key(1), SeqNo(3)).await.unwrap();
+    assert!(!ledger.register(&raised).await.unwrap().prizes[0].applied);
+    let mut resumed = raised.clone();
+    resumed.seq_no = SeqNo(4);
+    ledger.register(&resumed).await.unwrap();
+    let report = ledger.prizes(CampaignId(1)).await.unwrap();
+    assert_eq!((report[0].paused, report[0].budget), (false, 650));
+}
+
 pub async fn all_buckets_move_at_once(ledger: Ledger<'_>, clock: &ManualClock) {
     begun(ledger, clock).await;
     let claims = |term| (0..4096).map(|bucket| ClaimBucket { bucket, term }).collect::<Vec<_>>();

@@ -78,8 +78,10 @@ fn new_prize(key: PrizeKey, round: &Round, prize: &Prize) -> PrizeRow {
     }
 }
 
-/// Takes a plan's terms over, a pause or its end among them; `false` if the row is as new already. A lowering or pause names its SeqNo before
-/// the plan of the same SeqNo comes, so the plan may be as new as the last change.
+/// Takes a plan's terms over; `false` if the row is as new already. A lowering, pause or resumption names its SeqNo
+/// before the plan of the same SeqNo comes, and it may pass a plan that was accepted before it: that plan's units and
+/// terms count all the same (or they would be lost if no further plan comes), but whether the prize is paused is the
+/// newer change's to say.
 fn update(
     row: &mut PrizeRow,
     seq_no: SeqNo,
@@ -88,7 +90,7 @@ fn update(
     now_ms: u64,
 ) -> Result<bool, ChangeError> {
     let made = check_tranches(row, prize)?;
-    if seq_no <= row.seq_no || seq_no < row.change_seq_no {
+    if seq_no <= row.seq_no {
         return Ok(false);
     }
     // What has released nothing yet counts from the opening; if that is over already, the rest is caught up.
@@ -102,10 +104,12 @@ fn update(
     (row.open_ms, row.close_ms) = (round.open_ms, round.close_ms);
     row.curve = prize.curve.clone();
     (row.speed_max, row.catch_up_percent) = (prize.speed_max, prize.catch_up_percent);
-    if prize.paused && !row.paused {
-        row.recall_ms = now_ms;
+    if seq_no >= row.change_seq_no {
+        if prize.paused && !row.paused {
+            row.recall_ms = now_ms;
+        }
+        row.paused = prize.paused;
     }
-    row.paused = prize.paused;
     let more = UnitRange { first: row.made, count: made - row.made };
     // Numbers above all that were ever made are in no set.
     let added = row.fresh.add(more);
