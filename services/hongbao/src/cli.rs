@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{admin_cmd, config, demo, reconcile_cmd, token_cmd, up};
+use crate::{admin_cmd, config, demo, reconcile_cmd, rehearse_cmd, token_cmd, up};
 use clap::{Args, Parser, Subcommand};
 use runtime::exit;
 use std::io::Write as _;
@@ -28,6 +28,8 @@ enum Command {
     },
     /// Match wins, deliveries, vendor statements and the quota ledger, and settle the campaign.
     Reconcile(reconcile_cmd::ReconcileArgs),
+    /// Play a campaign file through on virtual time, with as many players as are expected.
+    Rehearse(rehearse_cmd::RehearseArgs),
     /// Ask a running platform how it stands, or tell it something.
     #[command(subcommand)]
     Admin(admin_cmd::AdminCommand),
@@ -64,6 +66,7 @@ pub fn run(cli: Cli) -> u8 {
         Command::Token(command) => token_cmd::run(command),
         Command::Check { file } => up::check(&file),
         Command::Reconcile(args) => block_on(reconcile_cmd::run(args)),
+        Command::Rehearse(args) => rehearse_cmd::run(&args),
         Command::Admin(command) => block_on(admin_cmd::run(command)),
         Command::Demo(args) => block_on(demo::run(args)),
         Command::DefaultConfig => {

@@ -8,6 +8,7 @@ mod config;
 mod demo;
 mod keys;
 mod reconcile_cmd;
+mod rehearse_cmd;
 mod token_cmd;
 mod up;
 

@@ -9,6 +9,9 @@
 //!
 //! The components are the platform's own cores and loops over their adapters in memory; only what owns threads and
 //! sockets is replaced. The same seed gives the same events in the same order, and so the same [`Report::trace_hash`].
+//!
+//! [`rehearse`] is the other use of virtual time: a real plan with millions of players, and nothing going wrong.
+//!
 //! With the feature `planted` faults can be built in, to show that the auditor finds them.
 
 mod audit;
@@ -23,6 +26,7 @@ mod operator;
 mod plan;
 mod players;
 mod records;
+pub mod rehearse;
 mod snapshot;
 mod trace;
 mod vendor;
