@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::status::{Platform, Running};
+use super::status::{Platform, Prize, Running};
 use crate::text::value::grouped;
 
 /// A backlog that takes longer than this at the vendor's limit is told, in seconds.
 const CATCH_UP_S: u64 = 60;
+/// Prizes that one alarm names.
+const PRIZES_MAX: usize = 6;
 
 /// All alarms, the worst first.
 pub fn find(platform: &Platform) -> Vec<String> {
@@ -38,15 +40,30 @@ pub fn find(platform: &Platform) -> Vec<String> {
             _ => {}
         }
     }
-    for prize in &platform.prizes {
-        let told = format!("prize {} of campaign {}", prize.at, prize.campaign);
-        if prize.paused {
-            out.push(format!("{told} is paused"));
-        } else if prize.left() == Some(0) && prize.budget.is_some_and(|budget| budget > 0) {
-            out.push(format!("{told} is exhausted"));
-        }
-    }
+    out.extend(together(platform, "exhausted", |prize| {
+        !prize.paused && prize.left() == Some(0) && prize.budget.is_some_and(|budget| budget > 0)
+    }));
+    out.extend(together(platform, "paused", |prize| prize.paused));
     out
+}
+
+/// What holds for many prizes at the end of an evening, in one line.
+fn together(platform: &Platform, what: &str, of: impl Fn(&Prize) -> bool) -> Option<String> {
+    let prizes: Vec<&Prize> = platform.prizes.iter().filter(|prize| of(prize)).collect();
+    let told: Vec<String> = prizes
+        .iter()
+        .take(PRIZES_MAX)
+        .map(|prize| format!("{} of campaign {}", prize.at, prize.campaign))
+        .collect();
+    let more = match prizes.len().saturating_sub(PRIZES_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    match prizes.len() {
+        0 => None,
+        1 => Some(format!("prize {} is {what}", told.join(""))),
+        count => Some(format!("{count} prizes are {what}: {}{more}", told.join(", "))),
+    }
 }
 
 /// Nodes that run another SeqNo than the newest of their campaign, and those that can't run a newer one.
@@ -117,6 +134,14 @@ mod tests {
                 "prize 2/11 of campaign 7 is exhausted",
                 "prize 2/12 of campaign 7 is paused",
             ]
+        );
+        let many: Vec<_> =
+            (1..9).map(|n| json!({"campaign": 7, "at": format!("1/{n}"), "paused": true})).collect();
+        let told = find(&Platform::read(&json!({ "prizes": many })));
+        assert_eq!(told.len(), 1);
+        assert!(
+            told[0].starts_with("8 prizes are paused: 1/1 of campaign 7, ")
+                && told[0].ends_with(" and 2 more")
         );
         assert_eq!([90, 720, 23_400].map(duration), ["90 s", "12 min", "6.5 h"]);
     }

@@ -6,6 +6,9 @@ use crate::text::paint::Style;
 use crate::text::table::{Line, cut};
 use crate::text::value::grouped;
 
+/// Alarms that are shown above the prizes.
+const ALARMS_MAX: usize = 8;
+
 /// What the picture is of, and how large it is.
 pub struct View<'a> {
     /// The last looks.
@@ -70,8 +73,12 @@ fn head(view: &View<'_>) -> Vec<Line> {
 fn body(board: &Board) -> Vec<Line> {
     let mut lines = Vec::new();
     let alarms = board.alarms();
-    for alarm in &alarms {
+    for alarm in alarms.iter().take(ALARMS_MAX) {
         lines.push(vec![(format!("! {alarm}"), Style::Bad)]);
+    }
+    if alarms.len() > ALARMS_MAX {
+        let more = alarms.len() - ALARMS_MAX;
+        lines.push(vec![(format!("! and {more} more; `quotactl status` lists them"), Style::Bad)]);
     }
     let Some(platform) = board.platform() else { return lines };
     let sections = [
