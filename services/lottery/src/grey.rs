@@ -170,21 +170,35 @@ pub fn takes(user: u64, campaign: CampaignId, per_mille: u16) -> bool {
 const SEED: u64 = 0x6772_6579_2072_656c;
 
 /// The plan that the ledger is told while `grey` stands beside `active`: the active one, with speeds that lie between
-/// theirs by the share, under the newer SeqNo of the two. It is a function of what the repository holds, so that every
+/// theirs by the share, under the newer SeqNo of the two. They may stand beside each other ([`check`]). It is a function of what the repository holds, so that every
 /// node tells the ledger the same.
 pub fn blended(active: &Plan, grey: &Plan, per_mille: u16) -> Plan {
     let mut plan = active.clone();
     plan.seq_no = active.seq_no.max(grey.seq_no);
-    let mix = |base: &mut u64, tried: u64| *base = between(*base, tried, per_mille);
-    for (round, tried) in plan.rounds.iter_mut().zip(&grey.rounds) {
-        for (prize, tried) in round.prizes.iter_mut().zip(&tried.prizes) {
-            mix(&mut prize.speed_max, tried.speed_max);
-        }
-    }
-    for (vendor, tried) in plan.vendors.iter_mut().zip(&grey.vendors) {
-        mix(&mut vendor.release_per_second, tried.release_per_second);
+    let mut told =
+        speeds_of(grey).zip(speeds_of(active)).map(|(tried, base)| between(base, tried, per_mille));
+    let prizes = plan.rounds.iter_mut().flat_map(|r| &mut r.prizes).map(|p| &mut p.speed_max);
+    let vendors = plan.vendors.iter_mut().map(|v| &mut v.release_per_second);
+    for (speed, told) in prizes.chain(vendors).zip(&mut told) {
+        *speed = told;
     }
     plan
+}
+
+/// The speeds of all prizes and vendors that the ledger is told while `grey` stands beside `active`.
+pub fn speeds(active: &Plan, grey: Option<&Grey>) -> Vec<u64> {
+    match grey {
+        None => speeds_of(active).collect(),
+        Some(g) => {
+            let both = speeds_of(active).zip(speeds_of(&g.plan));
+            both.map(|(base, tried)| between(base, tried, g.speeds_per_mille)).collect()
+        }
+    }
+}
+
+fn speeds_of(plan: &Plan) -> impl Iterator<Item = u64> {
+    let prizes = plan.rounds.iter().flat_map(|r| &r.prizes).map(|p| p.speed_max);
+    prizes.chain(plan.vendors.iter().map(|v| v.release_per_second))
 }
 
 /// `base + share x (tried - base)`, rounded down, which is never 0 when both are limits. 0 is 'no limit', and there is

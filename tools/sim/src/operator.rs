@@ -28,7 +28,7 @@ impl World {
         let key = PrizeKey { campaign: CAMPAIGN, round: round.id, prize: prize.id };
         match self.rng.below(15) {
             0..3 => self.operator_pauses(key, true),
-            3 => self.operator_pauses(key, self.seq_no % 2 == 0),
+            3 => self.operator_pauses(key, self.seq_no.is_multiple_of(2)),
             4 | 5 => self.operator_lowers(key),
             6 | 7 => self.operator_raises(key),
             8 => self.operator_weighs(key),

@@ -6,9 +6,9 @@ use super::session::Session;
 use super::snapshot::{self, Snapshot};
 use super::start::NodeConfig;
 use crate::core::{BUCKETS, Core, PlanRefused, Tally, WinLog};
-use crate::grey::{Grey, GreyRefused, WHOLE, blended, check};
+use crate::grey::{Grey, GreyRefused, WHOLE, blended, check, speeds};
 use crate::ledger::{ChangeError, QuotaLedger, StoreError, Tick, TickError};
-use campaign::{CampaignId, NodeEpoch, Plan};
+use campaign::{CampaignId, NodeEpoch, Plan, SeqNo};
 use flowlog::Position;
 use ownership::ClaimBucket;
 use parking_lot::Mutex;
@@ -122,23 +122,19 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
     }
 }
 
+fn version(grey: &Grey) -> (SeqNo, u16, u16) {
+    (grey.plan.seq_no, grey.users_per_mille, grey.speeds_per_mille)
+}
+
 /// Says so when the ledger will keep the speeds that it has, because the change brings no newer SeqNo.
 fn warn_if_speeds_stay(was: &Grey, active: &Plan, grey: Option<&Grey>) {
-    let newest = grey.map_or(active.seq_no, |g| active.seq_no.max(g.plan.seq_no));
-    let (before, after) = (was.speeds_per_mille, grey.map_or(0, |g| g.speeds_per_mille));
-    let old = blended(active, &was.plan, before);
-    let new = grey.map_or_else(|| active.clone(), |g| blended(active, &g.plan, after));
-    if newest <= old.seq_no && speeds(&old) != speeds(&new) {
+    let newest = |grey: Option<&Grey>| grey.map_or(active.seq_no, |g| active.seq_no.max(g.plan.seq_no));
+    if newest(grey) <= newest(Some(was)) && speeds(active, Some(was)) != speeds(active, grey) {
         tracing::warn!(
-            campaign = %active.campaign, seq_no = %newest,
+            campaign = %active.campaign, seq_no = %newest(grey),
             "a grey release changed without a SeqNo of its own: the ledger keeps the speeds it was told before"
         );
     }
-}
-
-fn speeds(plan: &Plan) -> Vec<u64> {
-    let prizes = plan.rounds.iter().flat_map(|r| &r.prizes).map(|p| p.speed_max);
-    prizes.chain(plan.vendors.iter().map(|v| v.release_per_second)).collect()
 }
 
 impl Node {
@@ -208,7 +204,7 @@ impl Node {
     }
 
     /// Puts a campaign's plans into force as the repository has them: the active one, and a grey one beside it or none.
-    /// False: all of it was so already; it may be called at each look at the repository.
+    /// False: all of it was so already, and the ledger was not asked; it may be called at each look at the repository.
     ///
     /// The ledger is told one set of speeds ([`blended`]) under the newer of the two SeqNos, and takes only what is newer
     /// than what it has. So whatever changes speeds needs a SeqNo that was not used yet: a wider share is a further
@@ -228,7 +224,12 @@ impl Node {
                 return Err(GreyRefused::Share(share).into());
             }
         }
-        if let Some(was) = greys.get(&campaign) {
+        let was = greys.get(&campaign);
+        let runs = self.core.campaigns().get(campaign.0).is_some_and(|c| c.plan.seq_no == active.seq_no);
+        if runs && was.map(version) == grey.as_ref().map(version) {
+            return Ok(false);
+        }
+        if let Some(was) = was {
             warn_if_speeds_stay(was, &active, grey.as_ref());
         }
         self.register(&active, grey.as_ref()).await?;

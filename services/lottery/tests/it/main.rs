@@ -1,4 +1,4 @@
-//! A lottery node on a real disk and a real ledger file.
+//! A lottery node on a real disk and a real ledger file; and changes of plans in the middle of a round.
 
 mod changes;
 mod node;
