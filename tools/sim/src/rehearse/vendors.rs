@@ -246,7 +246,8 @@ mod tests {
         // Four calls at once of 100 ms each: 40 a second, whatever the limit is.
         let run = send(1_000, 100, 4, &[0; 400]);
         assert!((9_900..=10_100).contains(&(run.done_ms.unwrap() - 10_000)), "{run:?}");
-        assert!(run.crowded > 300);
+        // Four places become free nearly at once: every fourth order waits.
+        assert!(run.crowded >= 90, "{}", run.crowded);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use sim::rehearse::{
 };
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::OnceLock;
 
 const EXAMPLE: &str = include_str!("../../../../quota-config/campaigns/new-years-eve.yaml");
 const BENCH: &str = include_str!("../../../../quota-config/campaigns/bench.yaml");
@@ -21,6 +22,12 @@ fn play(source: &str, setup: &Setup) -> Rehearsal {
     let rehearsal = rehearse(&plan(source), setup, |_| ControlFlow::Continue(())).unwrap();
     assert!(rehearsal.holds(), "{:?}", rehearsal.laws);
     rehearsal
+}
+
+/// The example as it was made for: twenty thousand players.
+fn example() -> &'static Rehearsal {
+    static EXAMPLE_PLAYED: OnceLock<Rehearsal> = OnceLock::new();
+    EXAMPLE_PLAYED.get_or_init(|| play(EXAMPLE, &Setup::new(20_000)))
 }
 
 /// A round of half a minute with one prize; 100 units a second are released.
@@ -50,7 +57,7 @@ fn the_same_seed_gives_the_same_rehearsal() {
 
 #[test]
 fn the_example_is_given_out_whole() {
-    let r = play(EXAMPLE, &Setup::new(20_000));
+    let r = example();
     assert_eq!(r.rounds.len(), 3);
     for round in &r.rounds {
         assert_eq!((round.unissued, round.wins, round.fen_won), (0, round.units, round.fen));
@@ -206,12 +213,12 @@ fn the_observer_may_end_it_and_a_wrong_setup_is_refused() {
 
 #[test]
 fn shows_what_it_found() {
-    let r = play(EXAMPLE, &Setup::new(20_000));
-    let shown = text(&r);
+    let r = example();
+    let shown = text(r);
     for part in ["20,000 players", "108,000.00", "Lucky cash", "Tea house", "Laws: all 5 hold.", "20:00:"] {
         assert!(shown.contains(part), "{part}\n{shown}");
     }
-    let page = html(&r);
+    let page = html(r);
     for part in
         ["<svg", "polyline", "预演", "供应商", "Third round", "prefers-color-scheme:dark", "@media print"]
     {

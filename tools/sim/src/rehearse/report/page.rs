@@ -25,7 +25,7 @@ h1{margin-bottom:0}h2{margin-top:2.5rem;border-bottom:2px solid var(--rule)}h3{m
 table{border-collapse:collapse}th,td{padding:.2rem .6rem;border-bottom:1px solid var(--rule);text-align:right;font-variant-numeric:tabular-nums;vertical-align:top}\
 th:first-child,td:first-child,td.t{text-align:left}th{color:var(--soft);font-weight:600}.wide{overflow-x:auto}\
 .facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(13rem,1fr));gap:.5rem;margin:1rem 0}.facts div{border:1px solid var(--rule);border-radius:6px;padding:.5rem .8rem}.facts b{display:block;font-size:1.35rem}.facts span{color:var(--soft)}\
-.pair{display:flex;flex-wrap:wrap;gap:1rem 2rem;align-items:flex-start;margin-bottom:1.5rem}.pair>svg{flex:1 1 30rem;max-width:40rem;min-width:0}.pair table{font-size:.85rem}\
+.pair{display:flex;flex-wrap:wrap;gap:1rem 2rem;align-items:flex-start;margin-bottom:1.5rem}.pair>svg{flex:1 1 30rem;max-width:40rem;min-width:0}.pair>div{flex:1 1 18rem;min-width:0}svg{display:block;max-width:100%;height:auto}.pair div>svg{width:30rem}.pair table{font-size:.85rem}\
 svg text{font-size:11px;fill:var(--soft)}svg .grid{stroke:var(--rule);stroke-width:1}svg polyline{fill:none;stroke-width:2}svg .won,svg .one{stroke:var(--one)}svg .curve{stroke:var(--two);stroke-dasharray:6 4}svg .two{stroke:var(--two)}\
 .won-key{color:var(--one)}.curve-key,.two-key{color:var(--two)}.holds{color:var(--good)}.broken{color:var(--bad);font-weight:700}li.w{color:var(--odd)}";
 

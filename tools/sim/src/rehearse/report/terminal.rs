@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 
 /// Rounds that are shown one by one.
 const ROUNDS_SHOWN: usize = 24;
+/// Minutes of a round whose odds are shown.
+const MINUTES_SHOWN: usize = 8;
 /// Warnings that are shown.
 const WARNINGS_SHOWN: usize = 30;
 
@@ -158,6 +160,13 @@ fn prizes(out: &mut String, round: &RoundResult, time: &LocalTime<'_>) {
         ]);
     }
     table.write(out);
+    if round.minutes.len() > 1 {
+        let step = round.minutes.len().div_ceil(MINUTES_SHOWN).max(1);
+        let shown = round.minutes.iter().step_by(step);
+        let shown: Vec<String> =
+            shown.map(|m| format!("{} {}", time.show(m.from_ms), one_in(m.odds))).collect();
+        let _ = writeln!(out, "  Odds from minute to minute: {}", shown.join(", "));
+    }
 }
 
 fn vendors(out: &mut String, r: &Rehearsal, time: &LocalTime<'_>) {
