@@ -4,7 +4,9 @@
 //! only then does it take a lock, for as long as it takes to copy a pointer. A half-built plan is never seen,
 //! and nobody who draws waits for somebody who compiles.
 
-use campaign::{CampaignId, Plan, SeqNo};
+use crate::desk::{NodeFailure, NodePlan};
+use crate::repository::Rollout;
+use campaign::{CampaignId, Plan, SeqNo, UserId};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +16,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Debug, Default)]
 pub struct Plans {
     by_campaign: BTreeMap<CampaignId, Arc<Plan>>,
+    greys: BTreeMap<CampaignId, GreyPlan>,
     failures: BTreeMap<CampaignId, PlanFailure>,
+    grey_failures: BTreeMap<CampaignId, PlanFailure>,
+}
+
+/// A plan that is out grey: the active one with other weights, limits, pacing or speeds, under the active pauses.
+#[derive(Clone, Debug)]
+pub struct GreyPlan {
+    /// The plan, under its own SeqNo.
+    pub plan: Arc<Plan>,
+    /// To whom it goes.
+    pub rollout: Rollout,
+    /// This node is named: it is the plan of everybody here.
+    pub whole_node: bool,
+}
+
+impl GreyPlan {
+    /// Whether the user has it on this node.
+    pub fn is_for(&self, user: UserId) -> bool {
+        self.whole_node || self.rollout.has_user(self.plan.campaign, self.plan.seq_no, user)
+    }
 }
 
 /// A version that could not be put into force. The plan before it goes on.
@@ -27,19 +49,51 @@ pub struct PlanFailure {
 }
 
 impl Plans {
-    /// The plan of a campaign.
+    /// The active plan of a campaign: what the ledger and everything that counts budgets hears of.
     pub fn get(&self, campaign: CampaignId) -> Option<&Arc<Plan>> {
         self.by_campaign.get(&campaign)
     }
 
-    /// All plans, by campaign.
+    /// The grey plan of a campaign, if one is out.
+    pub fn grey(&self, campaign: CampaignId) -> Option<&GreyPlan> {
+        self.greys.get(&campaign)
+    }
+
+    /// The plan that a user's draws follow on this node.
+    #[inline]
+    pub fn plan_for(&self, campaign: CampaignId, user: UserId) -> Option<&Arc<Plan>> {
+        match self.greys.get(&campaign).filter(|grey| grey.is_for(user)) {
+            Some(grey) => Some(&grey.plan),
+            None => self.by_campaign.get(&campaign),
+        }
+    }
+
+    /// What this node runs of each campaign, and what it could not put into force.
+    pub fn report(&self) -> Vec<NodePlan> {
+        let mut campaigns: Vec<CampaignId> = self.by_campaign.keys().copied().collect();
+        campaigns.extend(self.failures.keys().chain(self.grey_failures.keys()));
+        campaigns.sort_unstable();
+        campaigns.dedup();
+        let report = |campaign: CampaignId| {
+            let failed = self.failures.get(&campaign).or_else(|| self.grey_failures.get(&campaign));
+            NodePlan {
+                campaign,
+                seq_no: self.by_campaign.get(&campaign).map(|plan| plan.seq_no),
+                grey: self.greys.get(&campaign).map(|grey| grey.plan.seq_no),
+                failure: failed.map(|f| NodeFailure { seq_no: f.seq_no, what: f.what.clone() }),
+            }
+        };
+        campaigns.into_iter().map(report).collect()
+    }
+
+    /// All active plans, by campaign.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Plan>> {
         self.by_campaign.values()
     }
 
-    /// Versions newer than what runs that could not be put into force, by campaign.
+    /// Versions newer than what runs, active ones and then grey ones, that could not be put into force, by campaign.
     pub fn failures(&self) -> impl Iterator<Item = (CampaignId, &PlanFailure)> {
-        self.failures.iter().map(|(campaign, failure)| (*campaign, failure))
+        self.failures.iter().chain(&self.grey_failures).map(|(campaign, failure)| (*campaign, failure))
     }
 }
 
@@ -92,6 +146,32 @@ impl PlanCell {
         });
     }
 
+    /// Puts a grey plan out, in the place of the one that is.
+    pub fn install_grey(&self, grey: GreyPlan) {
+        self.change(|plans| {
+            let campaign = grey.plan.campaign;
+            plans.grey_failures.remove(&campaign);
+            plans.greys.insert(campaign, grey);
+            true
+        });
+    }
+
+    /// Ends what is grey of a campaign. Says whether there was anything.
+    pub fn end_grey(&self, campaign: CampaignId) -> bool {
+        self.change(|plans| {
+            let failed = plans.grey_failures.remove(&campaign).is_some();
+            plans.greys.remove(&campaign).is_some() || failed
+        })
+    }
+
+    /// Notes that a grey version could not be put out. What was grey before goes on.
+    pub fn fail_grey(&self, campaign: CampaignId, failure: PlanFailure) {
+        self.change(|plans| {
+            plans.grey_failures.insert(campaign, failure);
+            true
+        });
+    }
+
     fn change(&self, edit: impl FnOnce(&mut Plans) -> bool) -> bool {
         let mut current = self.plans.write();
         let mut next = Plans::clone(&current);
@@ -126,6 +206,12 @@ impl PlanReader {
     #[inline]
     pub fn plan(&mut self, campaign: CampaignId) -> Option<&Arc<Plan>> {
         self.current().get(campaign)
+    }
+
+    /// The plan that a user's draws follow.
+    #[inline]
+    pub fn plan_for(&mut self, campaign: CampaignId, user: UserId) -> Option<&Arc<Plan>> {
+        self.current().plan_for(campaign, user)
     }
 
     #[cold]

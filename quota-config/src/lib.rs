@@ -40,7 +40,7 @@ pub use adjust::{Adjustments, PrizeAt, RateTarget, Target, TargetError};
 pub use agent::{Agent, Outcome, POLL_MS};
 pub use audit::{AuditEntry, AuditHead, AuditRow, Verified};
 pub use bounds::FILE_BYTES_MAX;
-pub use cell::{PlanCell, PlanFailure, PlanReader, Plans};
+pub use cell::{GreyPlan, PlanCell, PlanFailure, PlanReader, Plans};
 pub use compile::{After, CompileOptions, Compiled, Stated, campaign_of, compile, compile_for};
 pub use desk::{
     CampaignInfo, Change, ChangeState, Desk, DeskError, Effect, GreyInfo, Lowered, NodeFailure, NodePlan,

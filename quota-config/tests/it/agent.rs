@@ -1,9 +1,10 @@
 //! New versions reach readers; bad ones do not.
 
-use crate::support::{EVENING_MS, KEY, SMALL, compile_text, publisher};
-use campaign::{CampaignId, SeqNo};
+use crate::support::{EVENING_MS, KEY, SMALL, compile_text, draft, publisher};
+use campaign::{CampaignId, NodeId, SeqNo, UserId};
 use quota_config::{
-    Agent, Draft, MemoryRepository, Outcome, PlanCell, PlanRepository, StoredCommitments, publish_file,
+    Adjustments, Agent, AuditEntry, MemoryRepository, Outcome, PlanCell, PlanRepository, Role, Rollout,
+    Target, publish_file,
 };
 use std::sync::Arc;
 
@@ -11,18 +12,9 @@ const SMALL_ID: CampaignId = CampaignId(4);
 
 /// A version that was never compiled: what a damaged or a newer program could leave.
 async fn force(repository: &dyn PlanRepository, campaign: CampaignId, after: u64, source: &str) -> SeqNo {
-    let draft = Draft {
-        campaign,
-        after: SeqNo(after),
-        source: source.as_bytes().to_vec(),
-        base_ms: EVENING_MS,
-        commitments: StoredCommitments::of(&compile_text(SMALL).unwrap().plan),
-        author: "li".into(),
-        reason: "by force".into(),
-        at_ms: EVENING_MS,
-    };
+    let draft = draft(campaign.0, after, source);
     let seq_no = repository.reserve(draft).await.unwrap();
-    repository.activate(campaign, seq_no).await.unwrap();
+    repository.activate(campaign, seq_no, EVENING_MS).await.unwrap();
     seq_no
 }
 
@@ -113,4 +105,83 @@ async fn the_agent_notices_by_itself_and_ends_when_asked() {
     tokio::time::timeout(std::time::Duration::from_secs(20), async { tokio::join!(running, watching) })
         .await
         .unwrap();
+}
+
+fn entry(action: &str) -> AuditEntry {
+    AuditEntry {
+        at_ms: EVENING_MS,
+        who: "li".into(),
+        role: Role::Operator,
+        action: action.into(),
+        campaign: Some(SMALL_ID),
+        seq_no: None,
+        detail: "{}".into(),
+    }
+}
+
+#[tokio::test]
+async fn a_grey_plan_goes_to_its_share_and_under_the_active_pauses() {
+    let repository = MemoryRepository::new();
+    let (named, other) = (PlanCell::new(), PlanCell::new());
+    let mut agents = [Agent::for_node(named.clone(), NodeId(3)), Agent::for_node(other.clone(), NodeId(4))];
+    let mut poll = async |repository: &MemoryRepository| {
+        let mut all = Vec::new();
+        for agent in &mut agents {
+            all.push(agent.poll(repository).await.unwrap());
+        }
+        all
+    };
+    force(&repository, SMALL_ID, 0, SMALL).await;
+    let grey = repository.reserve(draft(4, 1, &SMALL.replace("weight: 1", "weight: 7"))).await.unwrap();
+    let rollout = Rollout { users_per_mille: 300, nodes: [3].into() };
+    repository.set_grey(SMALL_ID, grey, rollout, entry("grey")).await.unwrap();
+    let said = poll(&repository).await;
+    let grey_on = |whole_node| Outcome::Grey { campaign: SMALL_ID, seq_no: grey, whole_node };
+    assert_eq!((&said[0][1], &said[1][1]), (&grey_on(true), &grey_on(false)));
+    assert_eq!(poll(&repository).await, [vec![], vec![]]);
+    let weight = |cell: &PlanCell, user: u64| {
+        cell.plans().plan_for(SMALL_ID, UserId(user)).unwrap().rounds[0].prizes[0].weight
+    };
+    assert!((0..100).all(|user| weight(&named, user) == 7));
+    let share = (0..10_000).filter(|user| weight(&other, *user) == 7).count();
+    assert!((2_800..3_200).contains(&share), "{share}");
+    // The ledger hears of the active one.
+    assert_eq!(named.plans().get(SMALL_ID).unwrap().seq_no, SeqNo(1));
+    let report = named.plans().report();
+    assert_eq!((report[0].seq_no, report[0].grey), (Some(SeqNo(1)), Some(grey)));
+
+    // A pause of the active plan reaches the grey one too.
+    let paused = Adjustments { paused: [Target::Campaign].into(), ..Adjustments::default() };
+    let pause =
+        quota_config::Draft { adjustments: paused, kind: quota_config::Kind::Pause, ..draft(4, 1, SMALL) };
+    let seq_no = repository.reserve(pause).await.unwrap();
+    repository.activate(SMALL_ID, seq_no, EVENING_MS).await.unwrap();
+    poll(&repository).await;
+    assert!(named.plans().plan_for(SMALL_ID, UserId(1)).unwrap().rounds[0].prizes[0].paused);
+    assert_eq!(weight(&named, 1), 7);
+
+    repository.end_grey(SMALL_ID, grey, entry("withdraw")).await.unwrap();
+    let ended = vec![Outcome::GreyEnded { campaign: SMALL_ID }];
+    assert_eq!(poll(&repository).await, [ended.clone(), ended]);
+    assert_eq!(weight(&named, 1), 1);
+
+    // One that moves money is refused, even by the node, and everybody keeps the active plan.
+    let more = SMALL.replace("max: 20", "max: 20\n      tranches: [{units: 50, each: 2}]");
+    let grey = repository.reserve(draft(4, seq_no.0, &more)).await.unwrap();
+    let rollout = Rollout { users_per_mille: 1000, nodes: [].into() };
+    repository.set_grey(SMALL_ID, grey, rollout, entry("grey")).await.unwrap();
+    let said = poll(&repository).await;
+    assert!(matches!(&said[0][..], [Outcome::Failed { failure, .. }] if failure.seq_no == grey), "{said:?}");
+    assert_eq!(weight(&named, 1), 1);
+    assert_eq!(named.plans().report()[0].failure.as_ref().unwrap().seq_no, grey);
+}
+
+#[test]
+fn a_larger_share_has_everybody_of_a_smaller_one() {
+    let share = |users_per_mille| Rollout { users_per_mille, nodes: [].into() };
+    for user in (0..5_000).map(UserId) {
+        let has = |n| share(n).has_user(SMALL_ID, SeqNo(9), user);
+        assert!(!has(0) && has(1000));
+        assert!(!has(10) || has(100));
+    }
 }

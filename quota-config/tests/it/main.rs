@@ -2,12 +2,16 @@
 
 mod agent;
 mod compliance;
+mod desk;
+mod desk_laws;
 mod errors;
 mod exports;
 mod plans;
+mod platform;
 mod repository;
 mod schema;
 mod speed;
 mod succession;
 mod support;
+mod trail;
 mod warnings;

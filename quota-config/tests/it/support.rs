@@ -1,7 +1,9 @@
 //! What the tests share: a key, options, a small campaign.
 
-use campaign::{SeedKey, SeqNo};
-use quota_config::{CompileOptions, Compiled, Problems, Publisher, compile};
+use campaign::{CampaignId, SeedKey, SeqNo};
+use quota_config::{
+    Adjustments, CompileOptions, Compiled, Draft, Kind, Problems, Publisher, Role, StoredCommitments, compile,
+};
 
 pub const KEY: SeedKey = SeedKey { id: 7, key: [9; 32] };
 
@@ -17,6 +19,27 @@ pub fn compile_text(text: &str) -> Result<Compiled, Problems> {
 
 pub fn publisher(now_ms: u64) -> Publisher {
     Publisher { author: "li".into(), reason: "a test".into(), now_ms }
+}
+
+/// A version of whatever text, with the commitments of [`SMALL`].
+pub fn draft(campaign: u32, after: u64, source: &str) -> Draft {
+    Draft {
+        campaign: CampaignId(campaign),
+        after: SeqNo(after),
+        kind: Kind::File,
+        of: None,
+        source: source.as_bytes().to_vec(),
+        adjustments: Adjustments::default(),
+        base_ms: EVENING_MS,
+        commitments: StoredCommitments::of(&compile_text(SMALL).unwrap().plan),
+        author: "李雷".into(),
+        role: Role::Operator,
+        reason: "more cash".into(),
+        at_ms: EVENING_MS + 2_000,
+        proposal: None,
+        approvals: Vec::new(),
+        summary: Vec::new(),
+    }
 }
 
 /// A campaign with one vendor and two rounds of a minute; `+0s` and `+5m`. 18 lines long.
