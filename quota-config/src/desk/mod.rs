@@ -161,6 +161,10 @@ impl Desk {
         by: &By,
         reason: &str,
     ) -> Result<Change, DeskError> {
+        let active = self.repository.newest(campaign).await?;
+        if active.is_some_and(|version| version.info.seq_no == to) {
+            return Err(DeskError::Refused(format!("SeqNo {to} is active")));
+        }
         self.change(campaign, Edit::Rollback { to }, None, (by, reason)).await
     }
 
@@ -319,6 +323,14 @@ impl Desk {
         let seq_no = version.info.seq_no;
         let entry = self.entry(by, "withdraw", campaign, seq_no, json!({"reason": reason}));
         self.repository.end_grey(campaign, seq_no, entry).await?;
+        // The ledger takes only what is newer than what it has, and it has the grey version's speeds: the active
+        // version says its own again, under a SeqNo above them.
+        if let Some(active) = self.repository.newest(campaign).await?
+            && active.info.seq_no < seq_no
+        {
+            let again = Edit::Rollback { to: active.info.seq_no };
+            self.change(campaign, again, None, (by, reason)).await?;
+        }
         self.about_grey(version, ChangeState::Withdrawn, format!("no longer goes to {rollout}")).await
     }
 

@@ -193,9 +193,6 @@ impl Desk {
             );
             return Err(DeskError::Refused(what));
         }
-        if to == base.seq_no() {
-            return Err(DeskError::Refused(format!("SeqNo {to} is active")));
-        }
         let old = self.compiled(old).await?;
         raised_since(base, &old)?;
         let (of, kind) = (Some(to), Kind::Rollback);
@@ -272,9 +269,11 @@ impl Desk {
             of,
             base_ms: base.map_or(now_ms, |b| b.version.info.base_ms),
             commitments: base.map_or(commitments.clone(), |b| commitments.with(&b.version.commitments)),
-            unchanged: base.is_some_and(|b| {
-                b.version.source == source && *b.adjustments() == adjustments && kind != Kind::Promote
-            }),
+            // To roll back to what is active is to say it again, under a newer SeqNo.
+            unchanged: kind != Kind::Rollback
+                && base.is_some_and(|b| {
+                    b.version.source == source && *b.adjustments() == adjustments && kind != Kind::Promote
+                }),
             source,
             adjustments,
             plan: Arc::new(compiled.plan),

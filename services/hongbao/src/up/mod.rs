@@ -125,7 +125,7 @@ impl Up {
             args.campaigns.clone(),
             Arc::clone(&repository) as Arc<dyn PlanRepository>,
             keys.newest_seed().clone(),
-            Arc::clone(&node),
+            (config.node.id, Arc::clone(&node)),
             Arc::clone(&plan_set),
             Arc::clone(&access_plans),
             Arc::clone(&cell),

@@ -5,10 +5,11 @@ use crate::config::Mistake;
 use access::PlanSource;
 use campaign::{Plan, SeedKey};
 use flow::core::PlanSet;
-use lottery::node::Node;
+use lottery::grey::{Grey, WHOLE};
+use lottery::node::{ApplyError, Node};
 use parking_lot::RwLock;
 use quota_config::{
-    Agent, CompileOptions, PlanCell, PlanRepository, PublishError, Publisher, compile, publish_file,
+    Agent, CompileOptions, GreyPlan, PlanCell, PlanRepository, PublishError, Publisher, compile, publish_file,
 };
 use runtime::{SharedClock, Shutdown, exit};
 use std::path::{Path, PathBuf};
@@ -74,14 +75,14 @@ impl Follower {
         files: Vec<PathBuf>,
         repository: Arc<dyn PlanRepository>,
         seed: SeedKey,
-        node: Arc<Node>,
+        (node_id, node): (u16, Arc<Node>),
         flow: Arc<PlanSet>,
         access: Arc<AccessPlans>,
         cell: Arc<PlanCell>,
         clock: SharedClock,
     ) -> Follower {
         let files = files.into_iter().map(|path| Watched { path, changed: None }).collect();
-        let agent = Agent::new(Arc::clone(&cell));
+        let agent = Agent::for_node(Arc::clone(&cell), campaign::NodeId(node_id));
         Follower { files, repository, seed, cell, agent, node, flow, access, applied: Vec::new(), clock }
     }
 
@@ -152,22 +153,50 @@ impl Follower {
         let plans = self.cell.plans();
         let mut changed = false;
         for plan in plans.iter() {
-            let known = self.applied.iter().find(|p| p.campaign == plan.campaign);
-            if known.is_some_and(|p| p.seq_no >= plan.seq_no) {
-                continue;
-            }
-            self.node.apply(Arc::clone(plan)).await?;
-            self.flow.insert(plan);
-            self.applied.retain(|p| p.campaign != plan.campaign);
-            self.applied.push(Arc::clone(plan));
-            changed = true;
-            tracing::info!(campaign = %plan.campaign, seq_no = %plan.seq_no, name = plan.name, "plan in force");
+            changed |= self.bring(plan, plans.grey(plan.campaign)).await?;
         }
         if changed {
             self.access.set(self.applied.clone());
         }
         Ok(())
     }
+
+    /// Brings a campaign's plans to node and flow. True: something changed.
+    async fn bring(&mut self, plan: &Arc<Plan>, grey: Option<&GreyPlan>) -> anyhow::Result<bool> {
+        let campaign = plan.campaign;
+        let known = self.applied.iter().find(|p| p.campaign == campaign);
+        let newer = known.is_none_or(|p| p.seq_no < plan.seq_no);
+        let changed = match self.node.apply_grey(Arc::clone(plan), grey.map(to_grey)).await {
+            Ok(changed) => changed,
+            Err(ApplyError::Grey(error)) => {
+                // The active plan is everybody's then; it must not wait for a person to look at the grey one.
+                if newer {
+                    tracing::error!(%campaign, %error, "the grey version is not put into force; the active one goes on");
+                }
+                self.node.apply_grey(Arc::clone(plan), None).await?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(grey) = grey {
+            self.flow.insert(&grey.plan);
+        }
+        if newer {
+            self.flow.insert(plan);
+            self.applied.retain(|p| p.campaign != campaign);
+            self.applied.push(Arc::clone(plan));
+            tracing::info!(%campaign, seq_no = %plan.seq_no, name = plan.name, "plan in force");
+        }
+        if changed && let Some(grey) = grey {
+            tracing::info!(%campaign, seq_no = %grey.plan.seq_no, rollout = %grey.rollout, "grey plan in force");
+        }
+        Ok(changed || newer)
+    }
+}
+
+/// A grey plan as the node takes it. This process is the only node: named, it has all of the release.
+fn to_grey(grey: &GreyPlan) -> Grey {
+    let plan = Arc::clone(&grey.plan);
+    Grey::to_users(plan, if grey.whole_node { WHOLE } else { grey.rollout.users_per_mille })
 }
 
 /// A campaign file's text.

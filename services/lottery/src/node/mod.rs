@@ -13,5 +13,5 @@ pub mod session;
 pub mod snapshot;
 mod start;
 
-pub use run::{Node, NodeStatus};
+pub use run::{ApplyError, Node, NodeStatus};
 pub use start::{NodeConfig, Recovered, StartError, start};

@@ -10,8 +10,8 @@ use flow::service::handle::FlowHandle;
 use lottery::ledger::{ChangeError, PrizeKey, PrizeReport, QuotaLedger};
 use lottery::node::Node;
 use quota_config::{
-    Lowered, NodePlan, NodeStatus, OperationError, Operations, PlanCell, PlatformStatus, PrizeAt,
-    PrizeStatus, VendorStatus,
+    Lowered, NodeStatus, OperationError, Operations, PlanCell, PlatformStatus, PrizeAt, PrizeStatus,
+    VendorStatus,
 };
 use rates::Rates;
 use runtime::SharedClock;
@@ -58,19 +58,13 @@ impl PlatformOperations {
     }
 
     fn node(&self) -> NodeStatus {
-        let (status, plans) = (self.node.status(), self.plans.plans());
-        let running = |plan: &Arc<Plan>| NodePlan {
-            campaign: plan.campaign,
-            seq_no: Some(plan.seq_no),
-            grey: None,
-            failure: None,
-        };
+        let status = self.node.status();
         NodeStatus {
             node: self.node_id,
             epoch: status.epoch,
             session: status.session,
             seen_ago_ms: 0,
-            plans: plans.iter().map(running).collect(),
+            plans: self.plans.plans().report(),
         }
     }
 
