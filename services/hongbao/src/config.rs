@@ -1,7 +1,9 @@
 //! The configuration of the binary: the commented default file is what it loads, and everything else is laid over it.
 
 use access::AccessConfig;
+use console::ConsoleConfig;
 use delivery::DeliveryConfig;
+use quota_config::Policy;
 use runtime::telemetry::LogConfig;
 use runtime::{ConfigError, Layers};
 use serde::Deserialize;
@@ -25,6 +27,10 @@ pub struct Config {
     pub flow: FlowSection,
     /// Vendors and their pace.
     pub delivery: DeliveryConfig,
+    /// The admin API.
+    pub console: ConsoleConfig,
+    /// Which changes take two people.
+    pub policy: Policy,
     /// Logging.
     pub log: LogConfig,
 }

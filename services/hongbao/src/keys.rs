@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +26,11 @@ struct Secret {
     id: u32,
     /// 32 bytes in hex.
     key: String,
+}
+
+/// Where the names, roles and token hashes of operators are.
+pub fn operators_file(data: &Path) -> PathBuf {
+    data.join("keys").join("operators.toml")
 }
 
 /// All keys of an installation.

@@ -1,10 +1,12 @@
 //! `hongbao token`: test tokens. An app's own login mints its users' tokens itself (`docs/tokens.md`).
 
 use crate::cli::print;
-use crate::keys::Keys;
+use crate::keys::{Keys, operators_file};
 use access::token::GatewayGrant;
 use anyhow::bail;
 use clap::{Args, Subcommand};
+use console::Operators;
+use quota_config::Role;
 use runtime::{Clock as _, SystemClock, exit};
 use std::path::PathBuf;
 
@@ -33,7 +35,22 @@ pub enum TokenCommand {
         #[arg(long, default_value = "data")]
         data: PathBuf,
     },
-    /// The operators' token.
+    /// A token for a person or script that changes campaigns (`quotactl`). It is shown once.
+    Operator {
+        /// Who it is: the name that history and audit trail show.
+        #[arg(long)]
+        name: String,
+        /// viewer, operator, approver or admin.
+        #[arg(long, default_value = "operator")]
+        role: Role,
+        /// Take the token of that name away instead.
+        #[arg(long, conflicts_with = "role")]
+        revoke: bool,
+        /// Folder of all data.
+        #[arg(long, default_value = "data")]
+        data: PathBuf,
+    },
+    /// The token of `hongbao admin`.
     Admin {
         /// Folder of all data.
         #[arg(long, default_value = "data")]
@@ -82,6 +99,15 @@ pub fn run(command: TokenCommand) -> anyhow::Result<u8> {
             print(&Keys::open(&common.data)?.token.mint_gateway(&grant, now_s, now_s + common.ttl, None));
         }
         TokenCommand::Key { data } => print(&Keys::open(&data)?.token_key),
+        TokenCommand::Operator { name, revoke: true, data, .. } => {
+            Operators::revoke(&operators_file(&data), &name)?;
+            print(&format!("{name} has no token any more"));
+        }
+        TokenCommand::Operator { name, role, data, .. } => {
+            // Makes the folder with its mode where there is none yet.
+            Keys::open(&data)?;
+            print(&Operators::add(&operators_file(&data), &name, role)?);
+        }
         TokenCommand::Admin { data } => print(&Keys::open(&data)?.admin_token),
     }
     Ok(exit::OK)

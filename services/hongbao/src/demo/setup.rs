@@ -125,6 +125,7 @@ pub(super) fn vendor_sim_toml(vendors: &[DemoVendor], seed: u64) -> anyhow::Resu
 #[derive(Serialize)]
 struct PlatformFile {
     access: Access,
+    console: Console,
     flow: Flow,
     delivery: DeliveryConfig,
 }
@@ -132,6 +133,11 @@ struct PlatformFile {
 #[derive(Serialize)]
 struct Access {
     tcp: &'static str,
+    http: &'static str,
+}
+
+#[derive(Serialize)]
+struct Console {
     http: &'static str,
 }
 
@@ -171,6 +177,7 @@ pub(super) fn platform_toml(vendors: &[DemoVendor], vendor_port: u16) -> anyhow:
     };
     let file = PlatformFile {
         access: Access { tcp: "127.0.0.1:0", http: "127.0.0.1:0" },
+        console: Console { http: "127.0.0.1:0" },
         flow: Flow { repeat_interval_ms: 5_000, repeat_grace_ms: 3_000 },
         delivery: DeliveryConfig {
             lapse_grace_ms: 1_000,

@@ -5,8 +5,11 @@
 //! recovered from at the next start.
 
 mod apart;
+mod award_lists;
+mod desk;
 mod operations;
 mod plans;
+mod rehearsals;
 mod store;
 
 use crate::admin::Admin;
@@ -19,6 +22,7 @@ use anyhow::Context as _;
 use apart::{AccountsApart, AwardsApart};
 use campaign::NodeId;
 use delivery::{Delivery, DeliveryParts};
+use desk::DeskParts;
 use flow::core::{EtaLimits, PlanSet, RepeatConfig};
 use flow::service::FlowParts;
 use flow::service::handle::FlowHandle;
@@ -81,9 +85,9 @@ async fn serve(args: &UpArgs, config: Config, keys: Keys, behind: Handle) -> any
     tasks.stop_on_signals()?;
     let up = Up::start(args, &config, keys, clock, &tasks, behind).await?;
     if let Some(path) = &args.port_file {
-        write_port_file(path, up.tcp, up.http)?;
+        write_port_file(path, &up)?;
     }
-    tracing::info!(tcp = ?up.tcp, http = ?up.http, "serving");
+    tracing::info!(tcp = ?up.tcp, http = ?up.http, console = ?up.console, "serving");
     tasks.shutdown().wait().await;
     up.stop(&tasks).await
 }
@@ -92,7 +96,9 @@ async fn serve(args: &UpArgs, config: Config, keys: Keys, behind: Handle) -> any
 struct Up {
     tcp: Option<SocketAddr>,
     http: Option<SocketAddr>,
+    console: Option<SocketAddr>,
     queue: EmbeddedQueue,
+    desk: Tasks,
     front: Tasks,
     node: Tasks,
     back: Tasks,
@@ -107,7 +113,8 @@ impl Up {
         tasks: &Tasks,
         behind: Handle,
     ) -> anyhow::Result<Up> {
-        let (front, middle, back) = (tasks.stage(), tasks.stage(), tasks.stage_on(behind));
+        let (desk, front) = (tasks.stage(), tasks.stage());
+        let (middle, back) = (tasks.stage(), tasks.stage_on(behind));
         let queue = open_queue(&args.data.join("queue"), config, &clock).await?;
         let stores = Stores::open(&args.data, config.node.nice_behind, &clock).await?;
         let (node, recovered) = start_node(args, config, &keys, &queue, &stores, &clock).await?;
@@ -134,6 +141,7 @@ impl Up {
         let follower = follower.first().await?;
         middle.spawn("plans", TaskKind::Service, follower.run(middle.shutdown().clone()));
 
+        let awards = Arc::clone(&stores.awards);
         let flow = start_flow(config, &keys, &queue_port, stores.awards, plan_set, &clock, &back).await?;
         let delivery = Delivery::start(
             DeliveryParts {
@@ -148,17 +156,33 @@ impl Up {
             },
             &back,
         )?;
+        let operations = PlatformOperations::new(
+            stores.ledger,
+            (config.node.id, Arc::clone(&node)),
+            cell,
+            flow.clone(),
+            delivery.clone(),
+            clock.clone(),
+        );
+        let (data, seed) = (&*args.data, keys.newest_seed().clone());
+        let plans: Arc<dyn PlanRepository> = repository;
+        let parts =
+            DeskParts { config, data, seed, plans, operations, awards, clock: clock.clone() };
+        let console = desk::open(parts, &desk).await?;
         let door = AccessDoor { config, keys, node, flow, delivery, plans: access_plans, clock };
         let (tcp, http) = door.open(&front)?;
-        Ok(Up { tcp, http, queue, front, node: middle, back })
+        Ok(Up { tcp, http, console, queue, desk, front, node: middle, back })
     }
 
     /// Ends everything, the front door first.
     async fn stop(self, tasks: &Tasks) -> anyhow::Result<u8> {
         let mut code = exit::OK;
-        for (name, stage) in
-            [("access", self.front), ("lottery", self.node), ("flow and delivery", self.back)]
-        {
+        for (name, stage) in [
+            ("console", self.desk),
+            ("access", self.front),
+            ("lottery", self.node),
+            ("flow and delivery", self.back),
+        ] {
             let drained = stage.drain(DRAIN).await;
             if !drained.unfinished.is_empty() {
                 tracing::error!(part = name, unfinished = ?drained.unfinished, "did not end in time");
@@ -290,8 +314,8 @@ fn die(what: &str) {
     std::process::abort();
 }
 
-fn write_port_file(path: &Path, tcp: Option<SocketAddr>, http: Option<SocketAddr>) -> anyhow::Result<()> {
-    let text = serde_json::json!({ "tcp": tcp, "http": http }).to_string();
+fn write_port_file(path: &Path, up: &Up) -> anyhow::Result<()> {
+    let text = serde_json::json!({ "tcp": up.tcp, "http": up.http, "console": up.console }).to_string();
     let temporary = path.with_extension("tmp");
     std::fs::write(&temporary, text)
         .and_then(|()| std::fs::rename(&temporary, path))

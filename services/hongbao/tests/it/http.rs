@@ -42,6 +42,11 @@ impl Client {
 
     /// One request with the answer to it; after an error the next call connects anew.
     pub fn call(&mut self, method: &str, path: &str, body: &str) -> io::Result<Answer> {
+        self.send(method, path, "application/json", body)
+    }
+
+    /// The same, with a body of another kind.
+    pub fn send(&mut self, method: &str, path: &str, kind: &str, body: &str) -> io::Result<Answer> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
@@ -53,7 +58,7 @@ impl Client {
         };
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+             content-type: {kind}\r\ncontent-length: {}\r\n\r\n{body}",
             self.token,
             body.len()
         );

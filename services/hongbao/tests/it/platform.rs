@@ -58,6 +58,8 @@ pub struct Platform {
     pub http: SocketAddr,
     /// Where it speaks frames.
     pub tcp: SocketAddr,
+    /// Where operators reach it.
+    pub console: SocketAddr,
 }
 
 /// A process that has ended.
@@ -119,6 +121,7 @@ impl Place {
         let mut command = Command::new(BINARY);
         command.arg("up").arg("--data").arg(self.data()).arg("--campaign").arg(self.campaign());
         command.args(["--set", "access.http=127.0.0.1:0", "--set", "access.tcp=127.0.0.1:0"]);
+        command.args(["--set", "console.http=127.0.0.1:0"]);
         command.arg("--port-file").arg(&ports).args(&self.extra).args(more).env_remove("RUST_LOG");
         match fault {
             Some(fault) => command.env("HONGBAO_FAULT", fault),
@@ -202,7 +205,7 @@ impl Spawned {
                 let at = |name: &str| ports[name].as_str().unwrap().parse().unwrap();
                 let child = self.child.take().unwrap();
                 let stderr = std::mem::take(&mut self.stderr);
-                return Ok(Platform { child, stderr, http: at("http"), tcp: at("tcp") });
+                return Ok(Platform { child, stderr, http: at("http"), tcp: at("tcp"), console: at("console") });
             }
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
                 self.child = None;

@@ -78,6 +78,7 @@ impl Platform {
         std::fs::write(at.join("config.toml"), &setup.config)?;
         let mut set = setup.set;
         set.push("log.format=json".to_owned());
+        set.push("console.http=127.0.0.1:0".to_owned());
         let ports = ["access.tcp=127.0.0.1:0", "access.http=127.0.0.1:0"].map(str::to_owned);
         let mut process = spawn(at, &[&set[..], &ports].concat())?;
         let ports = process.ready(&at.join("ports"), START)?;
