@@ -165,7 +165,7 @@ impl Part {
     fn leaves(&self, slot_ms: u64) -> u32 {
         let Some(stay_ms) = self.ground.setup.behaviour.stay_ms else { return TO_THE_END };
         let slot = (slot_ms - self.ground.from_ms).saturating_add(stay_ms) / SLOT_MS;
-        u32::try_from(slot).unwrap_or(TO_THE_END).min(TO_THE_END)
+        u32::try_from(slot).unwrap_or(TO_THE_END)
     }
 
     fn step(&mut self, ms: u64) {
