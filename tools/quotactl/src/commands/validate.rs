@@ -1,8 +1,7 @@
 //! `validate`: a campaign file checked on this machine, with the compiler that the platform uses.
 //!
 //! Nobody is asked, so it works before there is a platform. What only the platform knows (the plan before, and so what
-//! may still change) is `plan`'s to say. Where a server is named on the command line, that server checks the file; so does
-//! the profile's where a jurisdiction is named, because this compiler knows none.
+//! may still change) is `plan`'s to say. Where a server is named on the command line, that server checks the file.
 
 use campaign::SeqNo;
 use quota_config::{
@@ -27,25 +26,29 @@ pub fn run(context: &Context, args: &Validate) -> Result<u8, Failure> {
     let source = file::read(&args.file)?;
     let label = file::label(&args.file);
     let jurisdiction = args.jurisdiction;
-    if context.common.server.is_some() || jurisdiction.is_some() {
+    if context.common.server.is_some() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::Refused(format!("starting: {error}")))?;
         return runtime.block_on(on_server(context, source, &label, jurisdiction));
     }
-    let checked = check(&source);
+    let checked = check(&source, jurisdiction);
+    let told = checked.as_ref().ok().filter(|_| jurisdiction.is_some());
+    let told = told.map(|compiled| quota_config::disclosure(&compiled.plan, &compiled.stated).text_zh);
     if context.common.json {
-        out::print(&as_json(&checked))?;
+        out::print(&as_json(&checked, told.as_deref()))?;
     } else {
         here(context, &checked, &label)?;
+        out::print(&told.map_or(String::new(), |text| clean(&text)))?;
     }
     Ok(if checked.is_ok() { OK } else { REFUSED })
 }
 
 /// Compiles as the platform would, for the first version of a campaign.
-fn check(source: &[u8]) -> Result<Compiled, Problems> {
+fn check(source: &[u8], jurisdiction: Option<Jurisdiction>) -> Result<Compiled, Problems> {
     // Without a plan before, neither the SeqNo nor the moment of publishing decides whether a file is right.
     let options = CompileOptions { seq_no: SeqNo(1), base_ms: 0, seeds: &NoSeeds, after: None };
-    quota_config::compile(source, &options)
+    let jurisdiction = jurisdiction.map(|Jurisdiction::Cn| quota_config::Jurisdiction::Cn);
+    quota_config::compile_for(source, &options, jurisdiction)
 }
 
 /// Commitments to nothing: a check needs no secret, and shows no commitment.
@@ -99,9 +102,9 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 /// The answer that the API gives for the same file.
-fn as_json(checked: &Result<Compiled, Problems>) -> String {
+fn as_json(checked: &Result<Compiled, Problems>, disclosure: Option<&str>) -> String {
     let problems: Vec<Value> = problems(checked).iter().map(problem_json).collect();
-    json!({ "ok": checked.is_ok(), "problems": problems, "disclosure": null }).to_string()
+    json!({ "ok": checked.is_ok(), "problems": problems, "disclosure": disclosure }).to_string()
 }
 
 fn problem_json(problem: &Problem) -> Value {
