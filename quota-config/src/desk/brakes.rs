@@ -137,15 +137,13 @@ impl Desk {
         };
         if taken < need {
             // What the ledger could not take is not kept as asked for: a later lowering would take it by surprise.
-            // The number that it was tried under stays a gap.
+            // The number that it was tried under stays a gap, and the ledger has heard of it: the version behind it
+            // goes into force even if nothing was taken, or nodes could not register what is active.
             let kept = asked_for - (need - taken);
             if kept == 0 {
                 prepared.adjustments.lowered.remove(&prize);
             } else {
                 prepared.adjustments.lowered.insert(prize, kept);
-            }
-            if taken == 0 {
-                return Ok(Some(unchanged(prepared, vec![effect])));
             }
             seq_no = self.repository.reserve(self.draft(&prepared, asked)).await?;
         }

@@ -150,15 +150,13 @@ async fn proposals_take_brakes_over_and_yield_to_everything_else() {
     let state = w.desk.proposal(second.proposal.as_ref().unwrap()).await.unwrap().state;
     assert_eq!(state, ProposalState::Superseded);
     // One may be refused, or taken back by who made it.
+    let rate = w.desk.set_rate(SMALL_ID, RateTarget::Prize(AT()), 50, &li(), "slower").await.unwrap();
+    assert_eq!(rate.state, ChangeState::Active);
     for (who, may) in [(li(), true), (han(), true), (By::new("wang", Role::Operator), false)] {
-        let rate = w.desk.set_rate(SMALL_ID, RateTarget::Prize(AT()), 50, &li(), "slower").await.unwrap();
-        assert_eq!(rate.state, ChangeState::Active);
         let faster = w.desk.set_rate(SMALL_ID, RateTarget::Prize(AT()), 61, &li(), "faster").await.unwrap();
         assert_eq!(faster.state, ChangeState::Waiting);
         let rejected = w.desk.reject(&faster.proposal.unwrap(), &who, "no").await;
         assert_eq!(rejected.is_ok_and(|change| change.state == ChangeState::Rejected), may);
-        w.desk.set_rate(SMALL_ID, RateTarget::Prize(AT()), 40, &li(), "slower").await.unwrap();
-        w.apply(&raised(20_000)).await.map(|_| ()).unwrap();
     }
 }
 
@@ -177,7 +175,8 @@ async fn lowering_counts_what_the_ledger_took() {
     assert_eq!((shown.info.seq_no, shown.adjustments.lowered[&AT()]), (SeqNo(4), 40));
     assert_eq!(w.desk.show(SMALL_ID, SeqNo(3)).await.unwrap().info.state, State::Reserved);
     let nothing = w.desk.lower(SMALL_ID, AT(), 5, &li(), "less").await.unwrap();
-    assert_eq!((nothing.state, nothing.effects[0].taken), (ChangeState::Unchanged, Some(0)));
+    assert_eq!((nothing.seq_no, nothing.effects[0].taken), (Some(SeqNo(6)), Some(0)));
+    w.register().await;
     assert!(matches!(w.desk.lower(SMALL_ID, AT(), 0, &li(), "less").await, Err(DeskError::Refused(_))));
 }
 
