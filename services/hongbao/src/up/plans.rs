@@ -9,13 +9,18 @@ use lottery::grey::{Grey, WHOLE};
 use lottery::node::{ApplyError, Node};
 use parking_lot::RwLock;
 use quota_config::{
-    Agent, CompileOptions, GreyPlan, PlanCell, PlanRepository, PublishError, Publisher, compile, publish_file,
+    Agent, CompileOptions, GreyPlan, PlanCell, PlanRepository, PublishError, Publisher, State, campaign_of, compile,
+    publish_file,
 };
 use runtime::{SharedClock, Shutdown, exit};
+use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
+
+/// Who files beside the platform are published by.
+const FILE_AUTHOR: &str = "file";
 
 /// How often files and repository are looked at.
 const POLL: Duration = Duration::from_millis(250);
@@ -126,8 +131,11 @@ impl Follower {
         }
         file.changed = Some(changed);
         let source = read(&file.path)?;
+        if self.was_published(&source).await? {
+            return Ok(());
+        }
         let publisher = Publisher {
-            author: "file".into(),
+            author: FILE_AUTHOR.into(),
             reason: format!("{path} has changed"),
             now_ms: self.clock.now_ms(),
         };
@@ -145,6 +153,16 @@ impl Follower {
             tracing::info!(file = path, campaign = %published.campaign, seq_no = %published.seq_no, "published");
         }
         Ok(())
+    }
+
+    /// Whether the file is what it was when it was last published. What operators changed since stays then: a restart
+    /// is no edit of the file.
+    async fn was_published(&self, source: &[u8]) -> anyhow::Result<bool> {
+        let Some(campaign) = campaign_of(source) else { return Ok(false) };
+        let history = self.repository.all(campaign).await?;
+        let last = history.iter().filter(|v| v.author == FILE_AUTHOR && v.state == State::Active);
+        let last = last.max_by_key(|v| v.seq_no);
+        Ok(last.is_some_and(|v| v.sha256 == <[u8; 32]>::from(Sha256::digest(source))))
     }
 
     /// Brings what is new in the repository into force.

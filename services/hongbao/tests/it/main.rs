@@ -10,6 +10,7 @@ mod books;
 mod full_disk;
 mod http;
 mod kills;
+mod operators;
 mod platform;
 mod players;
 #[cfg(feature = "faults")]

@@ -175,8 +175,8 @@ impl Operations for PlatformOperations {
     async fn pause(&self, campaign: CampaignId, at: PrizeAt, seq_no: SeqNo) -> Result<(), OperationError> {
         let key = key(campaign, at);
         let changed = self.ledger.pause(key, seq_no).await.map_err(refused(at))?;
-        // Paused by an earlier copy of this call, or by a newer change: it stands still either way.
-        if changed.paused { Ok(()) } else { Err(self.newer(key, seq_no).await) }
+        // A row that heard of a newer change keeps to that one, which may end the pause: come again above it.
+        if changed.budget.applied { Ok(()) } else { Err(self.newer(key, seq_no).await) }
     }
 
     async fn lower(
