@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use campaign::{AwardId, CampaignId, Fen, PrizeId, RoundId, UserId};
 use console::{AwardError, AwardExport};
-use flow::core::{AwardRecord, EtaLimits};
+use flow::core::AwardRecord;
 use flow::store::AwardStore;
 use parking_lot::Mutex;
 use protocol::v1::AwardState as Public;
@@ -29,11 +29,7 @@ pub struct AwardLists {
 
 impl AwardLists {
     /// Over flow's store; what prizes are worth is taken from the plans.
-    pub fn new(
-        store: Arc<dyn AwardStore>,
-        plans: Arc<dyn PlanRepository>,
-        clock: SharedClock,
-    ) -> AwardLists {
+    pub fn new(store: Arc<dyn AwardStore>, plans: Arc<dyn PlanRepository>, clock: SharedClock) -> AwardLists {
         AwardLists { store, plans, clock, sorted: Mutex::new(None) }
     }
 

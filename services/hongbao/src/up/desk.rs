@@ -36,13 +36,8 @@ pub struct DeskParts<'a> {
 /// Opens the admin API: its address, if it has one.
 pub async fn open(parts: DeskParts<'_>, tasks: &Tasks) -> anyhow::Result<Option<SocketAddr>> {
     let DeskParts { config, data, seed, plans, operations, awards, clock } = parts;
-    let desk = Desk::new(
-        Arc::clone(&plans),
-        config.policy,
-        Arc::new(seed),
-        Arc::new(operations),
-        clock.clone(),
-    );
+    let desk =
+        Desk::new(Arc::clone(&plans), config.policy, Arc::new(seed), Arc::new(operations), clock.clone());
     let deps = ConsoleDeps {
         desk: Arc::new(desk),
         operators: Arc::new(Operators::open(operators_file(data), clock.clone())?),

@@ -166,8 +166,7 @@ impl Up {
         );
         let (data, seed) = (&*args.data, keys.newest_seed().clone());
         let plans: Arc<dyn PlanRepository> = repository;
-        let parts =
-            DeskParts { config, data, seed, plans, operations, awards, clock: clock.clone() };
+        let parts = DeskParts { config, data, seed, plans, operations, awards, clock: clock.clone() };
         let console = desk::open(parts, &desk).await?;
         let door = AccessDoor { config, keys, node, flow, delivery, plans: access_plans, clock };
         let (tcp, http) = door.open(&front)?;

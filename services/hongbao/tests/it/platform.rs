@@ -205,7 +205,13 @@ impl Spawned {
                 let at = |name: &str| ports[name].as_str().unwrap().parse().unwrap();
                 let child = self.child.take().unwrap();
                 let stderr = std::mem::take(&mut self.stderr);
-                return Ok(Platform { child, stderr, http: at("http"), tcp: at("tcp"), console: at("console") });
+                return Ok(Platform {
+                    child,
+                    stderr,
+                    http: at("http"),
+                    tcp: at("tcp"),
+                    console: at("console"),
+                });
             }
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
                 self.child = None;
