@@ -118,7 +118,7 @@ async fn reads_do_not_wait_for_a_write_and_do_not_write() {
 #[tokio::test]
 async fn a_writer_that_does_not_get_its_turn_is_told_that_nothing_was_done() {
     let folder = tempfile::tempdir().unwrap();
-    let options = SqlOptions { acquire_timeout_ms: 20, busy_timeout_ms: 20, ..SqlOptions::default() };
+    let options = SqlOptions { acquire_timeout_ms: 600, busy_timeout_ms: 30, ..SqlOptions::default() };
     let path = folder.path().join("test.db");
     let sql = Sql::open(&path, options.clone()).await.unwrap();
     let other_process = Sql::open(&path, options).await.unwrap();
