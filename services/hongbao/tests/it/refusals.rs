@@ -90,6 +90,7 @@ fn keys_that_others_can_read() {
 fn segments(place: &Place) -> Vec<PathBuf> {
     let dir = place.data().join("lottery/log");
     let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|e| e == "seg"));
     files.sort();
     files
 }
