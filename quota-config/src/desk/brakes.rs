@@ -44,7 +44,7 @@ impl Desk {
             let what = format!("{later} prizes of rounds that open later are paused by SeqNo {seq_no}");
             effects.push(Effect { prize: None, what, effective_units: None, taken: None, done: true });
         }
-        match self.into_force(&prepared, seq_no, asked).await? {
+        match self.put_into_force(&prepared, seq_no, asked).await? {
             Step::Done => Ok(Some(in_force(prepared, seq_no, asked, effects))),
             Step::Again => Ok(None),
         }
@@ -147,7 +147,7 @@ impl Desk {
             }
             seq_no = self.repository.reserve(self.draft(&prepared, asked)).await?;
         }
-        match self.into_force(&prepared, seq_no, asked).await? {
+        match self.put_into_force(&prepared, seq_no, asked).await? {
             Step::Done => Ok(Some(in_force(prepared, seq_no, asked, vec![effect]))),
             Step::Again => Ok(None),
         }

@@ -71,14 +71,14 @@ impl Desk {
             return Ok(Some(unchanged(prepared, Vec::new())));
         }
         let seq_no = self.repository.reserve(self.draft(&prepared, asked)).await?;
-        match self.into_force(&prepared, seq_no, asked).await? {
+        match self.put_into_force(&prepared, seq_no, asked).await? {
             Step::Done => Ok(Some(in_force(prepared, seq_no, asked, Vec::new()))),
             Step::Again => Ok(None),
         }
     }
 
     /// Activates a reserved version, or puts it out grey.
-    pub(super) async fn into_force(
+    pub(super) async fn put_into_force(
         &self,
         prepared: &Prepared,
         seq_no: SeqNo,

@@ -52,7 +52,10 @@ async fn what_costs_money_takes_two_people() {
     let waits = world.post("olga", "/v1/campaigns/4/resume", go).send().await;
     assert_eq!(state(&waits, 202), "waiting");
     let reject = format!("/v1/proposals/{}/reject", waits.json()["proposal"].as_str().unwrap());
-    assert_eq!(state(&world.post("anna", &format!("{reject}?dry_run=true"), word.clone()).send().await, 200), "dry_run");
+    assert_eq!(
+        state(&world.post("anna", &format!("{reject}?dry_run=true"), word.clone()).send().await, 200),
+        "dry_run"
+    );
     assert_eq!(state(&world.post("anna", &reject, word.clone()).send().await, 200), "rejected");
     world.post("anna", "/v1/proposals/p-000000000000/approve", word).send().await.problem(404, "not-found");
     world.end().await;
@@ -175,6 +178,9 @@ async fn deliverys_pace_is_set_and_written_down() {
     world.post("vic", "/v1/vendors/1/limit", body).send().await.problem(403, "not-allowed");
     let trail = world.get("vic", "/v1/audit").send().await.json();
     assert_eq!(trail["items"][0]["action"], "vendor-limit");
-    assert_eq!(world.ask(Method::GET, "/v1/vendors/1/limit").by(&world.tokens["vic"]).send().await.status, 405);
+    assert_eq!(
+        world.ask(Method::GET, "/v1/vendors/1/limit").by(&world.tokens["vic"]).send().await.status,
+        405
+    );
     world.end().await;
 }

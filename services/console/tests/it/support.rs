@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use campaign::{AwardId, CampaignId, SeedKey, SeqNo, UserId, VendorId};
 use console::{
-    AwardError, AwardExport, Console, ConsoleConfig, ConsoleDeps, Operators, Progress, RehearsalRequest, Rehearse,
-    RehearseError, Report,
+    AwardError, AwardExport, Console, ConsoleConfig, ConsoleDeps, Operators, Progress, RehearsalRequest,
+    Rehearse, RehearseError, Report,
 };
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -14,8 +14,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use parking_lot::Mutex;
 use quota_config::{
-    AwardRow, Desk, Lowered, MemoryRepository, OperationError, Operations, PlanRepository, PlatformStatus, Policy,
-    PrizeAt, PrizeStatus, Role, SqlRepository, VendorStatus,
+    AwardRow, Desk, Lowered, MemoryRepository, OperationError, Operations, PlanRepository, PlatformStatus,
+    Policy, PrizeAt, PrizeStatus, Role, SqlRepository, VendorStatus,
 };
 use runtime::{Clock as _, Shutdown, SystemClock, TaskKind, Tasks};
 use serde_json::Value;
@@ -58,7 +58,11 @@ rounds:
 
 /// The same with so many units of cash.
 pub fn with_units(units: u32, sum: u32) -> String {
-    SMALL.replacen("units: 100", &format!("units: {units}"), 1).replacen("sum: 400", &format!("sum: {sum}"), 1)
+    SMALL.replacen("units: 100", &format!("units: {units}"), 1).replacen(
+        "sum: 400",
+        &format!("sum: {sum}"),
+        1,
+    )
 }
 
 /// A ledger and a delivery that are made up.
@@ -214,7 +218,11 @@ pub struct Stage {
 
 #[async_trait]
 impl Rehearse for Stage {
-    async fn rehearse(&self, request: RehearsalRequest, progress: Arc<Progress>) -> Result<Report, RehearseError> {
+    async fn rehearse(
+        &self,
+        request: RehearsalRequest,
+        progress: Arc<Progress>,
+    ) -> Result<Report, RehearseError> {
         progress.set(500);
         self.curtain.notified().await;
         if request.players == 13 {
@@ -277,8 +285,10 @@ impl World {
             ("anna", Role::Approver),
             ("adam", Role::Admin),
         ];
-        let tokens =
-            people.into_iter().map(|(name, role)| (name, Operators::add(&path, name, role).unwrap())).collect();
+        let tokens = people
+            .into_iter()
+            .map(|(name, role)| (name, Operators::add(&path, name, role).unwrap()))
+            .collect();
         let (awards, stage) = (Arc::new(Awards::default()), Arc::new(Stage::default()));
         let seeds = Arc::new(SeedKey { id: 7, key: [9; 32] });
         let clock = SystemClock::shared();
@@ -320,7 +330,12 @@ impl World {
     /// Puts the small campaign into force.
     pub async fn begin(&self) {
         let answer = self.file("olga", "/v1/campaigns?reason=first", SMALL).send().await;
-        assert_eq!((answer.status, &answer.json()["state"]), (201, &Value::from("active")), "{}", answer.text());
+        assert_eq!(
+            (answer.status, &answer.json()["state"]),
+            (201, &Value::from("active")),
+            "{}",
+            answer.text()
+        );
     }
 
     pub async fn end(self) {
@@ -404,7 +419,8 @@ impl Ask<'_> {
 
     /// As [`Ask::send`], where the answer may break off.
     pub async fn try_send(self) -> Result<Answer, String> {
-        let mut request = Request::builder().method(&self.method).uri(format!("{}{}", self.world.url, self.path));
+        let mut request =
+            Request::builder().method(&self.method).uri(format!("{}{}", self.world.url, self.path));
         for (name, value) in &self.headers {
             request = request.header(*name, value);
         }
