@@ -190,7 +190,10 @@ async fn proposals(repository: &dyn PlanRepository) {
     let decision = settled.decision.unwrap();
     assert_eq!((settled.state, decision.seq_no), (ProposalState::Approved, Some(SeqNo(11))));
     assert_eq!((decision.name.as_str(), decision.reason.as_str(), decision.at_ms), ("han", "yes", 31));
-    assert_eq!(repository.newest(ONE).await.unwrap().unwrap().info.approvals, [approval.clone()]);
+    assert_eq!(
+        repository.newest(ONE).await.unwrap().unwrap().info.approvals,
+        std::slice::from_ref(&approval)
+    );
     assert_eq!(repository.reserve(carried(11, "p-2")).await.unwrap(), SeqNo(12));
     assert!(repository.activate(ONE, SeqNo(12), 32).await.is_err());
     // The second person signs the row.

@@ -12,6 +12,7 @@
 //! `Idempotency-Key`, also if this program ends between the change and its answer.
 //!
 //! `docs/admin-api.md` describes the API, `docs/openapi.json` its shapes.
+#![allow(clippy::result_large_err)] // a refusal is made once a request, never in a loop
 
 mod config;
 mod exports;

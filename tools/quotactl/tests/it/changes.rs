@@ -24,8 +24,10 @@ fn answering(seen: &Seen, _: usize) -> Reply {
     Reply::Json(201, change("active", json!("13"), Value::Null))
 }
 
+type Pairs = &'static [(&'static str, &'static str)];
+
 /// (arguments, path, query beside `dry_run`, body)
-fn all() -> Vec<(&'static [&'static str], &'static str, &'static [(&'static str, &'static str)], Value)> {
+fn all() -> Vec<(&'static [&'static str], &'static str, Pairs, Value)> {
     vec![
         (
             &["rollback", "7", "11", "--reason", "wrong"],
