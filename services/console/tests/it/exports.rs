@@ -23,7 +23,8 @@ fn row(award: u128, user: u64, prize: u32, fen: i64) -> AwardRow {
 async fn winners_and_tax_stream_page_by_page() {
     let world = World::new().await;
     world.begin().await;
-    *world.awards.rows.lock() = (1..=10).map(|i| row(i, 11 - i as u64, 1, 40_000 + 2_000 * i as i64)).collect();
+    *world.awards.rows.lock() =
+        (1..=10).map(|i| row(i, 11 - i as u64, 1, 40_000 + 2_000 * i as i64)).collect();
     world.awards.rows.lock().push(row(11, 99, 2, 0));
     let path = "/v1/campaigns/4/winners.csv";
     world.get("vic", path).send().await.problem(403, "not-allowed");

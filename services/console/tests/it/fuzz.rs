@@ -17,7 +17,17 @@ fn json_value() -> impl Strategy<Value = Value> {
             .prop_map(Value::from),
     ];
     let keys = prop::sample::select(vec![
-        "target", "reason", "prize", "units", "per_second", "weight", "to", "source", "players", "arrivals", "x",
+        "target",
+        "reason",
+        "prize",
+        "units",
+        "per_second",
+        "weight",
+        "to",
+        "source",
+        "players",
+        "arrivals",
+        "x",
     ]);
     leaf.prop_recursive(3, 16, 6, move |inner| {
         prop_oneof![
@@ -35,13 +45,33 @@ fn path() -> impl Strategy<Value = String> {
         "[a-z0-9%.-]{1,8}".prop_map(|s| s.replace('%', "%25")),
     ];
     let tail = prop::sample::select(vec![
-        "", "/pause", "/resume", "/stop", "/lower", "/rate", "/weight", "/rollback", "/grey/promote",
-        "/grey/withdraw", "/versions", "/versions/1", "/disclosure", "/tax.csv", "/winners.csv", "/x",
+        "",
+        "/pause",
+        "/resume",
+        "/stop",
+        "/lower",
+        "/rate",
+        "/weight",
+        "/rollback",
+        "/grey/promote",
+        "/grey/withdraw",
+        "/versions",
+        "/versions/1",
+        "/disclosure",
+        "/tax.csv",
+        "/winners.csv",
+        "/x",
     ]);
     let query = prop_oneof![
         Just(String::new()),
-        prop::sample::select(vec!["?dry_run=true", "?dry_run=x", "?limit=3", "?after=18446744073709551615", "?source=true"])
-            .prop_map(str::to_string),
+        prop::sample::select(vec![
+            "?dry_run=true",
+            "?dry_run=x",
+            "?limit=3",
+            "?after=18446744073709551615",
+            "?source=true"
+        ])
+        .prop_map(str::to_string),
         "[?][a-z=&0-9]{0,12}",
     ];
     prop_oneof![
@@ -49,7 +79,17 @@ fn path() -> impl Strategy<Value = String> {
         (number.clone(), query.clone()).prop_map(|(n, q)| format!("/v1/proposals/p-{n}/approve{q}")),
         (number.clone(), query.clone()).prop_map(|(n, q)| format!("/v1/vendors/{n}/limit{q}")),
         (number, query.clone()).prop_map(|(n, q)| format!("/v1/rehearsals/{n}{q}")),
-        (prop::sample::select(vec!["audit", "audit/verify", "status", "proposals", "rehearsals", "campaigns"]), query)
+        (
+            prop::sample::select(vec![
+                "audit",
+                "audit/verify",
+                "status",
+                "proposals",
+                "rehearsals",
+                "campaigns"
+            ]),
+            query
+        )
             .prop_map(|(p, q)| format!("/v1/{p}{q}")),
     ]
 }
@@ -98,7 +138,8 @@ fn bodies_of_any_bytes_are_refused_in_words() {
             true => ("/v1/validate?jurisdiction=cn", "text/yaml"),
             false => ("/v1/campaigns/4/pause", "application/json"),
         };
-        let ask = world.ask(Method::POST, path).by(&world.tokens["adam"]).header("content-type", kind).body(body);
+        let ask =
+            world.ask(Method::POST, path).by(&world.tokens["adam"]).header("content-type", kind).body(body);
         let answer = runtime.block_on(ask.send());
         prop_assert!(answer.status < 500, "{}", answer.text());
         Ok(())

@@ -1,6 +1,6 @@
 //! Looking: who one is, campaigns, history, versions, status, trail, disclosure, pages.
 
-use crate::support::{SMALL, World, config, sql, with_units};
+use crate::support::{SMALL, World, config, sql, with_more};
 use http::Method;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -55,7 +55,9 @@ async fn lists_come_in_pages() {
             let page = world.get("vic", &format!("{path}?limit=2{after}")).send().await.json();
             let items = page["items"].as_array().unwrap();
             assert!((1..=2).contains(&items.len()));
-            let name = |item: &Value| item.get("seq_no").filter(|_| path.contains("versions")).unwrap_or(&item["n"]).clone();
+            let name = |item: &Value| {
+                item.get("seq_no").filter(|_| path.contains("versions")).unwrap_or(&item["n"]).clone()
+            };
             seen.extend(items.iter().map(name));
             let Some(next) = page["next"].as_str() else { break };
             after = format!("&after={next}");
@@ -67,7 +69,10 @@ async fn lists_come_in_pages() {
     for wrong in ["limit=0", "limit=1001", "limit=x", "after=x", "after=-1", "afterr=1", "limit=1&limit=2"] {
         world.get("vic", &format!("/v1/audit?{wrong}")).send().await.problem(400, "malformed");
     }
-    assert_eq!(world.get("vic", "/v1/audit?after=18446744073709551615").send().await.json()["items"], json!([]));
+    assert_eq!(
+        world.get("vic", "/v1/audit?after=18446744073709551615").send().await.json()["items"],
+        json!([])
+    );
     world.end().await;
 }
 
@@ -77,7 +82,8 @@ async fn files_are_checked_without_touching_anything() {
     let good = world.file("vic", "/v1/validate?jurisdiction=cn", SMALL).send().await.json();
     assert_eq!(good["ok"], true);
     assert!(good["disclosure"].as_str().unwrap().contains("Small"));
-    let bad = world.file("vic", "/v1/validate", &SMALL.replace("weight: 10", "weihgt: 10")).send().await.json();
+    let bad =
+        world.file("vic", "/v1/validate", &SMALL.replace("weight: 10", "weihgt: 10")).send().await.json();
     assert_eq!(bad["ok"], false);
     let problem = bad["problems"].as_array().unwrap().iter().find(|p| p["severity"] == "error").unwrap();
     assert!(problem["line"].as_u64().unwrap() > 5 && !problem["cure"].as_str().unwrap().is_empty());
@@ -86,9 +92,11 @@ async fn files_are_checked_without_touching_anything() {
     let first = world.file("vic", "/v1/campaigns/plan", SMALL).send().await.json();
     assert_eq!(first["base_seq_no"], "0");
     world.begin().await;
-    let more = world.file("vic", "/v1/campaigns/plan", &with_units(50_000, 200_000)).send().await.json();
+    let more = world.file("vic", "/v1/campaigns/plan", &with_more(50_000, 4)).send().await.json();
     assert_eq!(more["base_seq_no"], "1");
-    assert!(!more["needs_two"].as_array().unwrap().is_empty() && !more["diff"].as_array().unwrap().is_empty());
+    assert!(
+        !more["needs_two"].as_array().unwrap().is_empty() && !more["diff"].as_array().unwrap().is_empty()
+    );
     let wrong = world.file("vic", "/v1/campaigns/plan", "campaign: 4\n").send().await;
     wrong.problem(422, "invalid-file");
     assert!(!wrong.json()["errors"].as_array().unwrap().is_empty());
@@ -108,7 +116,10 @@ async fn a_trail_that_was_tampered_with_is_found() {
     assert_eq!((&whole["ok"], &whole["broken_at"]), (&json!(true), &Value::Null));
     let sql = storage::Sql::open(&dir.path().join("plans.db"), storage::SqlOptions::default()).await.unwrap();
     let mut write = sql.write().await.unwrap();
-    storage::sqlx::query("UPDATE plan_audit SET who = 'somebody else' WHERE n = 2").execute(&mut *write).await.unwrap();
+    storage::sqlx::query("UPDATE plan_audit SET who = 'somebody else' WHERE n = 2")
+        .execute(&mut *write)
+        .await
+        .unwrap();
     write.commit().await.unwrap();
     let broken = world.get("vic", "/v1/audit/verify").send().await.json();
     assert_eq!((&broken["ok"], &broken["broken_at"]), (&json!(false), &json!("2")));

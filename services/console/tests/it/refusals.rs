@@ -84,19 +84,32 @@ async fn bodies_and_queries_that_can_not_be_are_explained() {
         (r#"{"target": "campaign", "reason": "a\u0000b"}"#, "control characters"),
         (r#"{"target": "prize:2", "reason": "r"}"#, "prize:2"),
         (r#"{"target": 7, "reason": "r"}"#, "string"),
-        ("[]", "target"),
+        ("[]", "Switch"),
     ] {
         let answer = raw(body).send().await;
         let detail = answer.problem(422, "refused");
         assert!(detail.contains(says), "{body}: {detail}");
     }
-    world.post("olga", "/v1/campaigns/4/pause?dryrun=true", json!({"target": "campaign", "reason": "r"}))
-        .send().await.problem(400, "malformed");
-    world.post("olga", "/v1/campaigns/x/pause", json!({"target": "campaign", "reason": "r"}))
-        .send().await.problem(400, "malformed");
-    world.post("olga", path, json!({"target": "round:9", "reason": "r"})).send().await.problem(404, "not-found");
-    world.post("olga", "/v1/campaigns/4/resume", json!({"target": "round:1", "reason": "r"}))
-        .send().await.problem(409, "conflict");
+    world
+        .post("olga", "/v1/campaigns/4/pause?dryrun=true", json!({"target": "campaign", "reason": "r"}))
+        .send()
+        .await
+        .problem(400, "malformed");
+    world
+        .post("olga", "/v1/campaigns/x/pause", json!({"target": "campaign", "reason": "r"}))
+        .send()
+        .await
+        .problem(400, "malformed");
+    world
+        .post("olga", path, json!({"target": "round:9", "reason": "r"}))
+        .send()
+        .await
+        .problem(404, "not-found");
+    world
+        .post("olga", "/v1/campaigns/4/resume", json!({"target": "round:1", "reason": "r"}))
+        .send()
+        .await
+        .problem(409, "conflict");
     world.file("olga", "/v1/campaigns", SMALL).send().await.problem(400, "malformed");
     world.file("olga", "/v1/campaigns?reason=", SMALL).send().await.problem(400, "malformed");
     world.file("olga", "/v1/campaigns?reason=r", "").send().await.problem(422, "invalid-file");

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use campaign::{AwardId, CampaignId, SeedKey, SeqNo, UserId, VendorId};
 use console::{
-    AwardError, AwardExport, Console, ConsoleConfig, ConsoleDeps, Operators, Progress, RehearsalRequest, Rehearse,
-    RehearseError, Report,
+    AwardError, AwardExport, Console, ConsoleConfig, ConsoleDeps, Operators, Progress, RehearsalRequest,
+    Rehearse, RehearseError, Report,
 };
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -14,8 +14,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use parking_lot::Mutex;
 use quota_config::{
-    AwardRow, Desk, Lowered, MemoryRepository, OperationError, Operations, PlanRepository, PlatformStatus, Policy,
-    PrizeAt, PrizeStatus, Role, SqlRepository, VendorStatus,
+    AwardRow, Desk, Lowered, MemoryRepository, OperationError, Operations, PlanRepository, PlatformStatus,
+    Policy, PrizeAt, PrizeStatus, Role, SqlRepository, VendorStatus,
 };
 use runtime::{Clock as _, Shutdown, SystemClock, TaskKind, Tasks};
 use serde_json::Value;
@@ -32,7 +32,7 @@ name: Small
 time_zone: Asia/Shanghai
 vendors:
   - {id: 1, name: Wallet, release_per_second: 100}
-limits: {wins_per_round: 1, wins_per_day: 2, wins_per_campaign: 3}
+limits: {wins_per_round: 1, wins_per_day: 2, wins_per_campaign: 2}
 prize_sets:
   cash:
     - id: 1
@@ -56,9 +56,10 @@ rounds:
   - {id: 2, name: Two, open: +2h, duration: 1h, prizes: cash}
 ";
 
-/// The same with so many units of cash.
-pub fn with_units(units: u32, sum: u32) -> String {
-    SMALL.replacen("units: 100", &format!("units: {units}"), 1).replacen("sum: 400", &format!("sum: {sum}"), 1)
+/// The same with a further tranche of cash, units of so many yuan each.
+pub fn with_more(units: u32, each: u32) -> String {
+    let more = format!("max: 20\n      tranches: [{{units: {units}, each: {each}}}]");
+    SMALL.replacen("max: 20", &more, 1)
 }
 
 /// A ledger and a delivery that are made up.
@@ -214,7 +215,11 @@ pub struct Stage {
 
 #[async_trait]
 impl Rehearse for Stage {
-    async fn rehearse(&self, request: RehearsalRequest, progress: Arc<Progress>) -> Result<Report, RehearseError> {
+    async fn rehearse(
+        &self,
+        request: RehearsalRequest,
+        progress: Arc<Progress>,
+    ) -> Result<Report, RehearseError> {
         progress.set(500);
         self.curtain.notified().await;
         if request.players == 13 {
@@ -277,8 +282,10 @@ impl World {
             ("anna", Role::Approver),
             ("adam", Role::Admin),
         ];
-        let tokens =
-            people.into_iter().map(|(name, role)| (name, Operators::add(&path, name, role).unwrap())).collect();
+        let tokens = people
+            .into_iter()
+            .map(|(name, role)| (name, Operators::add(&path, name, role).unwrap()))
+            .collect();
         let (awards, stage) = (Arc::new(Awards::default()), Arc::new(Stage::default()));
         let seeds = Arc::new(SeedKey { id: 7, key: [9; 32] });
         let clock = SystemClock::shared();
@@ -320,7 +327,12 @@ impl World {
     /// Puts the small campaign into force.
     pub async fn begin(&self) {
         let answer = self.file("olga", "/v1/campaigns?reason=first", SMALL).send().await;
-        assert_eq!((answer.status, &answer.json()["state"]), (201, &Value::from("active")), "{}", answer.text());
+        assert_eq!(
+            (answer.status, &answer.json()["state"]),
+            (201, &Value::from("active")),
+            "{}",
+            answer.text()
+        );
     }
 
     pub async fn end(self) {
@@ -404,7 +416,8 @@ impl Ask<'_> {
 
     /// As [`Ask::send`], where the answer may break off.
     pub async fn try_send(self) -> Result<Answer, String> {
-        let mut request = Request::builder().method(&self.method).uri(format!("{}{}", self.world.url, self.path));
+        let mut request =
+            Request::builder().method(&self.method).uri(format!("{}{}", self.world.url, self.path));
         for (name, value) in &self.headers {
             request = request.header(*name, value);
         }
