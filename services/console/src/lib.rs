@@ -92,10 +92,12 @@ impl Console {
     /// [`Console::serve`]), all strangers share one rate.
     pub fn router(&self) -> Router {
         let (router, _) = routes::all().split_for_parts();
-        router
-            .fallback(|| async { http::StatusCode::NOT_FOUND })
+        let router =
+            router.fallback(|| async { http::StatusCode::NOT_FOUND }).with_state(Arc::clone(&self.shared));
+        // Around the whole router, and not around each route: a router names the methods it knows last of all.
+        Router::new()
+            .fallback_service(router)
             .layer(middleware::from_fn_with_state(Arc::clone(&self.shared), guard::guard))
-            .with_state(Arc::clone(&self.shared))
     }
 
     /// Listens where the configuration says; `None`: it says nowhere.

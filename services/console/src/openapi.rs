@@ -15,6 +15,7 @@ use utoipa::{Modify, OpenApi};
                        fen. Every refusal is a problem document (RFC 9457)."
     ),
     security(("token" = [])),
+    components(schemas(crate::problem::Problem)),
     modifiers(&Token),
     tags(
         (name = "platform", description = "The platform"),

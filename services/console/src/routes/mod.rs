@@ -76,32 +76,32 @@ impl<T> Listed<T> {
 pub(crate) enum Refusals {
     /// The request can't be read: its path, query or body.
     #[response(status = 400, content_type = "application/problem+json")]
-    Malformed(#[to_schema] crate::problem::Problem),
+    Malformed(crate::problem::Problem),
     /// No valid token.
     #[response(status = 401, content_type = "application/problem+json")]
-    Stranger(#[to_schema] crate::problem::Problem),
+    Stranger(crate::problem::Problem),
     /// The role does not suffice.
     #[response(status = 403, content_type = "application/problem+json")]
-    Forbidden(#[to_schema] crate::problem::Problem),
+    Forbidden(crate::problem::Problem),
     /// There is no such thing.
     #[response(status = 404, content_type = "application/problem+json")]
-    NotFound(#[to_schema] crate::problem::Problem),
+    NotFound(crate::problem::Problem),
     /// What is there stands against it.
     #[response(status = 409, content_type = "application/problem+json")]
-    Conflict(#[to_schema] crate::problem::Problem),
+    Conflict(crate::problem::Problem),
     /// The body is too long.
     #[response(status = 413, content_type = "application/problem+json")]
-    TooLong(#[to_schema] crate::problem::Problem),
+    TooLong(crate::problem::Problem),
     /// Not this kind of body.
     #[response(status = 415, content_type = "application/problem+json")]
-    MediaType(#[to_schema] crate::problem::Problem),
+    MediaType(crate::problem::Problem),
     /// It can be read and is refused: a wrong file, a reused key, something that can't be.
     #[response(status = 422, content_type = "application/problem+json")]
-    Refused(#[to_schema] crate::problem::Problem),
+    Refused(crate::problem::Problem),
     /// Too many requests; `Retry-After` says when to come back.
     #[response(status = 429, content_type = "application/problem+json")]
-    TooMany(#[to_schema] crate::problem::Problem),
+    TooMany(crate::problem::Problem),
     /// Something behind the server does not answer; `Retry-After` says when to come back.
     #[response(status = 503, content_type = "application/problem+json")]
-    Unavailable(#[to_schema] crate::problem::Problem),
+    Unavailable(crate::problem::Problem),
 }

@@ -1,6 +1,6 @@
 //! Changing: two people, brakes, speeds, weights, rollback, grey releases, dry runs.
 
-use crate::support::{SMALL, World, with_units};
+use crate::support::{SMALL, World, with_more};
 use http::Method;
 use quota_config::PrizeAt;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ fn state(answer: &crate::support::Answer, status: u16) -> String {
 async fn what_costs_money_takes_two_people() {
     let world = World::new().await;
     world.begin().await;
-    let rich = with_units(50_000, 200_000);
+    let rich = with_more(50_000, 4);
     let waits = world.file("olga", "/v1/campaigns?reason=a%20sponsor", &rich).send().await;
     assert_eq!(state(&waits, 202), "waiting");
     let id = waits.json()["proposal"].as_str().unwrap().to_string();
@@ -41,7 +41,7 @@ async fn what_costs_money_takes_two_people() {
     let done = world.post("anna", &approve, word.clone()).send().await;
     assert_eq!((state(&done, 201).as_str(), &done.json()["seq_no"]), ("active", &json!("3")));
     let plan = world.get("vic", "/v1/campaigns/4").send().await.json();
-    assert_eq!(plan["rounds"][0]["prizes"][0]["units"], "50000");
+    assert_eq!(plan["rounds"][0]["prizes"][0]["units"], "50100");
     assert_eq!(plan["rounds"][0]["prizes"][1]["paused"], true);
     assert_eq!(plan["version"]["approvals"][0]["name"], "anna");
     world.post("anna", &approve, word.clone()).send().await.problem(409, "conflict");
@@ -65,7 +65,7 @@ async fn what_costs_money_takes_two_people() {
 async fn a_file_that_overtakes_a_proposal_supersedes_it() {
     let world = World::new().await;
     world.begin().await;
-    let waits = world.file("olga", "/v1/campaigns?reason=more", &with_units(50_000, 200_000)).send().await;
+    let waits = world.file("olga", "/v1/campaigns?reason=more", &with_more(50_000, 4)).send().await;
     let approve = format!("/v1/proposals/{}/approve", waits.json()["proposal"].as_str().unwrap());
     let other = SMALL.replace("name: One", "name: Erste");
     assert_eq!(world.file("otto", "/v1/campaigns?reason=name", &other).send().await.status, 201);
@@ -82,11 +82,11 @@ async fn every_change_beside_the_file_works_and_its_dry_run_changes_nothing() {
         ("pause", json!({"target": "round:1", "reason": "r"})),
         ("resume", json!({"target": "round:1", "reason": "r"})),
         ("lower", json!({"prize": "1/1", "units": "10", "reason": "r"})),
-        ("rate", json!({"target": "vendor:1", "per_second": 50, "reason": "r"})),
-        ("rate", json!({"target": "prize:1/1", "per_second": 5, "reason": "r"})),
+        ("rate", json!({"target": "vendor:1", "per_second": 110, "reason": "r"})),
+        ("rate", json!({"target": "vendor:1", "per_second": 100, "reason": "r"})),
         ("weight", json!({"prize": "1/1", "weight": 3, "reason": "r"})),
+        ("rollback", json!({"to": "4", "reason": "r"})),
         ("stop", json!({"target": "vendor:1", "reason": "r"})),
-        ("rollback", json!({"to": "1", "reason": "r"})),
     ];
     for (i, (what, body)) in changes.into_iter().enumerate() {
         let before = world.get("vic", "/v1/audit?limit=1000").send().await.json();

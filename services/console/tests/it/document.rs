@@ -101,6 +101,6 @@ async fn it_is_served_to_everybody_and_every_route_of_it_asks_for_a_token() {
             assert!([401, 429].contains(&answer.status), "{path}: {}", answer.status);
         }
     }
-    assert_eq!(routes, 34);
+    assert_eq!(routes, 33);
     world.end().await;
 }

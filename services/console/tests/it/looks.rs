@@ -1,6 +1,6 @@
 //! Looking: who one is, campaigns, history, versions, status, trail, disclosure, pages.
 
-use crate::support::{SMALL, World, config, sql, with_units};
+use crate::support::{SMALL, World, config, sql, with_more};
 use http::Method;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -92,7 +92,7 @@ async fn files_are_checked_without_touching_anything() {
     let first = world.file("vic", "/v1/campaigns/plan", SMALL).send().await.json();
     assert_eq!(first["base_seq_no"], "0");
     world.begin().await;
-    let more = world.file("vic", "/v1/campaigns/plan", &with_units(50_000, 200_000)).send().await.json();
+    let more = world.file("vic", "/v1/campaigns/plan", &with_more(50_000, 4)).send().await.json();
     assert_eq!(more["base_seq_no"], "1");
     assert!(
         !more["needs_two"].as_array().unwrap().is_empty() && !more["diff"].as_array().unwrap().is_empty()

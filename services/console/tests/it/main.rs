@@ -8,4 +8,5 @@ mod looks;
 mod once;
 mod refusals;
 mod rehearsals;
+mod serve_for_fuzzing;
 mod support;

@@ -1,6 +1,6 @@
 //! Idempotency keys: a lost answer, two at once, another body, a program that ended in between.
 
-use crate::support::{Fake, SMALL, World, config, sql, with_units};
+use crate::support::{Fake, SMALL, World, config, sql, with_more};
 use console::ConsoleConfig;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -87,8 +87,8 @@ async fn a_change_whose_answer_was_lost_in_a_crash_is_found_and_not_made_again()
     let lowered = world.post("olga", LOWER, lower(10)).key("k").send().await.json();
     let paused = json!({"target": "prize:1/2", "reason": "r"});
     let pause = world.post("olga", "/v1/campaigns/4/stop", paused.clone()).key("k").send().await.json();
-    let rich = with_units(50_000, 200_000);
-    let waits = world.file("olga", "/v1/campaigns?reason=more", &rich).key("k").send().await.json();
+    let rich = with_more(50_000, 4);
+    let waits = world.file("olga", "/v1/campaigns?reason=more", &rich).key("l").send().await.json();
     let approve = format!("/v1/proposals/{}/approve", waits["proposal"].as_str().unwrap());
     let word = json!({"reason": "yes"});
     let done = world.post("anna", &approve, word.clone()).key("k").send().await.json();
@@ -101,7 +101,7 @@ async fn a_change_whose_answer_was_lost_in_a_crash_is_found_and_not_made_again()
         (world.file("olga", file, SMALL).key("k").send().await, first, 201),
         (world.post("olga", LOWER, lower(10)).key("k").send().await, lowered, 201),
         (world.post("olga", "/v1/campaigns/4/stop", paused).key("k").send().await, pause, 201),
-        (world.file("olga", "/v1/campaigns?reason=more", &rich).key("k").send().await, waits, 202),
+        (world.file("olga", "/v1/campaigns?reason=more", &rich).key("l").send().await, waits, 202),
         (world.post("anna", &approve, word).key("k").send().await, done, 201),
     ];
     for (answer, before, status) in &again {

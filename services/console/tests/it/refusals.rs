@@ -84,7 +84,7 @@ async fn bodies_and_queries_that_can_not_be_are_explained() {
         (r#"{"target": "campaign", "reason": "a\u0000b"}"#, "control characters"),
         (r#"{"target": "prize:2", "reason": "r"}"#, "prize:2"),
         (r#"{"target": 7, "reason": "r"}"#, "string"),
-        ("[]", "target"),
+        ("[]", "Switch"),
     ] {
         let answer = raw(body).send().await;
         let detail = answer.problem(422, "refused");

@@ -32,7 +32,7 @@ name: Small
 time_zone: Asia/Shanghai
 vendors:
   - {id: 1, name: Wallet, release_per_second: 100}
-limits: {wins_per_round: 1, wins_per_day: 2, wins_per_campaign: 3}
+limits: {wins_per_round: 1, wins_per_day: 2, wins_per_campaign: 2}
 prize_sets:
   cash:
     - id: 1
@@ -56,13 +56,10 @@ rounds:
   - {id: 2, name: Two, open: +2h, duration: 1h, prizes: cash}
 ";
 
-/// The same with so many units of cash.
-pub fn with_units(units: u32, sum: u32) -> String {
-    SMALL.replacen("units: 100", &format!("units: {units}"), 1).replacen(
-        "sum: 400",
-        &format!("sum: {sum}"),
-        1,
-    )
+/// The same with a further tranche of cash, units of so many yuan each.
+pub fn with_more(units: u32, each: u32) -> String {
+    let more = format!("max: 20\n      tranches: [{{units: {units}, each: {each}}}]");
+    SMALL.replacen("max: 20", &more, 1)
 }
 
 /// A ledger and a delivery that are made up.
