@@ -11,6 +11,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 /// Addresses that are told apart at once; further ones share one rate until some are forgotten.
 const ADDRESSES_MAX: usize = 10_000;
@@ -39,7 +40,7 @@ impl Floods {
     pub fn operator(&self, name: &str) -> Result<(), Problem> {
         // As many keys as operators: the file bounds them.
         self.operators.check_key(&name.to_string()).map_err(|until| {
-            let seconds = until.wait_time_from(self.clock.now()).as_secs() + 1;
+            let seconds = seconds(until.wait_time_from(self.clock.now()));
             Problem::too_many(format!("too many requests under the token of {name}"), seconds)
         })
     }
@@ -54,10 +55,15 @@ impl Floods {
             }
         }
         self.strangers.check_key(&key).map_err(|until| {
-            let seconds = until.wait_time_from(self.clock.now()).as_secs() + 1;
+            let seconds = seconds(until.wait_time_from(self.clock.now()));
             Problem::too_many("too many requests without a valid token from this address", seconds)
         })
     }
+}
+
+/// Whole seconds to wait, at least one.
+fn seconds(wait: Duration) -> u32 {
+    u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 /// One customer has a whole /64 of IPv6.

@@ -3,7 +3,7 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use quota_config::{DeskError, OperationError, Problems, RepositoryError, Severity};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 /// The content type of a problem document.
@@ -13,11 +13,12 @@ pub const CONTENT_TYPE: &str = "application/problem+json";
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, ToSchema)]
 pub struct Problem {
     /// The kind of problem: `urn:hongbao:problem:` and a word.
-    #[serde(rename = "type")]
-    #[schema(example = "urn:hongbao:problem:not-found")]
-    pub kind: String,
+    #[serde(rename = "type", serialize_with = "urn")]
+    #[schema(value_type = String, example = "urn:hongbao:problem:not-found")]
+    pub kind: &'static str,
     /// The kind in words.
-    pub title: String,
+    #[schema(value_type = String)]
+    pub title: &'static str,
     /// The HTTP status.
     pub status: u16,
     /// What is wrong here, and what would be right.
@@ -30,10 +31,14 @@ pub struct Problem {
     pub errors: Vec<Place>,
     /// When to come back, seconds.
     #[serde(skip)]
-    pub retry_after_s: Option<u64>,
+    pub retry_after_s: Option<u32>,
     /// It may go well the next time, so the answer is not remembered under an idempotency key.
     #[serde(skip)]
     pub passing: bool,
+}
+
+fn urn<S: Serializer>(word: &&'static str, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(&format_args!("urn:hongbao:problem:{word}"))
 }
 
 /// A place that is wrong.
@@ -55,10 +60,15 @@ pub struct Place {
 
 impl Problem {
     /// A problem of a kind.
-    pub fn new(status: StatusCode, word: &str, title: &str, detail: impl Into<String>) -> Problem {
+    pub fn new(
+        status: StatusCode,
+        kind: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Problem {
         Problem {
-            kind: format!("urn:hongbao:problem:{word}"),
-            title: title.to_string(),
+            kind,
+            title,
             status: status.as_u16(),
             detail: detail.into(),
             instance: None,
@@ -75,7 +85,7 @@ impl Problem {
     }
 
     /// One that may be gone after some seconds.
-    pub fn again_after(mut self, seconds: u64) -> Problem {
+    pub fn again_after(mut self, seconds: u32) -> Problem {
         self.retry_after_s = Some(seconds);
         self.passing = true;
         self
@@ -137,7 +147,7 @@ impl Problem {
     }
 
     /// 429: too many of them.
-    pub fn too_many(detail: impl Into<String>, after_s: u64) -> Problem {
+    pub fn too_many(detail: impl Into<String>, after_s: u32) -> Problem {
         let (status, title) = (StatusCode::TOO_MANY_REQUESTS, "Too many requests");
         Problem::new(status, "too-many", title, detail).again_after(after_s)
     }

@@ -49,7 +49,7 @@ pub(crate) struct Answer {
     status: StatusCode,
     content_type: &'static str,
     body: Bytes,
-    retry_after_s: Option<u64>,
+    retry_after_s: Option<u32>,
     passing: bool,
     replayed: bool,
 }
@@ -236,7 +236,7 @@ async fn heard(answer: watch::Receiver<Option<Answer>>) -> Response {
     }
 }
 
-fn under_way(after_s: u64) -> Problem {
+fn under_way(after_s: u32) -> Problem {
     let detail = "a request with this Idempotency-Key is under way; come back for its answer";
     Problem::new(StatusCode::CONFLICT, "under-way", "Under way", detail).again_after(after_s)
 }
@@ -317,8 +317,8 @@ impl Flying<'_> {
         // Another console on the same database may be at it; this one would know.
         let age_ms = now_ms.saturating_sub(begun.at_ms);
         if marker.instance != *instance && age_ms < self.shared.config.change_ms {
-            let rest_s = (self.shared.config.change_ms - age_ms).div_ceil(1_000);
-            return Err(under_way(rest_s.clamp(1, 10)));
+            let rest_s = (self.shared.config.change_ms - age_ms).div_ceil(1_000).clamp(1, 10);
+            return Err(under_way(u32::try_from(rest_s).unwrap_or(10)));
         }
         Ok(None)
     }
