@@ -12,7 +12,7 @@ mod plans;
 mod rehearsals;
 mod store;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, AdminParts, NodeView};
 use crate::cli::UpArgs;
 use crate::config::{self, Config};
 use crate::keys::Keys;
@@ -29,7 +29,7 @@ use flow::service::handle::FlowHandle;
 use flowlog::{DirLock, Position, check_format_version};
 use lottery::node::{Node, NodeConfig, Recovered};
 use operations::PlatformOperations;
-use plans::{AccessPlans, Follower};
+use plans::{AccessPlans, Follower, PlanTarget, PlanTargets};
 use queue::embedded::EmbeddedQueue;
 use queue::{JOURNAL, LANE, ORDERS, Queue, TopicOptions};
 use quota_config::{PlanCell, PlanRepository};
@@ -132,9 +132,12 @@ impl Up {
             args.campaigns.clone(),
             Arc::clone(&repository) as Arc<dyn PlanRepository>,
             keys.newest_seed().clone(),
-            (config.node.id, Arc::clone(&node)),
-            Arc::clone(&plan_set),
-            Arc::clone(&access_plans),
+            config.node.id,
+            PlanTargets {
+                lottery: Some(Arc::clone(&node) as Arc<dyn PlanTarget>),
+                flow: Some(Arc::clone(&plan_set)),
+                access: Some(Arc::clone(&access_plans)),
+            },
             Arc::clone(&cell),
             clock.clone(),
         );
@@ -281,14 +284,12 @@ impl AccessDoor<'_> {
     /// Opens the door: its addresses.
     fn open(self, tasks: &Tasks) -> anyhow::Result<(Option<SocketAddr>, Option<SocketAddr>)> {
         let handle = Handle::current();
-        let admin = Admin::new(
-            self.keys.admin_token,
-            Arc::clone(&self.node),
-            self.flow.clone(),
-            self.delivery.clone(),
-            handle.clone(),
-        );
-        let admin = Arc::new(admin);
+        let parts = AdminParts {
+            node: Some(Arc::clone(&self.node) as Arc<dyn NodeView>),
+            flow: Some(self.flow.clone()),
+            delivery: Some(self.delivery.clone()),
+        };
+        let admin = Arc::new(Admin::new(self.keys.admin_token, parts, handle.clone()));
         let deps = AccessDeps {
             clock: self.clock,
             keys: KeyCell::new(self.keys.token),

@@ -3,6 +3,7 @@
 
 use crate::config::Mistake;
 use access::PlanSource;
+use async_trait::async_trait;
 use campaign::{Plan, SeedKey};
 use flow::core::PlanSet;
 use lottery::grey::{Grey, WHOLE};
@@ -53,6 +54,31 @@ impl PlanSource for AccessPlans {
     }
 }
 
+/// Who draws under plans: a lottery node, or the place where one is started anew.
+#[async_trait]
+pub trait PlanTarget: Send + Sync {
+    /// Puts a campaign's plans into force, as [`Node::apply_grey`] does.
+    async fn apply_grey(&self, active: Arc<Plan>, grey: Option<Grey>) -> Result<bool, ApplyError>;
+}
+
+#[async_trait]
+impl PlanTarget for Node {
+    async fn apply_grey(&self, active: Arc<Plan>, grey: Option<Grey>) -> Result<bool, ApplyError> {
+        Node::apply_grey(self, active, grey).await
+    }
+}
+
+/// Who is to hear of plans, as far as this process has them.
+#[derive(Clone, Default)]
+pub struct PlanTargets {
+    /// The lottery node.
+    pub lottery: Option<Arc<dyn PlanTarget>>,
+    /// Flow.
+    pub flow: Option<Arc<PlanSet>>,
+    /// The front door.
+    pub access: Option<Arc<AccessPlans>>,
+}
+
 /// A campaign file that is watched.
 struct Watched {
     path: PathBuf,
@@ -66,29 +92,25 @@ pub struct Follower {
     seed: SeedKey,
     cell: Arc<PlanCell>,
     agent: Agent,
-    node: Arc<Node>,
-    flow: Arc<PlanSet>,
-    access: Arc<AccessPlans>,
+    targets: PlanTargets,
     applied: Vec<Arc<Plan>>,
     clock: SharedClock,
 }
 
 impl Follower {
     /// Follows the repository, and the files into it.
-    #[allow(clippy::too_many_arguments)] // everyone who is to hear of a plan
     pub fn new(
         files: Vec<PathBuf>,
         repository: Arc<dyn PlanRepository>,
         seed: SeedKey,
-        (node_id, node): (u16, Arc<Node>),
-        flow: Arc<PlanSet>,
-        access: Arc<AccessPlans>,
+        node: u16,
+        targets: PlanTargets,
         cell: Arc<PlanCell>,
         clock: SharedClock,
     ) -> Follower {
         let files = files.into_iter().map(|path| Watched { path, changed: None }).collect();
-        let agent = Agent::for_node(Arc::clone(&cell), campaign::NodeId(node_id));
-        Follower { files, repository, seed, cell, agent, node, flow, access, applied: Vec::new(), clock }
+        let agent = Agent::for_node(Arc::clone(&cell), campaign::NodeId(node));
+        Follower { files, repository, seed, cell, agent, targets, applied: Vec::new(), clock }
     }
 
     /// The first look: a file that is wrong now is an error, not a warning.
@@ -173,8 +195,8 @@ impl Follower {
         for plan in plans.iter() {
             changed |= self.bring(plan, plans.grey(plan.campaign)).await?;
         }
-        if changed {
-            self.access.set(self.applied.clone());
+        if let Some(access) = self.targets.access.as_ref().filter(|_| changed) {
+            access.set(self.applied.clone());
         }
         Ok(())
     }
@@ -184,22 +206,16 @@ impl Follower {
         let campaign = plan.campaign;
         let known = self.applied.iter().find(|p| p.campaign == campaign);
         let newer = known.is_none_or(|p| p.seq_no < plan.seq_no);
-        let changed = match self.node.apply_grey(Arc::clone(plan), grey.map(to_grey)).await {
-            Ok(changed) => changed,
-            Err(ApplyError::Grey(error)) => {
-                // The active plan is everybody's then; it must not wait for a person to look at the grey one.
-                if newer {
-                    tracing::error!(%campaign, %error, "the grey version is not put into force; the active one goes on");
-                }
-                self.node.apply_grey(Arc::clone(plan), None).await?
+        let changed = self.draw_under(plan, grey, newer).await?;
+        if let Some(flow) = &self.targets.flow {
+            if let Some(grey) = grey {
+                flow.insert(&grey.plan);
             }
-            Err(error) => return Err(error.into()),
-        };
-        if let Some(grey) = grey {
-            self.flow.insert(&grey.plan);
+            if newer {
+                flow.insert(plan);
+            }
         }
         if newer {
-            self.flow.insert(plan);
             self.applied.retain(|p| p.campaign != campaign);
             self.applied.push(Arc::clone(plan));
             tracing::info!(%campaign, seq_no = %plan.seq_no, name = plan.name, "plan in force");
@@ -208,6 +224,28 @@ impl Follower {
             tracing::info!(%campaign, seq_no = %grey.plan.seq_no, rollout = %grey.rollout, "grey plan in force");
         }
         Ok(changed || newer)
+    }
+
+    /// Hands a campaign's plans to the lottery node, if there is one here. True: something changed.
+    async fn draw_under(
+        &self,
+        plan: &Arc<Plan>,
+        grey: Option<&GreyPlan>,
+        newer: bool,
+    ) -> anyhow::Result<bool> {
+        let Some(lottery) = &self.targets.lottery else { return Ok(false) };
+        match lottery.apply_grey(Arc::clone(plan), grey.map(to_grey)).await {
+            Ok(changed) => Ok(changed),
+            Err(ApplyError::Grey(error)) => {
+                // The active plan is everybody's then; it must not wait for a person to look at the grey one.
+                if newer {
+                    let campaign = plan.campaign;
+                    tracing::error!(%campaign, %error, "the grey version is not put into force; the active one goes on");
+                }
+                Ok(lottery.apply_grey(Arc::clone(plan), None).await?)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
