@@ -298,14 +298,21 @@ impl AwardStore for SqlAwardStore {
 
     async fn lanes(&self) -> Result<Vec<LaneState>, StoreError> {
         let readers = self.sql.readers();
-        let rows = sqlx::query("SELECT node, next FROM lane ORDER BY node")
+        let rows = sqlx::query("SELECT node, next, epoch FROM lane ORDER BY node")
             .fetch_all(readers)
             .await
             .map_err(told)?;
         let mut lanes = BTreeMap::new();
         for row in rows {
             let node = NodeId(int(&row, "node")?);
-            lanes.insert(node, LaneState { next: int(&row, "next")?, ..LaneState::new(node) });
+            lanes.insert(
+                node,
+                LaneState {
+                    next: int(&row, "next")?,
+                    epoch: NodeEpoch(int(&row, "epoch")?),
+                    ..LaneState::new(node)
+                },
+            );
         }
         let marks = "SELECT node, position, idx, epoch FROM lane_mark ORDER BY node, position, idx";
         for row in sqlx::query(marks).fetch_all(readers).await.map_err(told)? {

@@ -173,11 +173,13 @@ pub(super) async fn alarms(tx: &mut SqliteConnection, alarms: &[Alarm]) -> Done<
 /// The lane's position, if it is higher, and its marks.
 pub(super) async fn lane(tx: &mut SqliteConnection, lane: &LaneBatch) -> Done<()> {
     sqlx::query(
-        "INSERT INTO lane (node, next) VALUES ($1, $2)
-         ON CONFLICT (node) DO UPDATE SET next = excluded.next WHERE excluded.next > lane.next",
+        "INSERT INTO lane (node, next, epoch) VALUES ($1, $2, $3)
+         ON CONFLICT (node) DO UPDATE SET next = MAX(lane.next, excluded.next),
+             epoch = MAX(lane.epoch, excluded.epoch)",
     )
     .bind(i64::from(lane.node.0))
     .bind(signed(lane.next))
+    .bind(i64::from(lane.epoch.0))
     .execute(&mut *tx)
     .await
     .map_err(sql)?;
