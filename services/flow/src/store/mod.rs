@@ -2,7 +2,9 @@
 //!
 //! What is stored follows from the lane and from delivery's journal; a store that was lost is filled again from them.
 
+mod decide;
 mod memory;
+pub mod pg;
 pub mod sql;
 mod tail;
 
@@ -13,6 +15,7 @@ use campaign::{AwardId, CampaignId, NodeId, PrizeId, RoundId, UserId, VendorId};
 use records::{DeliveryEvent, Won};
 
 pub use memory::MemoryAwardStore;
+pub use pg::PgAwardStore;
 pub use sql::{OpenStoreError, SqlAwardStore};
 
 use crate::limits::AWARDS_OF_MAX;

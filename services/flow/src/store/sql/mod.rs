@@ -5,7 +5,6 @@
 //! what the tables say in sum (next number, statistics, tail of users) is kept in memory beside them, and read anew
 //! after any failure, as a commit whose answer was lost may have happened.
 
-mod decide;
 mod recent;
 mod rows;
 mod schema;
@@ -24,6 +23,7 @@ use storage::sqlx::{self, Row};
 use storage::{MigrationError, Sql, SqlError, WriteTransaction, migrate};
 use tokio::sync::Mutex;
 
+use super::decide::{Known, decide};
 use super::tail::Tail;
 use super::{AlarmRow, Applied, AwardStore, EventsApplied, StoreError};
 use crate::core::{
@@ -31,7 +31,6 @@ use crate::core::{
     StatValue,
 };
 use crate::limits::{INDEX_ROWS_MAX, TAIL_ROWS_MAX};
-use decide::{Known, decide};
 use recent::Recent;
 use rows::{COLUMNS, batch, full, id, int, record, sql as told};
 

@@ -11,10 +11,10 @@ use storage::RowStatement;
 use storage::batch::signed;
 use storage::sqlx::{self, SqliteConnection};
 
-use super::decide::{Decision, Known, UnitKey, unit_of};
 use super::rows::{COLUMNS, batch, full, id, int, progress, record, sql};
 use crate::core::{Alarm, AwardRecord, LaneBatch, Progress, StatDelta};
 use crate::store::StoreError;
+use crate::store::decide::{Decision, Known, UnitKey, unit_of};
 
 type Done<T> = Result<T, StoreError>;
 
