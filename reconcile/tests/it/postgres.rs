@@ -113,8 +113,8 @@ async fn a_server_that_is_away_and_a_url_that_is_none_are_named_without_the_pass
     let away = TableSource::Postgres("postgres://ann:s3cret@127.0.0.1:1/books".into());
     let Err(error) = Tables::open(&away).await else { panic!("nobody listens there") };
     let text = error.to_string();
-    assert!(text.contains("ann@127.0.0.1:1/books") && !text.contains("s3cret"), "{text}");
-    let none = TableSource::Postgres("postgres://ann:s3cret@[/books".into());
+    assert!(text.contains("127.0.0.1:1") && !text.contains("s3cret"), "{text}");
+    let none = TableSource::Postgres("postgres://ann:s3cret@h:99999/books".into());
     let Err(error) = Tables::open(&none).await else { panic!("that is no URL") };
     let text = error.to_string();
     assert!(text.contains("postgres://USER:PASSWORD@HOST") && !text.contains("s3cret"), "{text}");

@@ -23,6 +23,7 @@ use postgres::Snapshot;
 use std::path::PathBuf;
 use storage::sqlx::postgres::PgRow;
 use storage::sqlx::sqlite::SqliteRow;
+use storage::pg::PgOpenError;
 use storage::sqlx::{self, Row as _};
 use storage::{OpenError, Sql, SqlError, SqlOptions};
 
@@ -38,17 +39,9 @@ pub enum TableError {
     /// It can't be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The address of a PostgreSQL server is none. It is not repeated here, since a password may stand in it.
-    #[error("the database's URL can't be used: {0}; it must be postgres://USER:PASSWORD@HOST:PORT/DATABASE")]
-    Url(String),
     /// A PostgreSQL server can't be reached or refuses.
-    #[error("{place}: {error}; is the server up there, and may this user read the database?")]
-    Connect {
-        /// User, host, port and database.
-        place: String,
-        /// What was said.
-        error: SqlError,
-    },
+    #[error(transparent)]
+    Server(#[from] PgOpenError),
     /// A query failed.
     #[error("{place}: {error}")]
     Query {
@@ -92,6 +85,7 @@ impl Tables {
     /// # Errors
     /// When the file is missing or no database, or the server can't be reached or refuses.
     pub async fn open(source: &TableSource) -> Result<Tables, TableError> {
+        let place = source.to_string();
         let handle = match source {
             TableSource::Sqlite(path) => {
                 if !path.is_file() {
@@ -100,9 +94,9 @@ impl Tables {
                 let options = SqlOptions { readers_max: 1, ..SqlOptions::default() };
                 Handle::Sqlite(Sql::open(path, options).await?)
             }
-            TableSource::Postgres(url) => Handle::Postgres(Box::new(Snapshot::begin(url).await?)),
+            TableSource::Postgres(url) => Handle::Postgres(Box::new(Snapshot::begin(&place, url).await?)),
         };
-        Ok(Tables { place: source.to_string(), handle })
+        Ok(Tables { place, handle })
     }
 
     /// Ends what was begun.

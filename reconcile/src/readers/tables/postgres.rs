@@ -1,20 +1,21 @@
 //! A connection to PostgreSQL in one read-only transaction, so that everything read over it is of one instant.
 //!
-//! It changes nothing, takes no lock that a writer waits for, and may be made to a standby. A server that is away or
+//! It is made to the server that takes writes: a standby may be behind it, and a ledger that is older than the archive would
+//! look like an award too many. It changes nothing and takes no lock that a writer waits for. A server that is away or
 //! refuses is an error at once: whoever started the audit starts it again.
 
-use super::{TableError, TableSource};
+use super::TableError;
 use std::future::Future;
-use std::str::FromStr as _;
 use std::time::Duration;
 use storage::SqlError;
-use storage::sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
-use storage::sqlx::{self, ConnectOptions as _, Connection as _};
+use storage::pg::{Pg, PgOptions};
+use storage::sqlx::postgres::{PgConnection, PgRow};
+use storage::sqlx::{self, Connection as _};
 
-/// How long a connection may take.
-const CONNECT_MS: u64 = 10_000;
 /// How long a page may take. A page is read along its key; longer means that nobody is there.
 const PAGE_MS: u64 = 60_000;
+/// How long saying goodbye may take.
+const CLOSE_MS: u64 = 2_000;
 
 /// The transaction.
 pub(super) struct Snapshot {
@@ -23,19 +24,19 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     /// Connects and begins. The instant is that of the first query.
-    pub async fn begin(url: &str) -> Result<Snapshot, TableError> {
-        let options = PgConnectOptions::from_str(url).map_err(|error| TableError::Url(error.to_string()))?;
-        let options = options.application_name("hongbao reconcile").disable_statement_logging();
-        let place = TableSource::Postgres(url.to_owned()).to_string();
-        let connecting = async {
-            let mut connection = options.connect().await?;
-            sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                .execute(&mut connection)
-                .await?;
-            Ok(connection)
+    pub async fn begin(place: &str, url: &str) -> Result<Snapshot, TableError> {
+        let options = PgOptions {
+            application: "hongbao reconcile".to_owned(),
+            connections_max: 1,
+            // How many copies there are is for those to check who write.
+            ..PgOptions::development(url)
         };
-        let connection = within("connecting", CONNECT_MS, connecting).await;
-        let connection = connection.map_err(|error| TableError::Connect { place, error })?;
+        let pg = Pg::open(options).await?;
+        let failed = |error| TableError::Query { place: place.to_owned(), error };
+        let mut connection = pg.connection().await.map_err(failed)?.detach();
+        pg.close().await;
+        let begin = sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY");
+        within("beginning to read", PAGE_MS, begin.execute(&mut connection)).await.map_err(failed)?;
         Ok(Snapshot { connection })
     }
 
@@ -52,7 +53,7 @@ impl Snapshot {
 
     /// Lets go. The transaction ends with the connection, however that ends.
     pub async fn end(self) {
-        let _ = within("closing", CONNECT_MS, self.connection.close()).await;
+        let _ = within("closing", CLOSE_MS, self.connection.close()).await;
     }
 }
 
@@ -62,7 +63,7 @@ async fn within<T>(
     work: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, SqlError> {
     match tokio::time::timeout(Duration::from_millis(limit_ms), work).await {
-        Ok(done) => done.map_err(SqlError::Other),
+        Ok(done) => done.map_err(SqlError::from),
         Err(_) => Err(SqlError::TimedOut { what, limit_ms }),
     }
 }
