@@ -20,7 +20,7 @@ use super::watch::{self, Seen};
 use super::{CAMPAIGN, DemoArgs, report, told};
 use crate::call::Http;
 use crate::keys::Keys;
-use crate::reconcile_cmd::{self, Job, RoundTail, Span};
+use crate::reconcile_cmd::{self, Job, RoundTail, Sources, Span};
 
 /// How long a process may take to get ready.
 const START: Duration = Duration::from_secs(20);
@@ -121,7 +121,7 @@ impl<'a> Script<'a> {
         let data = data_of(folder);
         let admin_token = Keys::open(&data)?.admin_token;
         let now_ms = SystemClock.now_ms();
-        let plan = reconcile_cmd::plans_in(&data, now_ms).await?.into_iter().next_back();
+        let plan = Sources::embedded(&data).plans(now_ms).await?.into_iter().next_back();
         let plan = plan.context("the platform has published no plan")?;
         ensure!(!plan.rounds.is_empty(), "campaign {} has no rounds", plan.campaign);
 
@@ -289,14 +289,15 @@ impl<'a> Script<'a> {
         let (data, work) = (data_of(self.folder), self.folder.join("reconcile"));
         std::fs::create_dir_all(&work).with_context(|| format!("making {}", work.display()))?;
         let now_ms = SystemClock.now_ms();
-        let plans = reconcile_cmd::plans_in(&data, now_ms).await?;
+        let sources = Sources::embedded(&data);
+        let plans = sources.plans(now_ms).await?;
         let statements = self.statements(&plans, now_ms, &work).await?;
         let told_csv = self.folder.join("told.csv");
-        let tails = reconcile_cmd::round_tails(&self.folder.join("rounds.csv"), &data).await?;
+        let tails = reconcile_cmd::round_tails(&self.folder.join("rounds.csv"), &sources).await?;
         let tails_csv = work.join("tails.csv");
         reconcile_cmd::write_tails(&tails, &tails_csv)?;
 
-        let mut job = Job::new(&data, now_ms, &work);
+        let mut job = Job::new(&data, sources.clone(), now_ms, &work);
         job.statements = statements;
         job.told = Some(told_csv.clone());
         job.tails = Some(tails_csv);
@@ -307,7 +308,7 @@ impl<'a> Script<'a> {
         let settlement = job.settle(plans).await?;
         let stats = self.http.call(&self.vendor_url("/stats"), None, None).await?;
         let seen = report::Seen {
-            told: told::compare(&told_csv, &data.join("flow.db")).await?,
+            told: told::compare(&told_csv, &sources.awards).await?,
             contradictions: self.contradictions()?,
             double_payments: sum_of(&stats, "double_payments"),
             everything_goes: self.everything_goes,
@@ -443,10 +444,9 @@ fn platform_command(folder: &Path, ports: Option<&Ports>) -> anyhow::Result<Comm
 }
 
 fn start_players(args: &DemoArgs, folder: &Path, plan: &Plan, ports: &Ports) -> anyhow::Result<Child> {
-    let keys = reconcile_cmd::secrets(&data_of(folder), "token")?;
-    let (id, secret) = keys.last().context("there is no key for tokens")?;
+    let keys = Keys::open(&data_of(folder))?;
     let key_file = folder.join("token.key");
-    setup::write_secret(&key_file, &format!("{id} {}\n", hex::encode(secret)))?;
+    setup::write_secret(&key_file, &format!("{}\n", keys.token_key))?;
     let mut command = Command::new(sibling("loadgen")?);
     command.args(["players", "--json", "--frames", &ports.tcp, "--http", &ports.http]);
     command.arg("--user-key").arg(key_file);
