@@ -30,10 +30,10 @@ use crate::token::TokenKey;
 /// The crowd and what it does. Shares are in thousandths.
 #[derive(Clone)]
 pub struct PlayersConfig {
-    /// Where frames are spoken.
-    pub frames: Option<SocketAddr>,
+    /// Where frames are spoken. With several, connections share them, and go to the next when one is away.
+    pub frames: Vec<SocketAddr>,
     /// Where HTTP is spoken.
-    pub http: Option<SocketAddr>,
+    pub http: Vec<SocketAddr>,
     /// How many players.
     pub players: u32,
     /// User id of the first; the others follow.
@@ -87,8 +87,8 @@ pub struct PlayersConfig {
 impl Default for PlayersConfig {
     fn default() -> Self {
         Self {
-            frames: None,
-            http: None,
+            frames: Vec::new(),
+            http: Vec::new(),
             players: 20_000,
             first_user: 1,
             gateways: 8,
@@ -126,10 +126,10 @@ impl PlayersConfig {
         if self.own_permille + self.http_permille > 1000 {
             return no("the shares of own connections and of HTTP are more than 100 % together");
         }
-        if self.http_permille > 0 && (self.http.is_none() || self.http_connections == 0) {
+        if self.http_permille > 0 && (self.http.is_empty() || self.http_connections == 0) {
             return no("players over HTTP need an HTTP address and at least one connection");
         }
-        if self.http_permille < 1000 && self.frames.is_none() {
+        if self.http_permille < 1000 && self.frames.is_empty() {
             return no("players over frames need an address of frames");
         }
         let shared = self.own_permille + self.http_permille < 1000;

@@ -2,6 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use client::{Player, Schedule, ServerTime};
 use protocol::v1;
@@ -110,20 +112,16 @@ impl World {
         let shared = config.own_permille + config.http_permille < 1000;
         let gateways = if shared { config.gateways as usize } else { 0 };
         let https = if config.http_permille > 0 { config.http_connections as usize } else { 0 };
-        if let Some(address) = config.frames {
-            self.links.extend((0..gateways).map(|_| Link::new(Kind::Gateway, address, policy)));
-        }
-        if let Some(address) = config.http {
-            self.links.extend((0..https).map(|_| Link::new(Kind::Http, address, policy)));
-        }
+        let addresses = (Arc::from(config.frames.as_slice()), Arc::from(config.http.as_slice()));
+        let (frames, http): (Arc<[SocketAddr]>, Arc<[SocketAddr]>) = addresses;
+        self.links.extend((0..gateways).map(|n| Link::new(Kind::Gateway, &frames, n, policy)));
+        self.links.extend((0..https).map(|n| Link::new(Kind::Http, &http, n, policy)));
         for i in 0..config.players {
             let dice = (self.random() % 1000) as u32;
             let link = if dice < config.http_permille {
                 gateways + i as usize % https
-            } else if let (true, Some(address)) =
-                (dice < config.http_permille + config.own_permille, config.frames)
-            {
-                self.links.push(Link::new(Kind::Own, address, policy));
+            } else if dice < config.http_permille + config.own_permille {
+                self.links.push(Link::new(Kind::Own, &frames, i as usize, policy));
                 self.links.len() - 1
             } else {
                 i as usize % gateways
