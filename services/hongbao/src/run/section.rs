@@ -1,6 +1,7 @@
 //! The section `[cluster]` of the configuration: the servers that the roles stand on when they run apart.
 
 use crate::config::Mistake;
+use ownership::members::Role;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -41,7 +42,7 @@ impl ClusterSection {
     ///
     /// # Errors
     /// What is missing, with its key.
-    pub fn check(&self, node: u16) -> Result<(), Mistake> {
+    pub fn check(&self, node: u16, roles: &[Role]) -> Result<(), Mistake> {
         let missing = |key: &str, example: &str| {
             Err(Mistake(format!(
                 "cluster.{key} is not set, and roles that run apart need it, for instance {example}"
@@ -59,7 +60,7 @@ impl ClusterSection {
         if self.keys == Path::new("") {
             return missing("keys", "keys = \"/etc/hongbao\" (made once with `hongbao keys DIR`)");
         }
-        if node >= self.lanes {
+        if roles.contains(&Role::Lottery) && node >= self.lanes {
             return Err(Mistake(format!(
                 "node.id is {node}, and cluster.lanes = {} allows 0 to {}; raise cluster.lanes on every node \
                  (the topic must have as many partitions)",
