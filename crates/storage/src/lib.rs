@@ -16,6 +16,7 @@ pub mod pg;
 mod priority;
 mod rows;
 mod sql;
+mod stored;
 
 pub use batch::{Batch, BatchFull};
 pub use error::SqlError;
@@ -24,6 +25,7 @@ pub use migrate::{Migrated, Migration, MigrationError, migrate};
 pub use priority::lower_priority;
 pub use rows::{ROWS_MAX, RowQuery, RowStatement};
 pub use sql::{OpenError, Sql, SqlOptions, WriteTransaction};
+pub use stored::{StoredRow, impossible};
 
 /// The library underneath, so that services write their queries with the same version.
 pub use sqlx;

@@ -20,9 +20,11 @@ mod migrate;
 mod open;
 mod probe;
 mod transaction;
+mod values;
 
 pub(crate) use error::sort;
 pub use error::{CommitError, PgOpenError};
 pub use migrate::migrate;
 pub use open::{Pg, PgHealth, PgOptions};
 pub use transaction::{Answers, PgTransaction};
+pub use values::{ValueRow, ValueRows};
