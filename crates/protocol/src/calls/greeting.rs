@@ -217,7 +217,10 @@ impl<'a> Caller<'a> {
                 let welcome = v1::Welcome::decode(body).map_err(unreadable)?;
                 let missing = self.talk.services & !welcome.services;
                 if missing != 0 {
-                    return Err(GreetingError::Refused(format!("it does not serve {}", ServiceSet::of_bits(missing))));
+                    return Err(GreetingError::Refused(format!(
+                        "it does not serve {}",
+                        ServiceSet::of_bits(missing)
+                    )));
                 }
                 Ok(true)
             }
@@ -253,7 +256,9 @@ impl<'a> Doorkeeper<'a> {
     ) -> Result<Option<String>, GreetingError> {
         let taken = match (kind, self.talk.take()) {
             (CallKind::Hello, None) => self.hello(body, out).map(|()| None),
-            (CallKind::Proof, Some((key, talk))) => self.proof(body, key, &talk, out).map(|()| Some(talk.from)),
+            (CallKind::Proof, Some((key, talk))) => {
+                self.proof(body, key, &talk, out).map(|()| Some(talk.from))
+            }
             (kind, _) => {
                 let text = format!("{kind:?} is not due here: a connection begins with Hello and Proof");
                 Err(GreetingError::Nonsense(text))
@@ -302,13 +307,7 @@ impl<'a> Doorkeeper<'a> {
         Ok(())
     }
 
-    fn proof(
-        &self,
-        body: &[u8],
-        key: &CallKey,
-        talk: &Talk,
-        out: &mut Vec<u8>,
-    ) -> Result<(), GreetingError> {
+    fn proof(&self, body: &[u8], key: &CallKey, talk: &Talk, out: &mut Vec<u8>) -> Result<(), GreetingError> {
         let proof = v1::Proof::decode(body).map_err(unreadable)?;
         // Compares in constant time.
         key.proof(Side::Client, talk)
@@ -321,8 +320,11 @@ impl<'a> Doorkeeper<'a> {
     }
 }
 
+/// A frame's kind and body, and how many bytes it takes.
+type Next<'a> = ((CallKind, &'a [u8]), usize);
+
 /// The first frame of a greeting's bytes.
-pub(super) fn next(buffer: &[u8]) -> Result<Option<((CallKind, &[u8]), usize)>, GreetingError> {
+pub(super) fn next(buffer: &[u8]) -> Result<Option<Next<'_>>, GreetingError> {
     let found = wire::next(buffer, GREETING_FRAME_MAX);
     let found = found.map_err(|error| GreetingError::Nonsense(error.to_string()))?;
     Ok(found.map(|((kind, _, body), used)| ((kind, body), used)))

@@ -123,7 +123,11 @@ pub(super) fn put_submits(out: &mut Vec<u8>, id: u32, calls: &[SubmitCall]) {
 }
 
 /// Appends the entries of a frame, marked with its correlation id and their places.
-pub(super) fn read_submits(id: u32, body: &[u8], calls: &mut Vec<SubmitCall>) -> Result<(), prost::DecodeError> {
+pub(super) fn read_submits(
+    id: u32,
+    body: &[u8],
+    calls: &mut Vec<SubmitCall>,
+) -> Result<(), prost::DecodeError> {
     let before = calls.len();
     let mark = u64::from(id) << 32;
     let (rows, rest) = body.as_chunks::<ENTRY_ROW>();

@@ -129,9 +129,9 @@ impl Histories for RemoteHistories {
 }
 
 fn past_win(user: UserId, campaign: CampaignId, win: &v1::Win) -> Result<PastWin, CallError> {
-    let award: [u8; 16] = win.award[..].try_into().map_err(|_| {
-        CallError::Unavailable(format!("an award id has 16 bytes, not {}", win.award.len()))
-    })?;
+    let award: [u8; 16] = win.award[..]
+        .try_into()
+        .map_err(|_| CallError::Unavailable(format!("an award id has 16 bytes, not {}", win.award.len())))?;
     Ok(PastWin {
         award: AwardId::from_bytes(award),
         user,

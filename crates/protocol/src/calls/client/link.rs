@@ -8,7 +8,9 @@
 use super::pending::{Mail, Pending, Rising};
 use super::{CallOptions, Target};
 use crate::calls::greeting::{self, Caller};
-use crate::calls::limits::{BATCH_MAX, BUFFER_KEPT, CALL_FRAME_MAX, OUTSTANDING_MAX, SLOW_MAX, TICK_MS, UNSENT_MAX};
+use crate::calls::limits::{
+    BATCH_MAX, BUFFER_KEPT, CALL_FRAME_MAX, OUTSTANDING_MAX, SLOW_MAX, TICK_MS, UNSENT_MAX,
+};
 use crate::calls::socket::{read, write};
 use crate::calls::wire::{self, CallKind, put_empty, put_submits, read_replies};
 use crate::calls::{CallError, Cluster, Inbox, ServiceSet, SubmitCall};
@@ -159,7 +161,9 @@ impl Link {
                 return Err(Failed::Unsent("there is no connection".to_owned()));
             }
             if state.slow.len() >= SLOW_MAX || state.out.len() > UNSENT_MAX {
-                return Err(Failed::Unsent(format!("{SLOW_MAX} calls or more are under way on the connection")));
+                return Err(Failed::Unsent(format!(
+                    "{SLOW_MAX} calls or more are under way on the connection"
+                )));
             }
             let id = state.take_id();
             put_parts(&mut state.out, kind as u8, id, |out| out.extend_from_slice(body));
@@ -334,7 +338,8 @@ impl Link {
             if self.is_stopping() && all_sent && self.is_idle() {
                 return Ok(());
             }
-            let interest = if all_sent { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+            let interest =
+                if all_sent { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
             tokio::select! {
                 ready = stream.ready(interest) => {
                     if ready.map_err(|error| error.to_string())?.is_readable() {

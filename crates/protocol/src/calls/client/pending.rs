@@ -5,9 +5,9 @@
 //! afterwards finds nothing. The last two are told 'pending, ask again': the other side may have decided, and the
 //! same counter again finds out.
 
+use crate::calls::Inbox;
 use crate::calls::draws::{SubmitCall, SubmitReply};
 use crate::calls::wire::ReplyRow;
-use crate::calls::Inbox;
 use crate::v1::Outcome;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -187,7 +187,8 @@ impl Pending {
 /// A reply that leaves the counter as it is. Waits are spread over half as much again by the user, so that those who
 /// heard it together don't come back together.
 pub fn ask_again(tag: u64, user: u64, counter: u32, outcome: Outcome, wait_ms: u32) -> SubmitReply {
-    let spread = (user.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) * (u64::from(wait_ms / 2) + 1) >> 32;
+    let mixed = user.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let spread = (mixed * (u64::from(wait_ms / 2) + 1)) >> 32;
     SubmitReply {
         tag,
         user,
@@ -250,9 +251,15 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Ask { inbox: usize, calls: u64 },
+        Ask {
+            inbox: usize,
+            calls: u64,
+        },
         /// A reply for a batch, made up or not.
-        Reply { id: u32, place: u32 },
+        Reply {
+            id: u32,
+            place: u32,
+        },
         Pass(u64),
         Break,
     }

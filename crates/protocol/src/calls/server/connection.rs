@@ -3,8 +3,8 @@
 use super::{Shared, slow};
 use crate::calls::greeting::{self, Doorkeeper};
 use crate::calls::limits::{
-    BATCH_MAX, BUFFER_KEPT, CALL_FRAME_MAX, DRAIN_MS, GREETING_MS, OUTSTANDING_MAX, SILENCE_MS,
-    SLOW_MAX, TICK_MS, UNSENT_MAX,
+    BATCH_MAX, BUFFER_KEPT, CALL_FRAME_MAX, DRAIN_MS, GREETING_MS, OUTSTANDING_MAX, SILENCE_MS, SLOW_MAX,
+    TICK_MS, UNSENT_MAX,
 };
 use crate::calls::socket::{read, write};
 use crate::calls::wire::{self, CallKind, put_empty, put_message, put_replies, read_submits};
@@ -42,7 +42,8 @@ pub(super) async fn serve(
     shutdown: &Shutdown,
 ) {
     let mut input = Vec::new();
-    let greeted = tokio::time::timeout(Duration::from_millis(GREETING_MS), greet(shared, &stream, &mut input));
+    let greeted =
+        tokio::time::timeout(Duration::from_millis(GREETING_MS), greet(shared, &stream, &mut input));
     let greeted = greeted.await.unwrap_or_else(|_| Err(format!("no greeting within {GREETING_MS} ms")));
     drop(stranger);
     let from = match greeted {
@@ -239,7 +240,11 @@ impl Caller<'_> {
                         .map_err(|error| format!("submits that can't be read: {error}"))?;
                 }
                 CallKind::Heartbeat => put_empty(&mut self.out, CallKind::Heartbeat, id),
-                CallKind::Prizes | CallKind::Claim | CallKind::Account | CallKind::Passed | CallKind::Wins => {
+                CallKind::Prizes
+                | CallKind::Claim
+                | CallKind::Account
+                | CallKind::Passed
+                | CallKind::Wins => {
                     self.begin_slow(kind, id, body);
                 }
                 kind => return Err(format!("{kind:?} does not go this way")),
