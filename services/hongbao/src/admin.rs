@@ -215,12 +215,16 @@ impl Shared {
         };
         let access = self.access.lock().as_ref().map(AccessControl::status);
         let flow = self.parts.flow.as_ref();
+        let status = match flow {
+            Some(flow) => flow.status().await.ok(),
+            None => None,
+        };
         (
             StatusCode::OK,
             json!({
                 "node": self.parts.node.as_ref().map(|node| node.status()),
                 "access": access,
-                "flow": flow.and_then(|flow| flow.status().ok()),
+"flow": status,
                 "statistics": flow.map(|flow| json!(*flow.statistics())),
                 "delivery": delivery,
             }),

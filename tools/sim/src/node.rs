@@ -14,7 +14,7 @@ use lottery::ledger::{GrantAnswer, PrizeKey, QuotaLedger as _, StoreError, Tick,
 use lottery::node::leases::{Leases, Progress};
 use lottery::node::session::Session;
 use protocol::calls::{Inbox, SubmitCall, SubmitReply};
-use queue::{LANE, Queue as _};
+use queue::LANE;
 use records::{LeaseGot, LeaseRange, SnapshotWin};
 use runtime::Clock as _;
 use std::collections::BTreeMap;
