@@ -3,8 +3,10 @@
 
 mod awards;
 mod draws;
+mod histories;
 mod inbox;
 
 pub use awards::{Accounts, AwardView, Awards, CallError};
 pub use draws::{Draws, SubmitCall, SubmitReply};
+pub use histories::{HISTORY_USERS_MAX, Histories, PastWin};
 pub use inbox::Inbox;
