@@ -103,12 +103,12 @@ impl Replay {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::Replay;
     use campaign::{AwardId, CampaignId, Fen, LeaseId, NodeEpoch, NodeId, PrizeId, RoundId, SeqNo, UserId};
     use records::{Ended, Record, Won};
 
-    fn won(user: u64, lease: u64, unit: u64) -> Vec<u8> {
+    pub(in crate::node) fn won(user: u64, lease: u64, unit: u64) -> Vec<u8> {
         Won {
             award: AwardId(u128::from(unit)),
             campaign: CampaignId(1),
