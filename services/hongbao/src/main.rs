@@ -9,6 +9,7 @@ mod demo;
 mod keys;
 mod reconcile_cmd;
 mod rehearse_cmd;
+mod run;
 mod token_cmd;
 mod up;
 
@@ -16,5 +17,5 @@ use clap::Parser as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::from(cli::run(cli::Cli::parse()))
+    ExitCode::from(cli::execute(cli::Cli::parse()))
 }

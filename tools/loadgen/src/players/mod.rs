@@ -260,10 +260,22 @@ pub struct PlayersReport {
     pub lost_latency: LatencySummary,
     /// Latency of won draws, from the intended start.
     pub won_latency: LatencySummary,
+    /// For each second in which a draw was answered at last: the longest that one of them had waited, ms. Seconds of UTC,
+    /// rising; a gap in service shows here as it felt.
+    pub waits: Vec<Wait>,
     /// CPU time of the generator, in ms.
     pub cpu_ms: u64,
     /// Share of all cores that the generator took, in thousandths.
     pub cpu_permille: u64,
+}
+
+/// The longest wait that ended in a second.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Wait {
+    /// The second, since 1970 UTC.
+    pub at_s: u64,
+    /// From the player's wish to his answer, ms.
+    pub longest_ms: u64,
 }
 
 /// Plays. `progress` is called once a second. Blocks the calling thread.

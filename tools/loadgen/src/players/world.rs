@@ -12,7 +12,7 @@ use runtime::{SharedClock, Shutdown};
 use super::errands::Errand;
 use super::links::{Asked, Kind, Link, Turn};
 use super::told::Told;
-use super::{Counts, PlayersConfig, PlayersReport, Progress, RoundReport};
+use super::{Counts, PlayersConfig, PlayersReport, Progress, RoundReport, Wait};
 use crate::LoadError;
 use crate::fast::put_submit;
 use crate::meter::{Latencies, cores, thread_cpu_ns};
@@ -67,6 +67,7 @@ pub(super) struct World {
     pub rounds: Vec<(RoundReport, HashSet<u32>)>,
     pub lost: Latencies,
     pub won: Latencies,
+    pub waits: Vec<Wait>,
     seed: u64,
     pub now_us: u64,
     wall_ms: u64,
@@ -93,6 +94,7 @@ impl World {
             rounds: Vec::new(),
             lost: Latencies::default(),
             won: Latencies::default(),
+            waits: Vec::new(),
             seed: config.seed,
             now_us: 0,
             wall_ms: 0,
@@ -301,6 +303,7 @@ impl World {
             contradictions: self.told.contradictions,
             lost_latency: self.lost.summary(),
             won_latency: self.won.summary(),
+            waits: std::mem::take(&mut self.waits),
             cpu_ms,
             cpu_permille: (cpu_ms as f64 * 1000.0 / (took_ms.max(1) as f64 * cores())) as u64,
             counts: self.counts,
