@@ -144,7 +144,8 @@ fn epoch(row: &NodeRow, values: &mut ValueRows) {
 fn bucket(row: &BucketRow, values: &mut ValueRows) {
     values.row(|v| {
         v.int(row.bucket.into());
-        v.int_or_null(row.owner.map(|owner| owner.0.into())).int_or_null(row.owner.map(|owner| owner.1.into()));
+        v.int_or_null(row.owner.map(|owner| owner.0.into()))
+            .int_or_null(row.owner.map(|owner| owner.1.into()));
         v.int(row.term.into());
         v.int_or_null(row.released.map(|end| end.lane.into()));
         v.int_or_null(row.released.map(|end| end.position.cast_signed()));

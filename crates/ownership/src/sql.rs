@@ -41,8 +41,10 @@ CREATE TABLE user_bucket (
 /// Name under which [`MIGRATIONS`] are recorded.
 pub const SERVICE: &str = "ownership";
 
-pub(crate) const NODE_COLUMNS: &str = "node, epoch, began_ms, seen_at_ms, low_water, ended_ms, end_reason, end_position";
-pub(crate) const BUCKET_COLUMNS: &str = "bucket, node, epoch, term, released_lane, released_position, wait_for";
+pub(crate) const NODE_COLUMNS: &str =
+    "node, epoch, began_ms, seen_at_ms, low_water, ended_ms, end_reason, end_position";
+pub(crate) const BUCKET_COLUMNS: &str =
+    "bucket, node, epoch, term, released_lane, released_position, wait_for";
 
 /// Epochs of a node from `from_epoch` on, rising.
 ///

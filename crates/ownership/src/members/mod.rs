@@ -14,8 +14,8 @@ use hashring::{Member, Ring, RingError};
 
 pub use poller::{BEAT_MS, Poller, RoleMembers};
 pub use table::{
-    Announcement, MEMBER_DEAD_MS, MIGRATIONS, MemberError, MemberState, MemberTable, PgMembers, Role, SERVICE,
-    SqlMembers,
+    Announcement, MEMBER_DEAD_MS, MIGRATIONS, MemberError, MemberState, MemberTable, PgMembers, Role,
+    SERVICE, SqlMembers,
 };
 
 /// The nodes that may serve, as one version of the list.
@@ -81,9 +81,7 @@ impl StaticMembers {
     ///
     /// # Errors
     /// When no ring can be made of them: nobody has a weight, or a node stands there twice.
-    pub fn new(
-        members: impl IntoIterator<Item = (Member, String)>,
-    ) -> Result<StaticMembers, RingError> {
+    pub fn new(members: impl IntoIterator<Item = (Member, String)>) -> Result<StaticMembers, RingError> {
         let (mut list, mut addresses) = (Vec::new(), BTreeMap::new());
         for (member, address) in members {
             list.push(member);

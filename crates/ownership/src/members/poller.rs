@@ -33,10 +33,7 @@ struct RoleState {
 
 impl Default for RoleState {
     fn default() -> RoleState {
-        RoleState {
-            list: Arc::new(MemberList { epoch: 0, members: Vec::new() }),
-            addresses: BTreeMap::new(),
-        }
+        RoleState { list: Arc::new(MemberList { epoch: 0, members: Vec::new() }), addresses: BTreeMap::new() }
     }
 }
 

@@ -13,6 +13,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Postgres, Row as
 use super::address::{self, Target};
 use super::error::sort;
 use super::probe::{self, Facts};
+use super::transaction::message;
 use super::{Answers, CommitError, PgOpenError, PgTransaction};
 use crate::SqlError;
 
@@ -184,6 +185,16 @@ impl Pg {
     /// As [`Pg::connection`].
     pub async fn begin_with_first(&self) -> Result<PgTransaction, SqlError> {
         Ok(PgTransaction::unsent(self.connection().await?))
+    }
+
+    /// Sends statements that only read, as one message outside of a transaction of ours: rows come back for each statement,
+    /// see [`PgTransaction::run`] for what may stand in the text.
+    ///
+    /// # Errors
+    /// As [`Pg::connection`], and what the first statement that failed says.
+    pub async fn ask(&self, text: &str) -> Result<Answers, SqlError> {
+        let mut connection = self.connection().await?;
+        Ok(message(&mut connection, text).await?)
     }
 
     /// Commits.

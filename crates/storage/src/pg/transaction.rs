@@ -86,7 +86,8 @@ impl PgTransaction {
     }
 }
 
-async fn message(on: &mut PgConnection, text: &str) -> Result<Answers, sqlx::Error> {
+/// Sends statements and waits once for the rows of each.
+pub(super) async fn message(on: &mut PgConnection, text: &str) -> Result<Answers, sqlx::Error> {
     let mut stream = on.fetch_many(text);
     let (mut answers, mut rows) = (Vec::new(), Vec::new());
     while let Some(part) = stream.try_next().await? {

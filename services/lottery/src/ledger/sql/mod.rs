@@ -2,9 +2,9 @@
 //! lock from its begin; it loads the rows that the call names, applies the rule, and writes what changed.
 
 mod load;
-mod schema;
-mod store;
-mod text;
+pub(super) mod schema;
+pub(super) mod store;
+pub(super) mod text;
 
 use async_trait::async_trait;
 use campaign::{CampaignId, NodeEpoch, NodeId, Plan, Ranges, SeqNo};
