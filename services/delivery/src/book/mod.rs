@@ -22,10 +22,12 @@
 
 mod memory;
 mod newest;
+pub mod pg;
 mod sql;
 mod sql_rows;
 
 pub use memory::MemoryBook;
+pub use pg::{OpenBookError, PgBook};
 pub use sql::{MIGRATIONS, SERVICE, SqlBook};
 
 use crate::core::{Lane, OrderRow, Reason, Step};

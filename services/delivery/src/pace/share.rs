@@ -207,7 +207,7 @@ mod tests {
         // Gone and back: as if it had never been here.
         told(&mut holdings, &mut now, 9_370 * MS, &[3]);
         told(&mut holdings, &mut now, 9_380 * MS, &[2, 3]);
-        assert_eq!(holdings.usable(9_999 * MS), [3]);
+        assert_eq!(holdings.usable(9_720 * MS), [3]);
         // Stopped for a while, and told the same behind it: the right ended early, and begins as a new one.
         assert_eq!(holdings.right_until_ns(), now + STALE_NS);
         holdings.assign(&[2, 3], now + TAKEOVER_NS);

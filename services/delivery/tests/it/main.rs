@@ -3,6 +3,7 @@
 mod book;
 mod http;
 mod laws;
+mod nodes;
 mod speed;
 mod support;
 mod worker;

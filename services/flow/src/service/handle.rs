@@ -154,7 +154,7 @@ impl Shared {
     }
 }
 
-fn unavailable(error: StoreError) -> CallError {
+pub(super) fn unavailable(error: StoreError) -> CallError {
     tracing::warn!(%error, "the award store can't answer");
     CallError::Unavailable("awards can't be looked up just now; ask again".to_owned())
 }

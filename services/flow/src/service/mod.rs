@@ -4,7 +4,7 @@
 //! - [`events`]: delivery's journal -> store -> commit.
 //! - [`repeat`]: orders that delivery never journalled, again.
 //! - [`live`]: statistics that anybody may read at any time.
-//! - [`handle`]: what players ask: their prizes, their claims.
+//! - [`handle`]: what players ask: their prizes, their claims; and lottery nodes: what users won before.
 //!
 //! When the store is slow or away, the loops wait and the queue keeps what they have not taken: nothing is held in
 //! memory beyond one batch. What can't be right (a damaged record, a gap) ends the process with its place.
@@ -13,6 +13,7 @@ mod cadence;
 mod claims;
 pub mod events;
 pub mod handle;
+mod histories;
 pub mod lane;
 pub mod live;
 mod orders;

@@ -84,7 +84,7 @@ impl StoreError {
     /// counts too.
     pub fn is_retryable(&self) -> bool {
         match self {
-            StoreError::Sql(storage::SqlError::TimedOut { .. }) => true,
+            StoreError::Sql(storage::SqlError::TimedOut { .. } | storage::SqlError::Lost(_)) => true,
             StoreError::Sql(error) => error.is_retryable(),
             StoreError::Away(_) => true,
             StoreError::Gap { .. } | StoreError::Damaged(_) => false,

@@ -57,6 +57,28 @@ fn what_is_wrong_becomes_an_alarm_and_no_award() {
 }
 
 #[test]
+fn only_a_higher_epoch_may_leave_positions_out() {
+    let began = |epoch| vec![bytes(&EpochBegan { node: NodeId(1), epoch: NodeEpoch(epoch), time_ms: 9 })];
+    let (one, two) = (began(1), began(2));
+    let mut state = lane();
+    let batch = collect(&state, &[group(1, 0, &one), group(2, 7, &two), group(2, 8, &two)]).unwrap();
+    assert_eq!((batch.from, batch.next, batch.epoch), (0, 9, NodeEpoch(2)));
+    assert!(matches!(
+        collect(&state, &[group(1, 0, &one), group(1, 7, &one)]),
+        Err(CollectError::Gap { expected: 1, found: 7, .. })
+    ));
+    // In the middle of a lane, and again from before the place.
+    state.pass(1, NodeEpoch(1));
+    let batch = collect(&state, &[group(2, 7, &two)]).unwrap();
+    assert_eq!((batch.from, batch.next), (1, 8));
+    assert!(collect(&state, &[group(1, 7, &one)]).is_err());
+    state.pass(8, NodeEpoch(2));
+    let again = collect(&state, &[group(1, 0, &one), group(2, 7, &two), group(2, 8, &two)]).unwrap();
+    assert_eq!((again.from, again.next), (0, 9));
+    assert!(collect(&state, &[group(2, 9, &two)]).is_err());
+}
+
+#[test]
 fn waits_for_a_plan_and_takes_a_later_one() {
     let records = [bytes(&won(1, 1, 7, 1, 0))];
     let groups = [group(1, 0, &records)];
@@ -77,7 +99,9 @@ fn waits_for_a_plan_and_takes_a_later_one() {
 #[test]
 fn refuses_gaps_and_what_it_cannot_read() {
     let records = [bytes(&won(1, 1, 7, 1, 0))];
-    let gap = collect(&lane(), &[group(1, 1, &records)]);
+    let mut begun = lane();
+    begun.pass(0, NodeEpoch(1));
+    let gap = collect(&begun, &[group(1, 1, &records)]);
     assert_eq!(gap, Err(CollectError::Gap { node: NodeId(1), expected: 0, found: 1 }));
     let gap = collect(&lane(), &[group(1, 0, &records), group(1, 2, &records)]);
     assert_eq!(gap, Err(CollectError::Gap { node: NodeId(1), expected: 1, found: 2 }));
@@ -141,7 +165,7 @@ proptest! {
             for mark in &batch.marks {
                 state.end(*mark);
             }
-            state.next = state.next.max(batch.next);
+            state.pass(batch.next, batch.epoch);
             twice.extend(batch.awards.iter().map(|a| a.won.award));
             got.extend(batch.awards.iter().map(|a| a.won.award));
         }

@@ -2,6 +2,7 @@
 
 mod collector;
 mod make;
+mod nodes;
 mod service;
 mod speed;
 mod store;

@@ -44,7 +44,7 @@ const TRIES: usize = 8;
 pub struct PgAwardStore {
     pg: Pg,
     /// The lines of the statistics that this process knows of, to bound their number.
-    book: Arc<Mutex<StatBook>>,
+    book: Arc<Mutex<Arc<StatBook>>>,
     /// Where this process counts events.
     part: i64,
 }
@@ -145,12 +145,14 @@ impl PgAwardStore {
 #[async_trait]
 impl AwardStore for PgAwardStore {
     async fn apply(&self, lane: &LaneBatch) -> Result<Applied, StoreError> {
-        let book = self.book.lock().clone();
+        let book = Arc::clone(&self.book.lock());
         let applied = match self.try_apply(lane, &book, true).await? {
             Some(applied) => applied,
             None => self.try_apply(lane, &book, false).await?.unwrap_or_default(),
         };
-        self.book.lock().apply(&applied.delta);
+        if !book.has_all(&applied.delta) {
+            Arc::make_mut(&mut *self.book.lock()).apply(&applied.delta);
+        }
         Ok(applied)
     }
 
@@ -308,7 +310,7 @@ impl AwardStore for PgAwardStore {
         );
         let rows = self.rows(query).await?;
         let lines: Vec<(StatKey, StatValue)> = rows.iter().map(line).collect::<Result<_, _>>()?;
-        *self.book.lock() = StatBook::new(lines.iter().copied());
+        *self.book.lock() = Arc::new(StatBook::new(lines.iter().copied()));
         Ok(lines)
     }
 
