@@ -4,6 +4,7 @@ use super::entry::tests::{key, win};
 use super::{CacheKey, HistoryCache, Memcached, MemcachedError, MemcachedOptions, MemoryCache, NoCache, WINS_MAX};
 use campaign::NodeEpoch;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
 use records::SnapshotWin;
 use runtime::SystemClock;
 use std::time::Duration;
