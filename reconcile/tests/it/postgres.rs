@@ -65,6 +65,10 @@ async fn a_line_that_is_missing_is_refused_with_its_shard_and_no_password() {
     let error = run(&inputs).await.unwrap_err().to_string();
     assert!(error.contains("position 4 is missing") && error.contains("shard 2"), "{error}");
     assert!(error.starts_with("PostgreSQL ") && !error.contains("postgres://"), "{error}");
+    let end = "DELETE FROM delivery_journal WHERE shard = 2 AND position > 3".to_owned();
+    execute(&source(&database), &[end]).await;
+    let error = run(&inputs).await.unwrap_err().to_string();
+    assert!(error.contains("shard 2 of delivery_shard: it says") && error.contains("there are 3"), "{error}");
 }
 
 #[tokio::test]
@@ -87,10 +91,11 @@ async fn what_is_written_meanwhile_is_not_of_the_snapshot() {
 async fn the_award_store_is_read_in_pages() {
     let Some(database) = FreshDatabase::new() else { return };
     let world = World::perfect(6_000, 2);
-    let mut statements = vec!["CREATE TABLE award (won BYTEA NOT NULL)".to_owned()];
+    let mut statements =
+        vec!["CREATE TABLE flow_award (won BYTEA); INSERT INTO flow_award VALUES (NULL)".to_owned()];
     for award in &world.awards {
         let won: String = crate::world::won(award).iter().map(|b| format!("{b:02x}")).collect();
-        statements.push(format!("INSERT INTO award VALUES ('\\x{won}')"));
+        statements.push(format!("INSERT INTO flow_award VALUES ('\\x{won}')"));
     }
     execute(&source(&database), &statements).await;
     let mut tables = Tables::open(&source(&database)).await.unwrap();
@@ -102,7 +107,7 @@ async fn the_award_store_is_read_in_pages() {
     let count = read_awards(&mut tables, sum).await.unwrap();
     tables.close().await;
     assert_eq!((count, fen), (6_000, world.awards.iter().map(|a| a.fen).sum::<i64>()));
-    execute(&source(&database), &["UPDATE award SET won = '\\x0102'".to_owned()]).await;
+    execute(&source(&database), &["UPDATE flow_award SET won = '\\x0102'".to_owned()]).await;
     let mut tables = Tables::open(&source(&database)).await.unwrap();
     let error = read_awards(&mut tables, &mut |_| Ok(())).await.unwrap_err().to_string();
     assert!(error.contains("of award: `won`"), "{error}");

@@ -21,9 +21,9 @@ pub use place::TableSource;
 
 use postgres::Snapshot;
 use std::path::PathBuf;
+use storage::pg::PgOpenError;
 use storage::sqlx::postgres::PgRow;
 use storage::sqlx::sqlite::SqliteRow;
-use storage::pg::PgOpenError;
 use storage::sqlx::{self, Row as _};
 use storage::{OpenError, Sql, SqlError, SqlOptions};
 
