@@ -1,8 +1,10 @@
 //! The same world in SQLite and in PostgreSQL settles alike, to the byte. Against a real server.
 
-use crate::world::{World, execute};
-use reconcile::readers::tables::{Tables, read_awards, read_journal};
-use reconcile::{Inputs, TableSource, report, run};
+use crate::world::{NOW, World, execute, seed_key};
+use campaign::CampaignId;
+use quota_config::{MemoryRepository, PlanRepository as _, Publisher, publish_file};
+use reconcile::readers::tables::{Tables, read_awards, read_journal, read_plans};
+use reconcile::{Inputs, TableSource, plans_in, report, run};
 use std::path::Path;
 use testkit::servers::FreshDatabase;
 
@@ -111,6 +113,49 @@ async fn the_award_store_is_read_in_pages() {
     let mut tables = Tables::open(&source(&database)).await.unwrap();
     let error = read_awards(&mut tables, &mut |_| Ok(())).await.unwrap_err().to_string();
     assert!(error.contains("of award: `won`"), "{error}");
+}
+
+#[tokio::test]
+async fn plans_are_those_of_the_repository() {
+    let Some(database) = FreshDatabase::new() else { return };
+    let file = include_str!("../../../quota-config/campaigns/tour.yaml");
+    let repository = MemoryRepository::new();
+    // More than a page.
+    for n in 0..20 {
+        let publisher = Publisher { author: "ann".into(), reason: "test".into(), now_ms: NOW + n };
+        let text = format!("{file}# {n}\n");
+        publish_file(&repository, text.as_bytes(), &publisher, &seed_key()).await.unwrap();
+    }
+    let plans = plans_in(&repository).await.unwrap();
+    assert_eq!(plans.len(), 20);
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let table = "CREATE TABLE plan_version (campaign BIGINT, seq_no BIGINT, base_ms BIGINT, source BYTEA, sha256 BYTEA, \
+                 adjustments TEXT, commitments BYTEA, state TEXT)";
+    let mut statements = vec![table.to_owned()];
+    let CampaignId(campaign) = plans[0].campaign;
+    for plan in plans.iter().rev() {
+        let version = repository.get(plan.campaign, plan.seq_no).await.unwrap().unwrap();
+        statements.push(format!(
+            "INSERT INTO plan_version VALUES ({campaign}, {}, {}, '\\x{}', '\\x{}', '{}', '\\x{}', 'active')",
+            plan.seq_no,
+            version.info.base_ms,
+            hex(&version.source),
+            hex(&version.info.sha256),
+            version.adjustments.to_json(),
+            hex(&version.commitments.to_bytes())
+        ));
+    }
+    statements
+        .push(format!("INSERT INTO plan_version VALUES ({campaign}, 21, 0, '', '', '', '', 'withdrawn')"));
+    execute(&source(&database), &statements).await;
+    let mut tables = Tables::open(&source(&database)).await.unwrap();
+    assert!(read_plans(&mut tables).await.unwrap() == plans);
+    tables.close().await;
+    let damage = "UPDATE plan_version SET source = '\\x00' WHERE seq_no = 5".to_owned();
+    execute(&source(&database), &[damage]).await;
+    let mut tables = Tables::open(&source(&database)).await.unwrap();
+    let error = read_plans(&mut tables).await.unwrap_err().to_string();
+    assert!(error.contains("SeqNo 5 of plan_version: its source"), "{error}");
 }
 
 #[tokio::test]
