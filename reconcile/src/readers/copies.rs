@@ -69,10 +69,16 @@ mod tests {
     fn times_are_read_and_shown_in_utc() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("copies.csv");
-        std::fs::write(&path, "server,from_ms,to_ms\npg-1,1767196800000,1767196860500\n\"pg, 2\",1767196800000,\n")
-            .unwrap();
+        std::fs::write(
+            &path,
+            "server,from_ms,to_ms\npg-1,1767196800000,1767196860500\n\"pg, 2\",1767196800000,\n",
+        )
+        .unwrap();
         let shown: Vec<String> = read_copies(&path).unwrap().iter().map(ToString::to_string).collect();
-        let want = ["pg-1 from 2025-12-31T16:00:00Z to 2025-12-31T16:01:00.5Z", "pg, 2 from 2025-12-31T16:00:00Z on"];
+        let want = [
+            "pg-1 from 2025-12-31T16:00:00Z to 2025-12-31T16:01:00.5Z",
+            "pg, 2 from 2025-12-31T16:00:00Z on",
+        ];
         assert_eq!(shown, want);
         for (wrong, why) in [("a,5,4\n", "before"), ("a,5\n", "2 fields"), ("a,x,\n", "`from_ms` is `x`")] {
             std::fs::write(&path, format!("server,from_ms,to_ms\n{wrong}")).unwrap();

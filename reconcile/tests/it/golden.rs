@@ -75,7 +75,10 @@ async fn sources_that_are_missing_are_named_and_not_called_good() {
     let settlement = run(&inputs).await.unwrap();
     let unchecked: Vec<u8> =
         settlement.laws.iter().filter(|l| l.verdict == Verdict::NotChecked).map(|l| l.law).collect();
-    assert_eq!((unchecked, broken(&settlement), settlement.exit_code()), (vec![2, 3, 6, 7], vec![], exit::NOT_ALL_CHECKED));
+    assert_eq!(
+        (unchecked, broken(&settlement), settlement.exit_code()),
+        (vec![2, 3, 6, 7], vec![], exit::NOT_ALL_CHECKED)
+    );
 }
 
 async fn check(cases: &[Case]) {
@@ -147,7 +150,11 @@ async fn how_safely_it_was_kept_stands_beside_law_2() {
     let law_2 = |settlement: &Settlement| settlement.laws[1].detail.clone();
     inputs.replicated = Some(true);
     assert!(law_2(&run(&inputs).await.unwrap()).ends_with("as told"));
-    let time = |n: u64| OneCopy { from_ms: OPEN + n * 1_000, to_ms: Some(OPEN + n * 1_000 + 500), server: "pg".into() };
+    let time = |n: u64| OneCopy {
+        from_ms: OPEN + n * 1_000,
+        to_ms: Some(OPEN + n * 1_000 + 500),
+        server: "pg".into(),
+    };
     inputs.one_copy = vec![time(1), OneCopy { to_ms: None, ..time(0) }];
     let settlement = run(&inputs).await.unwrap();
     let want = "as told; with one copy only: pg from 2025-12-31T16:00:00Z on, pg from 2025-12-31T16:00:01Z to 2025-12-31T16:00:01.5Z";
@@ -155,5 +162,8 @@ async fn how_safely_it_was_kept_stands_beside_law_2() {
     assert!(settlement.all_hold());
     (inputs.replicated, inputs.one_copy) = (Some(false), (0..11).map(time).collect());
     let detail = law_2(&run(&inputs).await.unwrap());
-    assert!(detail.contains("; not replicated; with one copy only: pg") && detail.ends_with("and 3 times more"), "{detail}");
+    assert!(
+        detail.contains("; not replicated; with one copy only: pg") && detail.ends_with("and 3 times more"),
+        "{detail}"
+    );
 }

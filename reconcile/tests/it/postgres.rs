@@ -1,8 +1,10 @@
 //! The same world in SQLite and in PostgreSQL settles alike, to the byte. Against a real server.
 
-use crate::world::{World, execute};
-use reconcile::readers::tables::{Tables, read_awards, read_journal};
-use reconcile::{Inputs, TableSource, report, run};
+use crate::world::{NOW, World, execute, seed_key};
+use campaign::CampaignId;
+use quota_config::{MemoryRepository, PlanRepository as _, Publisher, publish_file};
+use reconcile::readers::tables::{Tables, read_awards, read_journal, read_plans};
+use reconcile::{Inputs, TableSource, plans_in, report, run};
 use std::path::Path;
 use testkit::servers::FreshDatabase;
 
@@ -65,6 +67,10 @@ async fn a_line_that_is_missing_is_refused_with_its_shard_and_no_password() {
     let error = run(&inputs).await.unwrap_err().to_string();
     assert!(error.contains("position 4 is missing") && error.contains("shard 2"), "{error}");
     assert!(error.starts_with("PostgreSQL ") && !error.contains("postgres://"), "{error}");
+    let end = "DELETE FROM delivery_journal WHERE shard = 2 AND position > 3".to_owned();
+    execute(&source(&database), &[end]).await;
+    let error = run(&inputs).await.unwrap_err().to_string();
+    assert!(error.contains("shard 2 of delivery_shard: it says") && error.contains("there are 3"), "{error}");
 }
 
 #[tokio::test]
@@ -87,10 +93,11 @@ async fn what_is_written_meanwhile_is_not_of_the_snapshot() {
 async fn the_award_store_is_read_in_pages() {
     let Some(database) = FreshDatabase::new() else { return };
     let world = World::perfect(6_000, 2);
-    let mut statements = vec!["CREATE TABLE award (won BYTEA NOT NULL)".to_owned()];
+    let mut statements =
+        vec!["CREATE TABLE flow_award (won BYTEA); INSERT INTO flow_award VALUES (NULL)".to_owned()];
     for award in &world.awards {
         let won: String = crate::world::won(award).iter().map(|b| format!("{b:02x}")).collect();
-        statements.push(format!("INSERT INTO award VALUES ('\\x{won}')"));
+        statements.push(format!("INSERT INTO flow_award VALUES ('\\x{won}')"));
     }
     execute(&source(&database), &statements).await;
     let mut tables = Tables::open(&source(&database)).await.unwrap();
@@ -102,10 +109,53 @@ async fn the_award_store_is_read_in_pages() {
     let count = read_awards(&mut tables, sum).await.unwrap();
     tables.close().await;
     assert_eq!((count, fen), (6_000, world.awards.iter().map(|a| a.fen).sum::<i64>()));
-    execute(&source(&database), &["UPDATE award SET won = '\\x0102'".to_owned()]).await;
+    execute(&source(&database), &["UPDATE flow_award SET won = '\\x0102'".to_owned()]).await;
     let mut tables = Tables::open(&source(&database)).await.unwrap();
     let error = read_awards(&mut tables, &mut |_| Ok(())).await.unwrap_err().to_string();
     assert!(error.contains("of award: `won`"), "{error}");
+}
+
+#[tokio::test]
+async fn plans_are_those_of_the_repository() {
+    let Some(database) = FreshDatabase::new() else { return };
+    let file = include_str!("../../../quota-config/campaigns/tour.yaml");
+    let repository = MemoryRepository::new();
+    // More than a page.
+    for n in 0..20 {
+        let publisher = Publisher { author: "ann".into(), reason: "test".into(), now_ms: NOW + n };
+        let text = format!("{file}# {n}\n");
+        publish_file(&repository, text.as_bytes(), &publisher, &seed_key()).await.unwrap();
+    }
+    let plans = plans_in(&repository).await.unwrap();
+    assert_eq!(plans.len(), 20);
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let table = "CREATE TABLE plan_version (campaign BIGINT, seq_no BIGINT, base_ms BIGINT, source BYTEA, sha256 BYTEA, \
+                 adjustments TEXT, commitments BYTEA, state TEXT)";
+    let mut statements = vec![table.to_owned()];
+    let CampaignId(campaign) = plans[0].campaign;
+    for plan in plans.iter().rev() {
+        let version = repository.get(plan.campaign, plan.seq_no).await.unwrap().unwrap();
+        statements.push(format!(
+            "INSERT INTO plan_version VALUES ({campaign}, {}, {}, '\\x{}', '\\x{}', '{}', '\\x{}', 'active')",
+            plan.seq_no,
+            version.info.base_ms,
+            hex(&version.source),
+            hex(&version.info.sha256),
+            version.adjustments.to_json(),
+            hex(&version.commitments.to_bytes())
+        ));
+    }
+    statements
+        .push(format!("INSERT INTO plan_version VALUES ({campaign}, 21, 0, '', '', '', '', 'withdrawn')"));
+    execute(&source(&database), &statements).await;
+    let mut tables = Tables::open(&source(&database)).await.unwrap();
+    assert!(read_plans(&mut tables).await.unwrap() == plans);
+    tables.close().await;
+    let damage = "UPDATE plan_version SET source = '\\x00' WHERE seq_no = 5".to_owned();
+    execute(&source(&database), &[damage]).await;
+    let mut tables = Tables::open(&source(&database)).await.unwrap();
+    let error = read_plans(&mut tables).await.unwrap_err().to_string();
+    assert!(error.contains("SeqNo 5 of plan_version: its source"), "{error}");
 }
 
 #[tokio::test]

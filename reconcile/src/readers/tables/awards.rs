@@ -6,8 +6,10 @@ use crate::readers::archive::bytes::{Record, Won};
 
 const TABLE: &str = "award";
 const BY_SEQ: &str = "SELECT seq, won FROM award WHERE seq > $1 ORDER BY seq LIMIT $2";
-/// In PostgreSQL the order does not matter and the key is another one; a cursor reads in whatever order is cheap.
-const CURSOR: &str = "DECLARE reconcile_awards NO SCROLL CURSOR FOR SELECT won FROM award";
+/// In PostgreSQL the key is another one; a cursor reads in whatever order is cheap. A step of an award that has not come yet
+/// is a row there too.
+const CURSOR: &str =
+    "DECLARE reconcile_awards NO SCROLL CURSOR FOR SELECT won FROM flow_award WHERE won IS NOT NULL";
 
 /// Reads every award of the store, in no order that means anything; how many there were.
 ///

@@ -1,7 +1,7 @@
 //! The delivery journal (发货).
 //!
-//! Its positions are 1, 2, 3 ... in the order of commits, in PostgreSQL for each shard by itself. A number that is missing
-//! means that a line was taken out, and is refused.
+//! Its positions are 1, 2, 3 ... in the order of commits, in PostgreSQL for each shard by itself, with the last one in
+//! `delivery_shard`. A number that is missing means that a line was taken out, and is refused.
 
 use super::{Cells, PAGE, TableError, Tables};
 use crate::rows::{State, StepRow};
@@ -12,7 +12,7 @@ const WHOLE: &str = "SELECT position, award, step, state, generation, at_ms, due
      prize, fen FROM delivery_journal WHERE position > $1 ORDER BY position LIMIT $2";
 const OF_SHARD: &str = "SELECT position, award, step, state, generation, at_ms, due_ms, vendor, user_id, campaign, \
      round, prize, fen FROM delivery_journal WHERE shard = $3 AND position > $1 ORDER BY position LIMIT $2";
-const NEXT_SHARD: &str = "SELECT MIN(shard) AS shard FROM delivery_journal WHERE shard > $1 HAVING MIN(shard) IS NOT NULL";
+const SHARDS: &str = "SELECT shard, position FROM delivery_shard ORDER BY shard";
 
 /// Reads the journal's lines, shard by shard, each in the order of commits; how many there were.
 ///
@@ -25,14 +25,20 @@ pub async fn read_journal(
     if !tables.has_shards() {
         return read_shard(tables, None, sink).await;
     }
-    let (mut shard, mut count) = (-1, 0);
-    loop {
-        let next = tables.rows("looking for the journal's shards", NEXT_SHARD, &[shard]).await?;
-        let Some(row) = next.first() else { return Ok(count) };
-        let found = row.signed("shard").map_err(|what| tables.wrong(TABLE, "a shard".into(), what))?;
-        count += read_shard(tables, Some(found), sink).await?;
-        shard = found;
+    let shards = tables.rows("reading the journal's shards", SHARDS, &[]).await?;
+    let mut count = 0;
+    for row in &shards {
+        let wrong = |what| tables.wrong("delivery_shard", "a shard".into(), what);
+        let shard = row.signed("shard").map_err(wrong)?;
+        let last: u64 = row.number("position").map_err(wrong)?;
+        let lines = read_shard(tables, Some(shard), sink).await?;
+        if lines != last {
+            let what = format!("it says that its journal has {last} lines; there are {lines}");
+            return Err(tables.wrong("delivery_shard", format!("shard {shard}"), what));
+        }
+        count += lines;
     }
+    Ok(count)
 }
 
 async fn read_shard(
@@ -53,8 +59,7 @@ async fn read_shard(
                 None => format!("position {position}"),
             };
             if position != after + 1 {
-                let what =
-                    format!("position {} is missing: a line was taken out of the journal", after + 1);
+                let what = format!("position {} is missing: a line was taken out of the journal", after + 1);
                 return Err(tables.wrong(TABLE, name(), what));
             }
             after = position;

@@ -1,4 +1,4 @@
-//! The tables that are read: delivery's journal, the ledger, and the award store, with queries of reconcile's own.
+//! The tables that are read: delivery's journal, the ledger, plans and the award store, with queries of reconcile's own.
 //!
 //! Embedded they stand in SQLite files, in a cluster in PostgreSQL; the columns are the same ([`TableSource`]). Nothing is
 //! written. A table is read in the order of its key, each page behind the last row of the one before, so memory is one page.
@@ -12,18 +12,20 @@ mod awards;
 mod journal;
 mod ledger;
 mod place;
+mod plans;
 mod postgres;
 
 pub use awards::read_awards;
 pub use journal::read_journal;
 pub use ledger::{Ledger, LedgerLease, LedgerPrize, read_ledger};
 pub use place::TableSource;
+pub use plans::read_plans;
 
 use postgres::Snapshot;
 use std::path::PathBuf;
+use storage::pg::PgOpenError;
 use storage::sqlx::postgres::PgRow;
 use storage::sqlx::sqlite::SqliteRow;
-use storage::pg::PgOpenError;
 use storage::sqlx::{self, Row as _};
 use storage::{OpenError, Sql, SqlError, SqlOptions};
 

@@ -49,7 +49,10 @@ mod tests {
     #[test]
     fn a_source_is_shown_without_its_password() {
         let shown = |url: &str| TableSource::Postgres(url.into()).to_string();
-        assert_eq!(shown("postgres://ann:s3cret@db.example:5433/books"), "PostgreSQL ann@db.example:5433/books");
+        assert_eq!(
+            shown("postgres://ann:s3cret@db.example:5433/books"),
+            "PostgreSQL ann@db.example:5433/books"
+        );
         assert_eq!(shown("postgres://ann:s3@cret@a:1,b/books?x=s3cret"), "PostgreSQL ann@a:1,b/books");
         for url in ["postgres://ann:s3cret", "ann:s3cret@h/b", "postgres://ann:s3cret@h 1/b", "s3cret"] {
             let source = TableSource::Postgres(url.into());

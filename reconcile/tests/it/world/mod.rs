@@ -5,13 +5,13 @@ mod lane;
 mod statement;
 mod tables;
 
+pub use lane::{Group, ended, epoch_began, lease_got, won, won_from, write_lane};
 pub use tables::execute;
-pub use lane::{Group, ended, epoch_began, lease_closed, lease_got, won, won_from, write_lane};
 
 use campaign::plan::{ClientPacing, Stagger};
 use campaign::{
-    AwardId, CampaignId, Curve, Delivery, Fen, Limits, MacKey, NodeEpoch, NodeId, Plan, Prize,
-    PrizeId, PrizeKind, Round, RoundId, SeedKey, SeqNo, Tranche, UnitAmounts, UserId, Vendor, VendorId,
+    AwardId, CampaignId, Curve, Delivery, Fen, Limits, MacKey, NodeEpoch, NodeId, Plan, Prize, PrizeId,
+    PrizeKind, Round, RoundId, SeedKey, SeqNo, Tranche, UnitAmounts, Vendor, VendorId,
 };
 use reconcile::readers::tables::{Ledger, LedgerPrize};
 use reconcile::rows::PrizeKey;

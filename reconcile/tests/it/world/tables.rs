@@ -17,7 +17,8 @@ const JOURNAL_IN_SHARDS: &str = "CREATE TABLE delivery_journal (shard INTEGER NO
      award BYTEA NOT NULL, step INTEGER NOT NULL, state SMALLINT NOT NULL, generation INTEGER NOT NULL, \
      attempt BIGINT NOT NULL, at_ms BIGINT NOT NULL, due_ms BIGINT NOT NULL, vendor BIGINT NOT NULL, \
      user_id BIGINT NOT NULL, campaign BIGINT NOT NULL, round BIGINT NOT NULL, prize BIGINT NOT NULL, fen BIGINT NOT NULL, \
-     reason INTEGER NOT NULL, note TEXT NOT NULL, PRIMARY KEY (shard, position))";
+     reason INTEGER NOT NULL, note TEXT NOT NULL, PRIMARY KEY (shard, position)); \
+     CREATE TABLE delivery_shard (shard BIGINT NOT NULL PRIMARY KEY, position BIGINT NOT NULL)";
 const LEDGER: [&str; 2] = [
     "CREATE TABLE ledger_prize (campaign BIGINT, round BIGINT, prize BIGINT, vendor BIGINT, close_ms BIGINT, made BIGINT, \
      fresh TEXT, came_back TEXT, cancelled TEXT, leased BIGINT, used BIGINT, paused BIGINT)",
@@ -43,6 +44,11 @@ impl World {
                 "INSERT INTO delivery_journal VALUES ({at}, {award}, {}, {}, {}, 1, {}, {}, {}, {}, 1, 1, {}, {}, 0, '')",
                 s.step, s.state, s.generation, s.at_ms, s.due_ms, vendor_of(s.prize), s.user, s.prize, s.fen
             ));
+        }
+        if in_shards {
+            let shards = ends.iter().enumerate();
+            statements
+                .extend(shards.map(|(n, end)| format!("INSERT INTO delivery_shard VALUES ({n}, {end})")));
         }
         execute(source, &statements).await;
     }

@@ -147,18 +147,19 @@ pub async fn run(args: ReconcileArgs) -> anyhow::Result<u8> {
 
 /// Where the books are.
 fn sources_of(args: &ReconcileArgs) -> anyhow::Result<Sources> {
-    match &args.postgres {
-        Some(url) => {
-            Sources::cluster(&ClusterSources { postgres: url.clone(), archives: args.archive.clone() })
-        }
-        None => {
-            ensure!(
-                args.archive.is_empty(),
-                "--archive is for a cluster; name its database too, with --postgres or HONGBAO_RECONCILE_POSTGRES"
-            );
-            Ok(Sources::embedded(&args.data))
-        }
+    if let Some(cluster) = cluster_of(args) {
+        return Sources::cluster(&cluster);
     }
+    ensure!(
+        args.archive.is_empty(),
+        "--archive is for a cluster; name its database too, with --postgres or HONGBAO_RECONCILE_POSTGRES"
+    );
+    Ok(Sources::embedded(&args.data))
+}
+
+/// Where a cluster's books are, if it is one.
+fn cluster_of(args: &ReconcileArgs) -> Option<ClusterSources> {
+    args.postgres.clone().map(|postgres| ClusterSources { postgres, archives: args.archive.clone() })
 }
 
 fn write_files(args: &ReconcileArgs, job: &Job, settlement: &Settlement) -> anyhow::Result<()> {

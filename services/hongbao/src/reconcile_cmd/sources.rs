@@ -7,6 +7,7 @@ use campaign::Plan;
 use flowlog::{DirLock, DirLockError};
 use quota_config::SqlRepository;
 use reconcile::TableSource;
+use reconcile::readers::tables::{self, Tables};
 use storage::{Sql, SqlOptions};
 
 /// Where a cluster keeps its books.
@@ -91,7 +92,12 @@ impl Sources {
     pub async fn plans(&self, now_ms: u64) -> anyhow::Result<Vec<Plan>> {
         match &self.plans {
             TableSource::Sqlite(path) => plans_in_file(path, now_ms).await,
-            TableSource::Postgres(url) => plans_in_postgres(url, now_ms).await,
+            TableSource::Postgres(_) => {
+                let mut tables = Tables::open(&self.plans).await?;
+                let plans = tables::read_plans(&mut tables).await;
+                tables.close().await;
+                Ok(plans?)
+            }
         }
     }
 }

@@ -121,11 +121,7 @@ pub(crate) fn write_tails(tails: &[RoundTail], path: &Path) -> anyhow::Result<()
 ///
 /// # Errors
 /// When a source can't be read or the file can't be written.
-pub(super) async fn tails_file(
-    rounds: &Path,
-    sources: &Sources,
-    work: &Path,
-) -> anyhow::Result<PathBuf> {
+pub(super) async fn tails_file(rounds: &Path, sources: &Sources, work: &Path) -> anyhow::Result<PathBuf> {
     let text = std::fs::read_to_string(rounds).with_context(|| format!("reading {}", rounds.display()))?;
     if text.lines().next() == Some(TAILS_HEADER) {
         return Ok(rounds.to_owned());

@@ -24,7 +24,8 @@ pub(super) fn errors(documents: &[Document]) -> Vec<String> {
         };
         let unnamed = name.is_empty() || text(document, "/apiVersion").is_empty();
         let unnamed = unnamed.then(|| "apiVersion or metadata.name is missing".to_owned());
-        errors.extend(unnamed.into_iter().chain(found).map(|error| format!("{file}: {kind} {name}: {error}")));
+        errors
+            .extend(unnamed.into_iter().chain(found).map(|error| format!("{file}: {kind} {name}: {error}")));
     }
     for role in ROLES {
         if !pods.iter().any(|pod| text(pod, "/metadata/name") == role) {
@@ -42,7 +43,9 @@ pub(super) fn unlisted(kustomization: &Value, files: &[String]) -> Vec<String> {
     let forgotten =
         wanted.filter(|file| !is_listed(file)).map(|file| format!("kustomization.yaml does not list {file}"));
     let gone = listed.iter().filter_map(Value::as_str).filter(|entry| files.iter().all(|file| file != entry));
-    forgotten.chain(gone.map(|entry| format!("kustomization.yaml lists {entry}, which is not there"))).collect()
+    forgotten
+        .chain(gone.map(|entry| format!("kustomization.yaml lists {entry}, which is not there")))
+        .collect()
 }
 
 fn is_workload(document: &Value) -> bool {
@@ -132,7 +135,8 @@ fn workload(document: &Value, documents: &[Document]) -> Vec<String> {
     volumes.extend(list(&spec["volumeClaimTemplates"]).iter().map(|v| text(v, "/metadata/name")));
     for volume in list(&pod["volumes"]) {
         let secret = text(volume, "/secret/secretName");
-        let is_known = |(_, d): &Document| text(d, "/kind") == "Secret" && text(d, "/metadata/name") == secret;
+        let is_known =
+            |(_, d): &Document| text(d, "/kind") == "Secret" && text(d, "/metadata/name") == secret;
         if !secret.is_empty() && !documents.iter().any(is_known) {
             errors.push(format!("nobody says how the secret {secret} is made"));
         }
@@ -145,7 +149,9 @@ fn workload(document: &Value, documents: &[Document]) -> Vec<String> {
     let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap_or(30);
     let before = main["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().unwrap_or(0);
     if grace < before + DRAIN_S_MIN {
-        errors.push(format!("{grace} s of grace are fewer than {before} s before SIGTERM and {DRAIN_S_MIN} s behind"));
+        errors.push(format!(
+            "{grace} s of grace are fewer than {before} s before SIGTERM and {DRAIN_S_MIN} s behind"
+        ));
     }
     let is_budget = |(_, d): &Document| {
         text(d, "/kind") == "PodDisruptionBudget"
@@ -168,7 +174,9 @@ fn confined(container: &Value, volumes: &[&str]) -> Vec<String> {
     if !right {
         errors.push(format!("container {name} has rights that it does not need"));
     }
-    if container["resources"]["requests"]["memory"].is_null() || container["resources"]["limits"]["memory"].is_null() {
+    if container["resources"]["requests"]["memory"].is_null()
+        || container["resources"]["limits"]["memory"].is_null()
+    {
         errors.push(format!("container {name} says nothing of its memory"));
     }
     for mount in list(&container["volumeMounts"]) {
@@ -239,11 +247,21 @@ mod tests {
         for (file, from, to, why) in [
             ("access.yaml", "targetPort: frames", "targetPort: frame", "targetPort `frame`"),
             ("access.yaml", "kind: Deployment, name: access", "kind: Deployment, name: door", "scales door"),
-            ("access.yaml", "terminationGracePeriodSeconds: 60", "terminationGracePeriodSeconds: 20", "of grace"),
+            (
+                "access.yaml",
+                "terminationGracePeriodSeconds: 60",
+                "terminationGracePeriodSeconds: 20",
+                "of grace",
+            ),
             ("lottery.yaml", "$(NODE_ID)", "$(NODE)", "`$(NODE)`"),
             ("lottery.yaml", "- metadata: {name: state}", "- metadata: {name: log}", "mounts state"),
             ("lottery.yaml", "kind: PodDisruptionBudget", "kind: Secret", "no PodDisruptionBudget"),
-            ("lottery.yaml", "port: health}, periodSeconds: 2,", "port: healthy}, periodSeconds: 2,", "readinessProbe"),
+            (
+                "lottery.yaml",
+                "port: health}, periodSeconds: 2,",
+                "port: healthy}, periodSeconds: 2,",
+                "readinessProbe",
+            ),
             ("flow.yaml", "runAsNonRoot: true", "runAsNonRoot: false", "as root"),
             ("flow.yaml", "\"flow\"", "\"delivery\"", "run the role flow"),
             ("delivery.yaml", "drop: [ALL]", "drop: []", "rights"),

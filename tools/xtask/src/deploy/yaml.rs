@@ -68,7 +68,10 @@ mod tests {
     #[test]
     fn plain_data_is_read_and_anything_else_refused() {
         let text = "a: {b: [1, \"2\", x y]}\nc: true\n---\n- ~\n";
-        assert_eq!(documents(text).unwrap(), [json!({"a": {"b": [1, "2", "x y"]}, "c": true}), json!([null])]);
+        assert_eq!(
+            documents(text).unwrap(),
+            [json!({"a": {"b": [1, "2", "x y"]}, "c": true}), json!([null])]
+        );
         for wrong in ["a: 1\na: 2\n", "a: &x 1\nb: *x\n", "a: [1\n", "a: b: c\n"] {
             assert!(documents(wrong).is_err(), "{wrong}");
         }
