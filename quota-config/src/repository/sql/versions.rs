@@ -223,6 +223,10 @@ pub(super) async fn set_grey(
     if version.info.state == State::Grey && standing == *rollout {
         return Ok(());
     }
+    if let Some(of) = check::widened(&version.info) {
+        let (_, standing) = locked(&mut write, campaign, of).await?;
+        set_state(&mut write, (campaign, of), State::Withdrawn, &standing).await?;
+    }
     set_state(&mut write, (campaign, seq_no), State::Grey, rollout).await?;
     if version.info.state == State::Reserved {
         settle(&mut write, &version, entry.at_ms).await?;

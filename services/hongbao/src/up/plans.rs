@@ -3,24 +3,22 @@
 
 use crate::config::Mistake;
 use access::PlanSource;
-use campaign::{Plan, SeedKey};
+use campaign::{CampaignId, Plan, SeedKey, SeqNo};
 use flow::core::PlanSet;
 use lottery::grey::{Grey, WHOLE};
 use lottery::node::{ApplyError, Node};
 use parking_lot::RwLock;
 use quota_config::{
-    Agent, CompileOptions, GreyPlan, PlanCell, PlanRepository, PublishError, Publisher, State, campaign_of,
+    Agent, CompileOptions, FILE_AUTHOR, GreyPlan, PlanCell, PlanRepository, PublishError, Publisher, State, campaign_of,
     compile, publish_file,
 };
 use runtime::{SharedClock, Shutdown, exit};
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
-
-/// Who files beside the platform are published by.
-const FILE_AUTHOR: &str = "file";
 
 /// How often files and repository are looked at.
 const POLL: Duration = Duration::from_millis(250);
@@ -29,15 +27,22 @@ const POLL: Duration = Duration::from_millis(250);
 pub struct AccessPlans {
     version: AtomicU64,
     plans: RwLock<Arc<Vec<Arc<Plan>>>>,
+    /// Of each campaign, the grey version that stands beside.
+    greys: RwLock<BTreeMap<CampaignId, SeqNo>>,
 }
 
 impl AccessPlans {
     /// No plan yet.
     pub fn new() -> Arc<AccessPlans> {
-        Arc::new(AccessPlans { version: AtomicU64::new(0), plans: RwLock::default() })
+        Arc::new(AccessPlans {
+            version: AtomicU64::new(0),
+            plans: RwLock::default(),
+            greys: RwLock::default(),
+        })
     }
 
-    fn set(&self, plans: Vec<Arc<Plan>>) {
+    fn set(&self, plans: Vec<Arc<Plan>>, greys: BTreeMap<CampaignId, SeqNo>) {
+        *self.greys.write() = greys;
         *self.plans.write() = Arc::new(plans);
         self.version.fetch_add(1, Ordering::Release);
     }
@@ -50,6 +55,12 @@ impl PlanSource for AccessPlans {
 
     fn plans(&self) -> Arc<Vec<Arc<Plan>>> {
         self.plans.read().clone()
+    }
+
+    /// Each change of a campaign, and of what is grey of it, takes a number above all before it.
+    fn limits(&self, plan: &Plan) -> u64 {
+        let grey = self.greys.read().get(&plan.campaign).map_or(0, |grey| grey.0);
+        plan.seq_no.0.max(grey)
     }
 }
 
@@ -70,6 +81,7 @@ pub struct Follower {
     flow: Arc<PlanSet>,
     access: Arc<AccessPlans>,
     applied: Vec<Arc<Plan>>,
+    greys: BTreeMap<CampaignId, SeqNo>,
     clock: SharedClock,
 }
 
@@ -88,7 +100,8 @@ impl Follower {
     ) -> Follower {
         let files = files.into_iter().map(|path| Watched { path, changed: None }).collect();
         let agent = Agent::for_node(Arc::clone(&cell), campaign::NodeId(node_id));
-        Follower { files, repository, seed, cell, agent, node, flow, access, applied: Vec::new(), clock }
+        let (applied, greys) = (Vec::new(), BTreeMap::new());
+        Follower { files, repository, seed, cell, agent, node, flow, access, applied, greys, clock }
     }
 
     /// The first look: a file that is wrong now is an error, not a warning.
@@ -174,7 +187,7 @@ impl Follower {
             changed |= self.bring(plan, plans.grey(plan.campaign)).await?;
         }
         if changed {
-            self.access.set(self.applied.clone());
+            self.access.set(self.applied.clone(), self.greys.clone());
         }
         Ok(())
     }
@@ -184,6 +197,7 @@ impl Follower {
         let campaign = plan.campaign;
         let known = self.applied.iter().find(|p| p.campaign == campaign);
         let newer = known.is_none_or(|p| p.seq_no < plan.seq_no);
+        let mut beside = grey;
         let changed = match self.node.apply_grey(Arc::clone(plan), grey.map(to_grey)).await {
             Ok(changed) => changed,
             Err(ApplyError::Grey(error)) => {
@@ -191,11 +205,16 @@ impl Follower {
                 if newer {
                     tracing::error!(%campaign, %error, "the grey version is not put into force; the active one goes on");
                 }
+                beside = None;
                 self.node.apply_grey(Arc::clone(plan), None).await?
             }
             Err(error) => return Err(error.into()),
         };
-        if let Some(grey) = grey {
+        match beside {
+            Some(grey) => drop(self.greys.insert(campaign, grey.plan.seq_no)),
+            None => drop(self.greys.remove(&campaign)),
+        }
+        if let Some(grey) = beside {
             self.flow.insert(&grey.plan);
         }
         if newer {
@@ -204,7 +223,7 @@ impl Follower {
             self.applied.push(Arc::clone(plan));
             tracing::info!(%campaign, seq_no = %plan.seq_no, name = plan.name, "plan in force");
         }
-        if changed && let Some(grey) = grey {
+        if changed && let Some(grey) = beside {
             tracing::info!(%campaign, seq_no = %grey.plan.seq_no, rollout = %grey.rollout, "grey plan in force");
         }
         Ok(changed || newer)
