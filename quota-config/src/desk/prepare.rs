@@ -121,7 +121,12 @@ impl Desk {
             }
             (edit, Some(base)) => adjusted(base, edit).await?,
         };
-        self.previewed(campaign, base.as_ref(), contents, now_ms).await
+        let mut prepared = self.previewed(campaign, base.as_ref(), contents, now_ms).await?;
+        if let Edit::Lower { prize, units } = edit {
+            // The plan has the units still: what is effective is the ledger's to say.
+            prepared.preview.summary.push(format!("prize {prize}: {units} units less, as far as they are not granted"));
+        }
+        Ok(prepared)
     }
 
     /// Contents from a file.

@@ -1,7 +1,7 @@
 //! New versions reach readers; bad ones do not.
 
 use crate::support::{EVENING_MS, KEY, SMALL, compile_text, draft, publisher};
-use campaign::{CampaignId, NodeId, SeqNo, UserId};
+use campaign::{CampaignId, NodeId, SeqNo};
 use quota_config::{
     Adjustments, Agent, AuditEntry, MemoryRepository, Outcome, PlanCell, PlanRepository, Role, Rollout,
     Target, publish_file,

@@ -79,7 +79,7 @@ async fn brakes_go_at_once_and_stay_under_a_new_file() {
     let paused = w.desk.pause(SMALL_ID, Target::Vendor(VendorId(1)), &li(), "wallet is slow").await.unwrap();
     assert_eq!((paused.state, paused.seq_no), (ChangeState::Active, Some(SeqNo(2))));
     assert!(paused.effects[0].done && paused.effects[0].prize == Some(AT()), "{:?}", paused.effects);
-    assert_eq!(paused.effects[1].what, "1 prizes of rounds that open later are paused by SeqNo 2");
+    assert_eq!(paused.effects[1].what, "1 prize of a round that opens later is paused by SeqNo 2");
     // The ledger has it before any node.
     assert!(w.platform.rows.lock()[&AT()].paused);
     w.register().await;
@@ -277,10 +277,18 @@ async fn many_small_raises_are_a_large_one() {
     w.clock.advance_ms(25 * 3_600_000);
     let vendor = RateTarget::Vendor(VendorId(1));
     let rate = async |n| w.desk.set_rate(SMALL_ID, vendor, n, &li(), "faster").await.unwrap();
+    assert_eq!(rate(100).await.state, ChangeState::Active);
+    // Back to more is no raise above what there was before the window's first change.
+    assert_eq!(rate(119).await.state, ChangeState::Active);
+    assert_eq!(rate(142).await.state, ChangeState::Active);
+    w.clock.advance_ms(25 * 3_600_000);
     for (speed, state) in
-        [(100, ChangeState::Active), (110, ChangeState::Active), (120, ChangeState::Active), (130, ChangeState::Waiting)]
+        [(150, ChangeState::Active), (160, ChangeState::Active), (170, ChangeState::Active), (180, ChangeState::Waiting)]
     {
-        assert_eq!(rate(speed).await.state, state, "{speed}");
+        let change = rate(speed).await;
+        assert_eq!(change.state, state, "{speed}");
+        let told = "vendor:1.release_per_second is raised by 27% within 24 hours; one person may raise it by 20%";
+        assert!(state == ChangeState::Active || change.preview.needs_two == [told], "{change:?}");
     }
     // No limit is the highest raise of all; the file's word, here the same, too.
     assert_eq!(rate(0).await.state, ChangeState::Waiting);

@@ -55,18 +55,18 @@ pub(crate) struct IdempotencyKey {
 }
 
 /// A release speed: units a second, `none` for no limit, `file` for what the file says.
-#[derive(ToSchema)]
+#[derive(ToSchema, serde::Serialize)]
 #[serde(untagged)]
 #[allow(dead_code)]
 pub(crate) enum Speed {
-    /// Units a second.
-    Number(#[schema(minimum = 1)] u32),
+    /// Units a second, from 1 on.
+    Number(u32),
     /// In a word.
     Word(SpeedWord),
 }
 
 /// Delivery's pace towards a vendor: sends a second (0: none), or `configured`.
-#[derive(ToSchema)]
+#[derive(ToSchema, serde::Serialize)]
 #[serde(untagged)]
 #[allow(dead_code)]
 pub(crate) enum Pace {
@@ -444,8 +444,8 @@ macro_rules! words {
     ($($(#[$doc:meta])* $name:ident { $($word:ident,)* })*) => {
         $(
             $(#[$doc])*
-            #[derive(ToSchema)]
-            #[schema(rename_all = "snake_case")]
+            #[derive(ToSchema, serde::Serialize)]
+            #[serde(rename_all = "snake_case")]
             #[allow(dead_code)]
             pub(crate) enum $name { $($word,)* }
         )*

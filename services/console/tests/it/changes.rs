@@ -180,7 +180,7 @@ async fn deliverys_pace_is_set_and_written_down() {
     }
     for wrong in [json!(0), json!("configured"), json!(null), json!(-1)] {
         let body = json!({"target": "vendor:1", "per_second": wrong, "reason": "r"});
-        world.post("olga", "/v1/campaigns/7/rate", body).send().await.problem(422, "refused");
+        world.post("olga", "/v1/campaigns/4/rate", body).send().await.problem(422, "refused");
     }
     for path in ["/v1/vendors/9/limit", "/v1/vendors/9/limit?dry_run=true"] {
         world.post("olga", path, body.clone()).send().await.problem(422, "refused");
