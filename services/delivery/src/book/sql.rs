@@ -68,8 +68,10 @@ const JSON_MAX: usize = 8 * 1024 * 1024;
 impl From<SqlError> for BookError {
     fn from(error: SqlError) -> BookError {
         match error {
-            SqlError::TimedOut { .. } => BookError::Unsure(error.to_string()),
-            SqlError::Busy { .. } | SqlError::DiskFull(_) => BookError::Unavailable(error.to_string()),
+            SqlError::TimedOut { .. } | SqlError::Lost(_) => BookError::Unsure(error.to_string()),
+            SqlError::Busy { .. } | SqlError::DiskFull(_) | SqlError::Unreachable { .. } => {
+                BookError::Unavailable(error.to_string())
+            }
             SqlError::Constraint(_) | SqlError::Other(_) => BookError::Broken(error.to_string()),
         }
     }
