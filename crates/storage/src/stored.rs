@@ -41,9 +41,7 @@ pub trait StoredRow {
     /// As [`StoredRow::int`].
     fn int_or_null<T: TryFrom<i64>>(&self, column: &'static str) -> Result<Option<T>, SqlError> {
         let value = self.number_or_null(column)?;
-        value
-            .map(|value| T::try_from(value).map_err(|_| impossible(column, &value.to_string())))
-            .transpose()
+        value.map(|value| T::try_from(value).map_err(|_| impossible(column, &value.to_string()))).transpose()
     }
 
     /// An unsigned number, stored as the signed one with the same bits.
