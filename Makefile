@@ -6,7 +6,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/release
 # Where the real servers' data, logs and addresses are.
 SERVICES := $(or $(HONGBAO_SERVICES_DIR),$(CURDIR)/target/services)
 
-.PHONY: demo test bench lint services-up services-down
+.PHONY: demo test bench lint fuzz-api services-up services-down
 
 # A whole campaign with a kill in the middle, settled to the fen. `make demo REPORT=FILE` also writes the settlement as JSON.
 demo:
@@ -29,6 +29,12 @@ test: services-up
 bench:
 	$(CARGO) build --release --locked -p hongbao -p vendor-sim -p bench
 	$(BIN)/bench $(ARGS) $(FAMILY)
+
+# The admin API of a platform of its own, asked whatever its document allows. `make fuzz-api SECONDS=60 EXAMPLES=5`.
+fuzz-api:
+	$(CARGO) build --locked -p hongbao
+	FUZZ_SECONDS=$(or $(SECONDS),300) FUZZ_EXAMPLES=$(or $(EXAMPLES),20) \
+		tools/fuzz-platform.sh $(or $(CARGO_TARGET_DIR),target)/debug/hongbao
 
 # Format, lints, and the checks that keep ARCHITECTURE.md true.
 lint:

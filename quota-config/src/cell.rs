@@ -6,7 +6,7 @@
 
 use crate::desk::{NodeFailure, NodePlan};
 use crate::repository::Rollout;
-use campaign::{CampaignId, Plan, SeqNo, UserId};
+use campaign::{CampaignId, Plan, SeqNo};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,13 +32,6 @@ pub struct GreyPlan {
     pub whole_node: bool,
 }
 
-impl GreyPlan {
-    /// Whether the user has it on this node.
-    pub fn is_for(&self, user: UserId) -> bool {
-        self.whole_node || self.rollout.has_user(self.plan.campaign, self.plan.seq_no, user)
-    }
-}
-
 /// A version that could not be put into force. The plan before it goes on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PlanFailure {
@@ -57,15 +50,6 @@ impl Plans {
     /// The grey plan of a campaign, if one is out.
     pub fn grey(&self, campaign: CampaignId) -> Option<&GreyPlan> {
         self.greys.get(&campaign)
-    }
-
-    /// The plan that a user's draws follow on this node.
-    #[inline]
-    pub fn plan_for(&self, campaign: CampaignId, user: UserId) -> Option<&Arc<Plan>> {
-        match self.greys.get(&campaign).filter(|grey| grey.is_for(user)) {
-            Some(grey) => Some(&grey.plan),
-            None => self.by_campaign.get(&campaign),
-        }
     }
 
     /// What this node runs of each campaign, and what it could not put into force.
@@ -206,12 +190,6 @@ impl PlanReader {
     #[inline]
     pub fn plan(&mut self, campaign: CampaignId) -> Option<&Arc<Plan>> {
         self.current().get(campaign)
-    }
-
-    /// The plan that a user's draws follow.
-    #[inline]
-    pub fn plan_for(&mut self, campaign: CampaignId, user: UserId) -> Option<&Arc<Plan>> {
-        self.current().plan_for(campaign, user)
     }
 
     #[cold]

@@ -43,7 +43,7 @@ pub use bounds::FILE_BYTES_MAX;
 pub use cell::{GreyPlan, PlanCell, PlanFailure, PlanReader, Plans};
 pub use compile::{After, CompileOptions, Compiled, Stated, campaign_of, compile, compile_for};
 pub use desk::{
-    CampaignInfo, Change, ChangeState, Desk, DeskError, Effect, GreyInfo, Lowered, NodeFailure, NodePlan,
+    CampaignInfo, Change, ChangeState, Desk, DeskError, Effect, Finished, GreyInfo, Lowered, NodeFailure, NodePlan,
     NodeStatus, OperationError, Operations, Phase, PlatformStatus, Preview, PrizeStatus, Shown, VendorLimit,
     VendorStatus,
 };
@@ -57,7 +57,7 @@ pub use jurisdiction::{CN_TOP_PRIZE_FEN, Jurisdiction, UnknownJurisdiction};
 pub use people::{By, NoRole, Role};
 pub use policy::Policy;
 pub use problem::{Mark, Problem, Problems, Severity};
-pub use publish::{PublishError, Published, Publisher, compile_version, publish_file};
+pub use publish::{FILE_AUTHOR, PublishError, Published, Publisher, compile_version, publish_file};
 pub use repository::{
     Approval, Decision, Draft, Edit, Kind, MemoryRepository, NewProposal, PlanRepository, Proposal,
     ProposalState, Remembered, RepositoryError, Rollout, SqlRepository, State, Verdict, Version, VersionInfo,

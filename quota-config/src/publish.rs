@@ -13,6 +13,9 @@ use campaign::{CampaignId, Plan, Prize, PrizeId, RoundId, SeqNo};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 
+/// Who puts files into force that lie beside the platform: no person, so that no operator may be named so.
+pub const FILE_AUTHOR: &str = "file";
+
 /// How often a version is made anew because another one came in between.
 const TRIES_MAX: usize = 3;
 

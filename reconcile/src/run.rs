@@ -194,7 +194,7 @@ fn read_archive(inputs: &Inputs, books: &mut Books) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Every plan of a campaign that was in force, from its repository.
+/// Every plan of a campaign that was drawn under, from its repository: those of all, and those that went out grey.
 ///
 /// # Errors
 /// When the repository can't be read, or a stored version does not compile.
@@ -204,7 +204,7 @@ pub async fn plans_of(
 ) -> Result<Vec<Plan>, StoredPlanError> {
     let mut plans = Vec::new();
     for info in repository.all(campaign).await? {
-        if info.state != State::Active {
+        if info.state == State::Reserved {
             continue;
         }
         let version = repository.get(campaign, info.seq_no).await?;

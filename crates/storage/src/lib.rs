@@ -9,6 +9,7 @@
 //! In a cluster it is PostgreSQL: [`pg`] has the pool, the transactions and the migrations for it.
 
 pub mod batch;
+mod database;
 mod error;
 mod health;
 mod migrate;
@@ -19,6 +20,7 @@ mod sql;
 mod stored;
 
 pub use batch::{Batch, BatchFull};
+pub use database::{AnyRow, Arg, Database, DatabaseWrite};
 pub use error::SqlError;
 pub use health::Health;
 pub use migrate::{Migrated, Migration, MigrationError, migrate};

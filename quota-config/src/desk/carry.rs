@@ -244,13 +244,8 @@ impl Desk {
         }
         let settled = self.settle(id, Verdict::Rejected, by, reason).await?;
         let preview = super::Preview {
-            campaign: settled.campaign,
-            base_seq_no: settled.after,
-            diff: Vec::new(),
-            diff_left_out: 0,
-            summary: settled.summary,
-            warnings: Vec::new(),
             needs_two: settled.needs_two,
+            ..super::Preview::of(settled.campaign, settled.after, settled.summary)
         };
         let (state, proposal) = (ChangeState::Rejected, Some(settled.id));
         Ok(Change { state, campaign: settled.campaign, seq_no: None, proposal, preview, effects: Vec::new() })

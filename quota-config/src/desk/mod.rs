@@ -14,6 +14,9 @@
 
 mod brakes;
 mod carry;
+mod effect;
+mod finish;
+mod grey;
 mod look;
 mod operations;
 mod prepare;
@@ -23,6 +26,7 @@ pub use operations::{
     Lowered, NodeFailure, NodePlan, NodeStatus, OperationError, Operations, PlatformStatus, PrizeStatus,
     VendorStatus,
 };
+pub use finish::Finished;
 pub use types::{
     CampaignInfo, Change, ChangeState, DeskError, Effect, GreyInfo, Phase, Preview, Shown, VendorLimit,
 };
@@ -30,7 +34,7 @@ pub use types::{
 use crate::adjust::{PrizeAt, RateTarget, Target};
 use crate::people::{By, Role};
 use crate::policy::Policy;
-use crate::repository::{Edit, PlanRepository, RepositoryError, Rollout};
+use crate::repository::{Edit, PlanRepository, Rollout};
 use crate::seeds::SeedCommitments;
 use campaign::{CampaignId, SeqNo, VendorId};
 use carry::{allowed, stated};
@@ -227,7 +231,8 @@ impl Desk {
         self.change(campaign, Edit::Lower { prize, units }, None, (by, reason)).await
     }
 
-    /// Sets the release speed of a prize or vendor, in units a second; 0: no limit. Until the next file.
+    /// Sets the release speed of a prize or vendor, in units a second; 0: no limit, which is as far from a stop as can
+    /// be (to give out nothing, pause). Until the next file.
     ///
     /// # Errors
     /// When there is no such thing, or a grey version is out.
@@ -240,6 +245,20 @@ impl Desk {
         reason: &str,
     ) -> Result<Change, DeskError> {
         self.change(campaign, Edit::Rate { target, per_second }, None, (by, reason)).await
+    }
+
+    /// Lets the file's speed of a prize or vendor count again.
+    ///
+    /// # Errors
+    /// As [`Desk::set_rate`].
+    pub async fn rate_of_file(
+        &self,
+        campaign: CampaignId,
+        target: RateTarget,
+        by: &By,
+        reason: &str,
+    ) -> Result<Change, DeskError> {
+        self.change(campaign, Edit::RateOfFile { target }, None, (by, reason)).await
     }
 
     /// Sets the weight of a prize. Until the next file.
@@ -257,15 +276,16 @@ impl Desk {
         self.change(campaign, Edit::Weight { prize, weight }, None, (by, reason)).await
     }
 
-    /// Sets delivery's own pace towards a vendor. It belongs to no campaign and no version; the trail has it,
-    /// written before it is done.
+    /// Sets delivery's own pace towards a vendor, sends a second: 0 sends nothing, `None` is the configured pace. It
+    /// belongs to no campaign and no version; the trail has it, written before it is done, and a start sets it again
+    /// ([`Desk::finish`]).
     ///
     /// # Errors
     /// When delivery knows no such vendor or does not answer.
     pub async fn set_vendor_limit(
         &self,
         vendor: VendorId,
-        per_second: u32,
+        per_second: Option<u32>,
         by: &By,
         reason: &str,
     ) -> Result<VendorLimit, DeskError> {
@@ -281,28 +301,6 @@ impl Desk {
         }
     }
 
-    /// Gives the grey version that is out another rollout.
-    ///
-    /// # Errors
-    /// When none is out.
-    pub async fn grey(
-        &self,
-        campaign: CampaignId,
-        rollout: Rollout,
-        by: &By,
-        reason: &str,
-    ) -> Result<Change, DeskError> {
-        allowed(by, Role::Operator, "changing takes an operator")?;
-        stated(reason)?;
-        let (version, standing) = self.out(campaign).await?;
-        let seq_no = version.info.seq_no;
-        let detail = json!({"rollout": rollout, "before": standing, "reason": reason});
-        let entry = self.entry(by, "grey", campaign, seq_no, detail);
-        self.repository.set_grey(campaign, seq_no, rollout.clone(), entry).await?;
-        let state = if rollout == standing { ChangeState::Unchanged } else { ChangeState::Grey };
-        self.about_grey(version, state, format!("goes to {rollout} instead of {standing}")).await
-    }
-
     /// Makes the grey version the plan of all, as a further SeqNo. If two people put it out, that holds for this
     /// too.
     ///
@@ -310,56 +308,6 @@ impl Desk {
     /// When none is out.
     pub async fn promote(&self, campaign: CampaignId, by: &By, reason: &str) -> Result<Change, DeskError> {
         self.change(campaign, Edit::Promote, None, (by, reason)).await
-    }
-
-    /// Takes the grey version back: everybody has the active one again.
-    ///
-    /// # Errors
-    /// When none is out.
-    pub async fn withdraw(&self, campaign: CampaignId, by: &By, reason: &str) -> Result<Change, DeskError> {
-        allowed(by, Role::Operator, "changing takes an operator")?;
-        stated(reason)?;
-        let (version, rollout) = self.out(campaign).await?;
-        let seq_no = version.info.seq_no;
-        let entry = self.entry(by, "withdraw", campaign, seq_no, json!({"reason": reason}));
-        self.repository.end_grey(campaign, seq_no, entry).await?;
-        // The ledger takes only what is newer than what it has, and it has the grey version's speeds: the active
-        // version says its own again, under a SeqNo above them.
-        if let Some(active) = self.repository.newest(campaign).await?
-            && active.info.seq_no < seq_no
-        {
-            let again = Edit::Rollback { to: active.info.seq_no };
-            self.change(campaign, again, None, (by, reason)).await?;
-        }
-        self.about_grey(version, ChangeState::Withdrawn, format!("no longer goes to {rollout}")).await
-    }
-
-    async fn out(&self, campaign: CampaignId) -> Result<(crate::repository::Version, Rollout), DeskError> {
-        let grey = self.repository.grey(campaign).await?;
-        grey.ok_or_else(|| DeskError::Refused(format!("campaign {campaign} has no grey version out")))
-    }
-
-    /// The answer to what happened to a grey version.
-    async fn about_grey(
-        &self,
-        version: crate::repository::Version,
-        state: ChangeState,
-        what: String,
-    ) -> Result<Change, DeskError> {
-        let (campaign, seq_no) = (version.info.campaign, version.info.seq_no);
-        let base = self.repository.newest(campaign).await?;
-        let base = base.ok_or(RepositoryError::NotFound { campaign, seq_no })?;
-        let preview = Preview {
-            campaign,
-            base_seq_no: base.info.seq_no,
-            diff: Vec::new(),
-            diff_left_out: 0,
-            summary: vec![format!("grey SeqNo {seq_no} {what}")],
-            warnings: Vec::new(),
-            needs_two: Vec::new(),
-        };
-        let seq_no = Some(seq_no);
-        Ok(Change { state, campaign, seq_no, proposal: None, preview, effects: Vec::new() })
     }
 }
 

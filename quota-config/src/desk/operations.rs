@@ -29,9 +29,13 @@ pub trait Operations: Send + Sync {
         units: u64,
     ) -> Result<Lowered, OperationError>;
 
-    /// Sets delivery's own pace towards a vendor; `false`: delivery knows no such vendor. 0: the vendor's
-    /// configured pace again.
-    async fn set_vendor_limit(&self, vendor: VendorId, per_second: u32) -> Result<bool, OperationError>;
+    /// Sets delivery's own pace towards a vendor, in sends a second: 0 sends nothing, `None` is the pace that the platform
+    /// is configured to. `false`: delivery knows no such vendor.
+    async fn set_vendor_limit(
+        &self,
+        vendor: VendorId,
+        per_second: Option<u32>,
+    ) -> Result<bool, OperationError>;
 
     /// How everything stands.
     async fn status(&self) -> Result<PlatformStatus, OperationError>;

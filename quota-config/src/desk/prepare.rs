@@ -3,6 +3,7 @@
 //! Nothing is written in here, so that a preview, a dry run and the change itself come from the same code.
 //! Compiling happens on a thread for blocking work: whoever draws on the same runtime goes on meanwhile.
 
+use super::effect::difference;
 use super::{Desk, DeskError, Preview};
 use crate::adjust::{Adjustments, PrizeAt, RateTarget, Target};
 use crate::bounds::SPEED_MAX;
@@ -120,7 +121,12 @@ impl Desk {
             }
             (edit, Some(base)) => adjusted(base, edit).await?,
         };
-        Ok(self.previewed(campaign, base.as_ref(), contents, now_ms))
+        let mut prepared = self.previewed(campaign, base.as_ref(), contents, now_ms).await?;
+        if let Edit::Lower { prize, units } = edit {
+            // The plan has the units still: what is effective is the ledger's to say.
+            prepared.preview.summary.push(format!("prize {prize}: {units} units less, as far as they are not granted"));
+        }
+        Ok(prepared)
     }
 
     /// Contents from a file.
@@ -233,15 +239,21 @@ impl Desk {
         Ok(Contents { kind, of: None, source, adjustments, compiled, approvals, rollout: None, warnings })
     }
 
-    fn previewed(
+    async fn previewed(
         &self,
         campaign: CampaignId,
         base: Option<&Base>,
         contents: Contents,
         now_ms: u64,
-    ) -> Prepared {
+    ) -> Result<Prepared, DeskError> {
         let Contents { kind, of, source, adjustments, compiled, approvals, rollout, mut warnings } = contents;
-        let mut diff = Diff::between(base.map(|b| &*b.plan), &compiled.plan);
+        let plan = Arc::new(compiled.plan);
+        let (mut diff, note) = match base {
+            // A brake must not wait for a forecast, nor for the ledger that it asks.
+            Some(base) if !kind.is_brake() => self.explained(base, &plan, now_ms).await,
+            _ => (difference(base, &plan).await, None),
+        };
+        warnings.extend(note);
         if let Some(base) = base {
             let lifted = base.adjustments().stopped.difference(&adjustments.stopped);
             diff.stops_lifted = lifted.map(Target::to_string).collect();
@@ -251,18 +263,19 @@ impl Desk {
             warnings.extend(compiled.warnings.iter().map(ToString::to_string));
         }
         let two = !matches!(kind, Kind::Pause | Kind::Stop | Kind::Lower) && approvals.is_empty();
-        let needs_two = if two { self.policy.needs_two(&diff) } else { Vec::new() };
-        let commitments = StoredCommitments::of(&compiled.plan);
+        let needs_two = if two { self.needs_two(&diff, base, &plan, now_ms).await? } else { Vec::new() };
+        let commitments = StoredCommitments::of(&plan);
         let preview = Preview {
             campaign,
             base_seq_no: base.map_or(SeqNo(0), Base::seq_no),
             diff: diff.entries,
             diff_left_out: diff.entries_left_out,
             summary: diff.summary,
+            exhaustion: diff.exhaustion,
             warnings,
             needs_two,
         };
-        Prepared {
+        Ok(Prepared {
             campaign,
             after: preview.base_seq_no,
             kind,
@@ -276,11 +289,11 @@ impl Desk {
                 }),
             source,
             adjustments,
-            plan: Arc::new(compiled.plan),
+            plan,
             approvals,
             rollout,
             preview,
-        }
+        })
     }
 }
 
@@ -393,6 +406,18 @@ fn edited(base: &Base, edit: &Edit) -> Result<Adjustments, DeskError> {
                     exists(Target::Vendor(id))?;
                     new.vendor_speeds.insert(id, per_second);
                 }
+            }
+        }
+        Edit::RateOfFile { target } => {
+            let was = match target {
+                RateTarget::Prize(at) => new.speeds.remove(&at).is_some(),
+                RateTarget::Vendor(id) => new.vendor_speeds.remove(&id).is_some(),
+            };
+            if !was {
+                exists(match target {
+                    RateTarget::Prize(at) => Target::Prize(at),
+                    RateTarget::Vendor(id) => Target::Vendor(id),
+                })?;
             }
         }
         Edit::Weight { prize, weight } => {

@@ -2,7 +2,7 @@
 
 use super::operations::OperationError;
 use crate::adjust::{Adjustments, PrizeAt, Target};
-use crate::diff::DiffEntry;
+use crate::diff::{DiffEntry, Exhaustion};
 use crate::people::Role;
 use crate::problem::Problems;
 use crate::publish::PublishError;
@@ -27,10 +27,28 @@ pub struct Preview {
     pub diff_left_out: u64,
     /// The difference for people, the most important first.
     pub summary: Vec<String>,
+    /// Prizes that will run out at another time than without the change.
+    pub exhaustion: Vec<Exhaustion>,
     /// What is legal and looks like a slip, and what of earlier adjustments is dropped.
     pub warnings: Vec<String>,
     /// Why it takes a second person; empty: one suffices.
     pub needs_two: Vec<String>,
+}
+
+impl Preview {
+    /// A preview of which these lines say everything.
+    pub fn of(campaign: CampaignId, base_seq_no: SeqNo, summary: Vec<String>) -> Preview {
+        Preview {
+            campaign,
+            base_seq_no,
+            diff: Vec::new(),
+            diff_left_out: 0,
+            summary,
+            exhaustion: Vec::new(),
+            warnings: Vec::new(),
+            needs_two: Vec::new(),
+        }
+    }
 }
 
 /// What came of a change.
@@ -155,8 +173,8 @@ pub struct VendorLimit {
     /// The vendor.
     #[serde(with = "wire::vendor_id")]
     pub vendor: VendorId,
-    /// Sends a second at most.
-    pub per_second: u32,
+    /// Sends a second at most, 0: none; `None`: as many as the platform is configured to.
+    pub per_second: Option<u32>,
 }
 
 /// Why the desk refuses. Nothing is in force then that was not before, unless it says so.

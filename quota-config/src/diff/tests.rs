@@ -35,7 +35,7 @@ fn the_same_plan_is_no_difference() {
     let diff = change("campaign: 4", "# a remark\ncampaign: 4");
     assert!(diff.is_empty() && diff.summary.is_empty());
     assert_eq!(diff.only_grey(), Ok(()));
-    assert_eq!(Policy::default().needs_two(&diff), Vec::<String>::new());
+    assert_eq!(Policy::default().needs_two(&diff, None), Vec::<String>::new());
 }
 
 #[test]
@@ -44,10 +44,10 @@ fn a_first_plan_is_all_new() {
     assert_eq!((diff.budget.units, diff.budget.fen), (300, 80_000));
     assert_eq!(diff.summary[0], "Small: 2 rounds, 800.00 yuan and 300 units in all");
     assert!(diff.only_grey().is_err());
-    assert!(Policy::default().needs_two(&diff).is_empty(), "800 yuan are below the threshold");
+    assert!(Policy::default().needs_two(&diff, None).is_empty(), "800 yuan are below the threshold");
     let policy = Policy { budget_up_fen: 79_999, budget_up_units: 299, ..Policy::default() };
     assert_eq!(
-        policy.needs_two(&diff),
+        policy.needs_two(&diff, None),
         ["800.00 yuan are added; one person may add 799.99", "300 units are added; one person may add 299"]
     );
 }
@@ -64,7 +64,7 @@ fn a_raised_budget_reads_as_people_say_it() {
         ]
     );
     assert_eq!((diff.budget.fen_up, diff.budget.units_up), (40_000_000, 4_000));
-    let reasons = Policy::default().needs_two(&diff);
+    let reasons = Policy::default().needs_two(&diff, None);
     assert_eq!(reasons, ["400,000.00 yuan are added; one person may add 10,000.00"]);
     assert_eq!(diff.only_grey().unwrap_err().len(), 2);
     let entry = &diff.entries[0];
@@ -85,7 +85,7 @@ fn money_that_moves_is_money_given() {
 
 #[test]
 fn raised_limits_need_two_and_lowered_ones_do_not() {
-    let needs = |diff: &Diff| Policy::default().needs_two(diff);
+    let needs = |diff: &Diff| Policy::default().needs_two(diff, None);
     let up = change("wins_per_round: 3", "wins_per_round: 4");
     assert_eq!(needs(&up), ["limits.wins_per_round is raised from 3 to 4"]);
     assert_eq!(up.summary, ["wins per round: 3 to 4"]);
@@ -98,12 +98,12 @@ fn raised_limits_need_two_and_lowered_ones_do_not() {
         assert!(!lower.is_empty());
     }
     let lax = Policy { limit_up: false, ..Policy::default() };
-    assert!(lax.needs_two(&up).is_empty());
+    assert!(lax.needs_two(&up, None).is_empty());
 }
 
 #[test]
 fn speeds_need_two_from_the_threshold_on() {
-    let needs = |diff: &Diff| Policy::default().needs_two(diff);
+    let needs = |diff: &Diff| Policy::default().needs_two(diff, None);
     assert!(needs(&change("speed_max: 100", "speed_max: 120")).is_empty());
     assert!(needs(&change("speed_max: 100", "speed_max: 50")).is_empty());
     // A change by the least bit above the threshold is above it: percentages round up.
@@ -155,13 +155,13 @@ fn pauses_are_seen_and_lifted_stops_need_two() {
         (diff.paused.as_slice(), diff.summary.as_slice()),
         (&["2/1".to_string()][..], &["paused: 2/1".to_string()][..])
     );
-    assert!(Policy::default().needs_two(&diff).is_empty());
+    assert!(Policy::default().needs_two(&diff, None).is_empty());
     assert!(diff.only_grey().is_err());
     diff = Diff::between(Some(&after), &before);
     assert_eq!(diff.resumed, ["2/1"]);
-    assert!(Policy::default().needs_two(&diff).is_empty(), "a pause is lifted by one");
+    assert!(Policy::default().needs_two(&diff, None).is_empty(), "a pause is lifted by one");
     diff.stops_lifted.push("prize:2/1".into());
-    assert_eq!(Policy::default().needs_two(&diff), ["the stop of prize:2/1 is lifted"]);
+    assert_eq!(Policy::default().needs_two(&diff, None), ["the stop of prize:2/1 is lifted"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Reading a campaign file: YAML text to a tree with places, tree to checked values.
 
+mod plain;
 pub(crate) mod reader;
 pub(crate) mod spec;
 pub(crate) mod spec_prize;

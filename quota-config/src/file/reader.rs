@@ -28,19 +28,19 @@ pub(crate) struct At<T> {
 pub(crate) struct Keys<'a> {
     pub mark: Mark,
     pub path: &'a Path<'a>,
-    entries: &'a [Entry],
+    entries: &'a [Entry<'a>],
 }
 
 impl<'a> Keys<'a> {
     /// The map at a node. Notes keys that are unknown or stand there twice; `None` if it is no map.
-    pub fn open(node: &'a Node, path: &'a Path<'a>, known: &[&str], sink: &mut Sink) -> Option<Keys<'a>> {
+    pub fn open(node: &'a Node<'a>, path: &'a Path<'a>, known: &[&str], sink: &mut Sink) -> Option<Keys<'a>> {
         let Data::Map(entries) = &node.data else {
             let cure = format!("write a map with the keys {}", known.join(", "));
             sink.error(node.mark, path, format!("{} where a map belongs", node.kind()), cure);
             return None;
         };
         for (i, entry) in entries.iter().enumerate() {
-            if !known.contains(&entry.key.as_str()) {
+            if !known.contains(&&*entry.key) {
                 let cure = match nearest(&entry.key, known.iter().copied()) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("known here: {}", known.join(", ")),
@@ -57,7 +57,7 @@ impl<'a> Keys<'a> {
     }
 
     /// The value of a key.
-    pub fn get(&self, key: &str) -> Option<&'a Node> {
+    pub fn get(&self, key: &str) -> Option<&'a Node<'a>> {
         self.entries.iter().find(|e| e.key == key).map(|e| &e.value)
     }
 
@@ -66,7 +66,7 @@ impl<'a> Keys<'a> {
         &self,
         key: &str,
         sink: &mut Sink,
-        read: impl FnOnce(&Node, &Path<'_>, &mut Sink) -> Option<T>,
+        read: impl FnOnce(&Node<'_>, &Path<'_>, &mut Sink) -> Option<T>,
     ) -> Option<T> {
         let node = self.get(key)?;
         read(node, &self.path.key(key), sink)
@@ -78,7 +78,7 @@ impl<'a> Keys<'a> {
         key: &str,
         cure: &str,
         sink: &mut Sink,
-        read: impl FnOnce(&Node, &Path<'_>, &mut Sink) -> Option<T>,
+        read: impl FnOnce(&Node<'_>, &Path<'_>, &mut Sink) -> Option<T>,
     ) -> Option<T> {
         if self.get(key).is_none() {
             sink.error(self.mark, self.path, format!("`{key}` is missing"), cure);
@@ -89,14 +89,14 @@ impl<'a> Keys<'a> {
 
     /// Notes each of these keys that is there, with the reason why it may not be.
     pub fn forbid(&self, keys: &[&str], what: &str, cure: &str, sink: &mut Sink) {
-        for entry in self.entries.iter().filter(|e| keys.contains(&e.key.as_str())) {
+        for entry in self.entries.iter().filter(|e| keys.contains(&&*e.key)) {
             sink.error(entry.mark, &self.path.key(&entry.key), what, cure);
         }
     }
 }
 
 /// The entries of a list.
-pub(crate) fn list<'a>(node: &'a Node, path: &Path<'_>, sink: &mut Sink) -> Option<&'a [Node]> {
+pub(crate) fn list<'a>(node: &'a Node<'a>, path: &Path<'_>, sink: &mut Sink) -> Option<&'a [Node<'a>]> {
     match &node.data {
         Data::List(nodes) => Some(nodes),
         _ => {
@@ -110,10 +110,10 @@ pub(crate) fn list<'a>(node: &'a Node, path: &Path<'_>, sink: &mut Sink) -> Opti
 /// Reader of a scalar by a parser of its text.
 pub(crate) fn scalar<T>(
     parse: impl FnOnce(&str) -> Result<T, Wrong>,
-) -> impl FnOnce(&Node, &Path<'_>, &mut Sink) -> Option<T> {
+) -> impl FnOnce(&Node<'_>, &Path<'_>, &mut Sink) -> Option<T> {
     move |node, path, sink| {
         let text = match &node.data {
-            Data::Scalar { text, .. } if node.kind() != "nothing" => text.as_str(),
+            Data::Scalar { text, .. } if node.kind() != "nothing" => &**text,
             _ => {
                 let what = format!("{} where a single value belongs", node.kind());
                 // What the parser says about an empty text tells what a right value looks like.
@@ -134,8 +134,8 @@ pub(crate) fn scalar<T>(
 
 /// Reader that keeps the place.
 pub(crate) fn at<T>(
-    read: impl FnOnce(&Node, &Path<'_>, &mut Sink) -> Option<T>,
-) -> impl FnOnce(&Node, &Path<'_>, &mut Sink) -> Option<At<T>> {
+    read: impl FnOnce(&Node<'_>, &Path<'_>, &mut Sink) -> Option<T>,
+) -> impl FnOnce(&Node<'_>, &Path<'_>, &mut Sink) -> Option<At<T>> {
     move |node, path, sink| read(node, path, sink).map(|value| At { value, mark: node.mark })
 }
 

@@ -61,7 +61,7 @@ const KEYS: [&str; 11] = [
 ];
 
 /// Reads the tree. `None` after an error that leaves nothing to go on with; other errors are in the sink.
-pub(crate) fn read(root: &Node, sink: &mut Sink) -> Option<CampaignSpec> {
+pub(crate) fn read(root: &Node<'_>, sink: &mut Sink) -> Option<CampaignSpec> {
     let path = Path::ROOT;
     let keys = Keys::open(root, &path, &KEYS, sink)?;
     let campaign =
@@ -126,7 +126,7 @@ fn default_limits() -> Limits {
     Limits { interval_ms: 2_000, shakes_per_second: 5, ..Limits::default() }
 }
 
-fn read_limits(node: &Node, path: &Path<'_>, sink: &mut Sink) -> Option<Limits> {
+fn read_limits(node: &Node<'_>, path: &Path<'_>, sink: &mut Sink) -> Option<Limits> {
     const WINS: [&str; 3] = ["wins_per_round", "wins_per_day", "wins_per_campaign"];
     let known = [WINS[0], WINS[1], WINS[2], "participation", "interval", "shakes_per_second"];
     let keys = Keys::open(node, path, &known, sink)?;
@@ -193,7 +193,7 @@ fn participation(text: &str) -> Result<u64, Wrong> {
     })
 }
 
-fn read_stagger(node: &Node, path: &Path<'_>, sink: &mut Sink) -> Option<Stagger> {
+fn read_stagger(node: &Node<'_>, path: &Path<'_>, sink: &mut Sink) -> Option<Stagger> {
     let keys = Keys::open(node, path, &["groups", "step"], sink)?;
     let groups = keys.need("groups", "give the number of groups", sink, scalar(whole(1, 10_000)));
     let step =
@@ -206,7 +206,7 @@ fn default_pacing(limits: Limits) -> ClientPacing {
     ClientPacing { submit_min_ms, submit_max_ms: submit_min_ms.max(3_000) }
 }
 
-fn read_pacing(node: &Node, path: &Path<'_>, limits: Limits, sink: &mut Sink) -> Option<ClientPacing> {
+fn read_pacing(node: &Node<'_>, path: &Path<'_>, limits: Limits, sink: &mut Sink) -> Option<ClientPacing> {
     let keys = Keys::open(node, path, &["submit_min", "submit_max"], sink)?;
     let default = default_pacing(limits);
     let min = keys.opt("submit_min", sink, at(scalar(duration_within(1, INTERVAL_MS_MAX))));
@@ -233,7 +233,7 @@ fn read_pacing(node: &Node, path: &Path<'_>, limits: Limits, sink: &mut Sink) ->
     Some(ClientPacing { submit_min_ms: min_ms, submit_max_ms: max_ms })
 }
 
-fn read_vendors(node: &Node, path: &Path<'_>, sink: &mut Sink) -> Option<(Vec<VendorSpec>, VendorIds)> {
+fn read_vendors(node: &Node<'_>, path: &Path<'_>, sink: &mut Sink) -> Option<(Vec<VendorSpec>, VendorIds)> {
     let nodes = list(node, path, sink)?;
     if nodes.len() > VENDORS_MAX {
         let what = format!("{} vendors", nodes.len());
@@ -248,7 +248,7 @@ fn read_vendors(node: &Node, path: &Path<'_>, sink: &mut Sink) -> Option<(Vec<Ve
 }
 
 fn read_vendor(
-    node: &Node,
+    node: &Node<'_>,
     path: &Path<'_>,
     index: usize,
     ids: &mut VendorIds,
@@ -280,7 +280,7 @@ fn read_vendor(
 }
 
 fn read_sets(
-    node: &Node,
+    node: &Node<'_>,
     path: &Path<'_>,
     vendors: &VendorIds,
     (lists, sets): (&mut Vec<PrizeList>, &mut BTreeMap<String, usize>),
@@ -293,7 +293,7 @@ fn read_sets(
     };
     for entry in entries {
         let path = path.key(&entry.key);
-        if sets.insert(entry.key.clone(), lists.len()).is_some() {
+        if sets.insert(entry.key.to_string(), lists.len()).is_some() {
             sink.error(entry.mark, &path, "the prize set stands twice", "keep one of them");
         }
         lists.push(read_prizes(&entry.value, &path, vendors, sink));

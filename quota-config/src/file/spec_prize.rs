@@ -81,7 +81,7 @@ const KEYS: [&str; 17] = [
 ];
 
 /// Reads a list of prizes. Prizes with mistakes are left out; the mistakes are in the sink.
-pub(crate) fn read_prizes(node: &Node, path: &Path<'_>, vendors: &VendorIds, sink: &mut Sink) -> PrizeList {
+pub(crate) fn read_prizes(node: &Node<'_>, path: &Path<'_>, vendors: &VendorIds, sink: &mut Sink) -> PrizeList {
     let mut out = PrizeList { mark: node.mark, path: path.to_string(), prizes: Vec::new() };
     let Some(nodes) = list(node, path, sink) else { return out };
     if nodes.is_empty() {
@@ -104,7 +104,7 @@ pub(crate) fn read_prizes(node: &Node, path: &Path<'_>, vendors: &VendorIds, sin
     out
 }
 
-fn read_prize(node: &Node, path: &Path<'_>, vendors: &VendorIds, sink: &mut Sink) -> Option<PrizeSpec> {
+fn read_prize(node: &Node<'_>, path: &Path<'_>, vendors: &VendorIds, sink: &mut Sink) -> Option<PrizeSpec> {
     let keys = Keys::open(node, path, &KEYS, sink)?;
     let id = keys.need("id", "give the prize a number that is never used again", sink, scalar(whole32(1)));
     let title = keys.need("name", "give the prize a name for people", sink, scalar(name));
@@ -211,7 +211,7 @@ fn read_budget(keys: &Keys<'_>, kind: Option<PrizeKind>, sink: &mut Sink) -> Opt
 }
 
 fn read_tranches(
-    node: &Node,
+    node: &Node<'_>,
     path: &Path<'_>,
     kind: Option<PrizeKind>,
     sink: &mut Sink,
@@ -321,7 +321,7 @@ fn amount(text: &str) -> Result<Fen, Wrong> {
     }
 }
 
-fn read_curve(node: &Node, path: &Path<'_>, sink: &mut Sink) -> Option<CurveSpec> {
+fn read_curve(node: &Node<'_>, path: &Path<'_>, sink: &mut Sink) -> Option<CurveSpec> {
     if let Data::List(nodes) = &node.data {
         if nodes.len() < 2 || nodes.len() > POINTS_MAX {
             let what = format!("{} points", nodes.len());
@@ -341,7 +341,7 @@ fn read_curve(node: &Node, path: &Path<'_>, sink: &mut Sink) -> Option<CurveSpec
     })(node, path, sink)
 }
 
-fn read_point(node: &Node, path: &Path<'_>, sink: &mut Sink) -> Option<PointSpec> {
+fn read_point(node: &Node<'_>, path: &Path<'_>, sink: &mut Sink) -> Option<PointSpec> {
     let keys = Keys::open(node, path, &["at", "share"], sink)?;
     let time = keys.need(
         "at",

@@ -29,7 +29,7 @@ const KEYS: [&str; 6] = ["id", "name", "open", "repeat", "duration", "prizes"];
 
 /// Reads the rounds. Rounds with mistakes are left out.
 pub(crate) fn read_rounds(
-    node: &Node,
+    node: &Node<'_>,
     path: &Path<'_>,
     zone: &Zone,
     vendors: &VendorIds,
@@ -102,7 +102,7 @@ fn read_opens(keys: &Keys<'_>, zone: &Zone, sink: &mut Sink) -> Option<Vec<(Mome
     Some(vec![(open, String::new())])
 }
 
-fn read_repeat(node: &Node, path: &Path<'_>, zone: &Zone, sink: &mut Sink) -> Option<Vec<(Moment, String)>> {
+fn read_repeat(node: &Node<'_>, path: &Path<'_>, zone: &Zone, sink: &mut Sink) -> Option<Vec<(Moment, String)>> {
     let keys = Keys::open(node, path, &["from", "to", "first", "last", "every"], sink)?;
     let from = keys.need("from", "give the first date, as in 2026-02-10", sink, scalar(date));
     let to = keys.need("to", "give the last date, as in 2026-02-12", sink, at(scalar(date)));

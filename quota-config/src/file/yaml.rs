@@ -4,37 +4,39 @@
 //! operator reads is what runs and no file can unfold into something larger than itself. A syntax error ends the
 //! reading, for behind it nothing can be trusted.
 
+use super::plain;
 use crate::bounds::{DEPTH_MAX, FILE_BYTES_MAX, MAP_KEYS_MAX};
 use crate::problem::{Mark, Path, Sink};
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+use std::borrow::Cow;
 
 /// A value with its place.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub(crate) struct Node<'a> {
     pub mark: Mark,
-    pub data: Data,
+    pub data: Data<'a>,
 }
 
 /// What a node holds.
 #[derive(Debug)]
-pub(crate) enum Data {
+pub(crate) enum Data<'a> {
     /// Text as written; `plain` if it stands without quotes.
-    Scalar { text: String, plain: bool },
+    Scalar { text: Cow<'a, str>, plain: bool },
     /// Entries in order.
-    List(Vec<Node>),
+    List(Vec<Node<'a>>),
     /// Keys in order, as written: a key may stand there twice.
-    Map(Vec<Entry>),
+    Map(Vec<Entry<'a>>),
 }
 
 /// A key and its value.
 #[derive(Debug)]
-pub(crate) struct Entry {
-    pub key: String,
+pub(crate) struct Entry<'a> {
+    pub key: Cow<'a, str>,
     pub mark: Mark,
-    pub value: Node,
+    pub value: Node<'a>,
 }
 
-impl Node {
+impl Node<'_> {
     /// What it is, for messages.
     pub fn kind(&self) -> &'static str {
         match &self.data {
@@ -49,7 +51,7 @@ impl Node {
 }
 
 /// The tree of a document; `None` when the text is not YAML, or uses what is refused.
-pub(crate) fn parse(source: &[u8], sink: &mut Sink) -> Option<Node> {
+pub(crate) fn parse<'a>(source: &'a [u8], sink: &mut Sink) -> Option<Node<'a>> {
     let first = Mark { line: 1, column: 1 };
     if source.len() > FILE_BYTES_MAX {
         let what = format!("the file has {} bytes", source.len());
@@ -74,7 +76,13 @@ pub(crate) fn parse(source: &[u8], sink: &mut Sink) -> Option<Node> {
             return None;
         }
     };
-    let mut parser = Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    plain::parse(text).or_else(|| parse_any(text, sink))
+}
+
+/// The tree of any YAML that may be in a campaign file.
+pub(super) fn parse_any<'a>(text: &'a str, sink: &mut Sink) -> Option<Node<'a>> {
+    let mut parser = Parser::new_from_str(text);
     let mut builder = Builder { sink, open: Vec::new(), root: None, documents: 0 };
     while let Some(event) = parser.next_event() {
         let (event, span) = match event {
@@ -92,6 +100,7 @@ pub(crate) fn parse(source: &[u8], sink: &mut Sink) -> Option<Node> {
     }
     let root = builder.root;
     if root.is_none() {
+        let first = Mark { line: 1, column: 1 };
         sink.error(first, &Path::ROOT, "the file is empty", "a campaign file begins with `campaign: 1`");
     }
     root
@@ -102,23 +111,23 @@ fn place(marker: &saphyr_parser::Marker) -> Mark {
 }
 
 /// A list or map that is still being read.
-enum Open {
-    List { mark: Mark, nodes: Vec<Node> },
-    Map { mark: Mark, entries: Vec<Entry>, key: Option<(String, Mark)> },
+enum Open<'a> {
+    List { mark: Mark, nodes: Vec<Node<'a>> },
+    Map { mark: Mark, entries: Vec<Entry<'a>>, key: Option<(Cow<'a, str>, Mark)> },
 }
 
-struct Builder<'s> {
+struct Builder<'s, 'a> {
     sink: &'s mut Sink,
-    open: Vec<Open>,
-    root: Option<Node>,
+    open: Vec<Open<'a>>,
+    root: Option<Node<'a>>,
     documents: usize,
 }
 
 /// The text can't be read on; the reason is in the sink.
 struct Stop;
 
-impl Builder<'_> {
-    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Stop> {
+impl<'a> Builder<'_, 'a> {
+    fn take(&mut self, event: Event<'a>, span: Span) -> Result<(), Stop> {
         let mark = place(&span.start);
         match event {
             Event::DocumentStart(_) => {
@@ -132,7 +141,7 @@ impl Builder<'_> {
             Event::Scalar(text, style, anchor, tag) => {
                 self.plain_data(mark, anchor, tag.is_some())?;
                 let plain = style == ScalarStyle::Plain;
-                self.put(Node { mark, data: Data::Scalar { text: text.into_owned(), plain } })
+                self.put(Node { mark, data: Data::Scalar { text, plain } })
             }
             Event::SequenceStart(anchor, tag) => {
                 self.plain_data(mark, anchor, tag.is_some())?;
@@ -166,7 +175,7 @@ impl Builder<'_> {
         Err(Stop)
     }
 
-    fn begin(&mut self, mark: Mark, open: Open) -> Result<(), Stop> {
+    fn begin(&mut self, mark: Mark, open: Open<'a>) -> Result<(), Stop> {
         if let Some(Open::Map { key: None, .. }) = self.open.last() {
             return self.refuse(mark, "a list or map as a key", "write `key: value` with a word as key");
         }
@@ -177,7 +186,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn put(&mut self, node: Node) -> Result<(), Stop> {
+    fn put(&mut self, node: Node<'a>) -> Result<(), Stop> {
         match self.open.last_mut() {
             None => self.root = Some(node),
             Some(Open::List { nodes, .. }) => nodes.push(node),

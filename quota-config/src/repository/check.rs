@@ -125,7 +125,7 @@ pub(super) fn summary(lines: Vec<String>) -> Vec<String> {
 }
 
 /// The row of a reservation. It pins down what was stored: hash of the file, and everything that is not in it.
-pub(super) fn reserved(version: &Version) -> AuditEntry {
+pub(crate) fn reserved(version: &Version) -> AuditEntry {
     let info = &version.info;
     let detail = json!({
         "kind": info.kind,
@@ -150,10 +150,11 @@ pub(super) fn activated(version: &Version, at_ms: u64) -> AuditEntry {
     of_version(version, "activate", at_ms, detail)
 }
 
-/// Whoever acts last signs: the second person where there is one.
+/// Whoever acts signs: the second person where a proposal is carried out. Approvals that were taken over from another
+/// version make nobody act again.
 fn of_version(version: &Version, action: &str, at_ms: u64, detail: serde_json::Value) -> AuditEntry {
     let info = &version.info;
-    let second = info.approvals.last().map(|a| (&a.name, a.role));
+    let second = info.approvals.last().filter(|_| info.proposal.is_some()).map(|a| (&a.name, a.role));
     let (who, role) = second.unwrap_or((&info.author, info.role));
     AuditEntry {
         at_ms,
@@ -260,10 +261,19 @@ pub(super) fn may_be_grey(info: &VersionInfo, around: &Around) -> Result<(), Rep
     let (campaign, seq_no) = (info.campaign, info.seq_no);
     match (info.state, around.grey) {
         (State::Grey, _) => Ok(()),
+        (State::Reserved, Some(_)) if info.kind == Kind::Widen && info.of == around.grey => on_top(info, around),
+        (State::Reserved, _) if info.kind == Kind::Widen => {
+            Err(RepositoryError::NotGrey { campaign, seq_no: info.of.unwrap_or(SeqNo(0)) })
+        }
         (State::Reserved, Some(grey)) => Err(RepositoryError::GreyOut { campaign, grey }),
         (State::Reserved, None) => on_top(info, around).and_then(|()| waits(info, around)),
         (state, _) => Err(RepositoryError::Unfit { campaign, seq_no, state, needed: "reserved or grey" }),
     }
+}
+
+/// The grey version whose place a reserved one takes.
+pub(super) fn widened(info: &VersionInfo) -> Option<SeqNo> {
+    info.of.filter(|_| info.kind == Kind::Widen && info.state == State::Reserved)
 }
 
 fn on_top(info: &VersionInfo, around: &Around) -> Result<(), RepositoryError> {

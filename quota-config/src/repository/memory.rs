@@ -162,6 +162,10 @@ impl PlanRepository for MemoryRepository {
         if version.info.state == State::Grey && standing == rollout {
             return Ok(());
         }
+        let widened = check::widened(&version.info);
+        if let Some((before, _)) = widened.and_then(|of| store.with(campaign, of)) {
+            before.info.state = State::Withdrawn;
+        }
         if let Some((version, standing)) = store.with(campaign, seq_no) {
             (version.info.state, *standing) = (State::Grey, rollout);
         }

@@ -1,7 +1,7 @@
 //! The history of plans: every version of every campaign, under its SeqNo, for ever; what waits for a second
 //! person; the audit trail of both.
 
-mod check;
+pub(crate) mod check;
 mod memory;
 mod proposal;
 mod sql;
@@ -58,7 +58,8 @@ pub trait PlanRepository: Send + Sync {
     /// The newest active SeqNo of each campaign, by campaign. Cheap: this is what is polled.
     async fn heads(&self) -> Result<Vec<(CampaignId, SeqNo)>, RepositoryError>;
 
-    /// Puts a reserved version out grey, or gives the grey one another rollout.
+    /// Puts a reserved version out grey, or gives the grey one another rollout. A widened one takes the place of the
+    /// grey version that it is of, which is withdrawn in the same step.
     async fn set_grey(
         &self,
         campaign: CampaignId,

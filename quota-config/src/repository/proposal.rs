@@ -53,6 +53,11 @@ pub enum Edit {
         /// Units a second; 0: no limit.
         per_second: u32,
     },
+    /// Let the file's speed count again.
+    RateOfFile {
+        /// Of what.
+        target: RateTarget,
+    },
     /// Set a weight.
     Weight {
         /// Of which prize.
@@ -74,7 +79,7 @@ impl Edit {
             Edit::Resume { .. } => Kind::Resume,
             Edit::Stop { .. } => Kind::Stop,
             Edit::Lower { .. } => Kind::Lower,
-            Edit::Rate { .. } => Kind::Rate,
+            Edit::Rate { .. } | Edit::RateOfFile { .. } => Kind::Rate,
             Edit::Weight { .. } => Kind::Weight,
             Edit::Promote => Kind::Promote,
         }

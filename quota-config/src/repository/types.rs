@@ -4,7 +4,7 @@ use crate::adjust::Adjustments;
 use crate::people::Role;
 use crate::seeds::StoredCommitments;
 use crate::wire;
-use campaign::{CampaignId, NodeId, SeqNo, UserId};
+use campaign::{CampaignId, NodeId, SeqNo};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
@@ -31,11 +31,13 @@ pub enum Kind {
     Weight,
     /// A grey version became the plan of all.
     Promote,
+    /// A grey version goes to another share.
+    Widen,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::File,
         Kind::Rollback,
         Kind::Pause,
@@ -45,6 +47,7 @@ impl Kind {
         Kind::Rate,
         Kind::Weight,
         Kind::Promote,
+        Kind::Widen,
     ];
 
     /// Word for files and tables.
@@ -59,6 +62,7 @@ impl Kind {
             Kind::Rate => "rate",
             Kind::Weight => "weight",
             Kind::Promote => "promote",
+            Kind::Widen => "widen",
         }
     }
 
@@ -84,7 +88,7 @@ pub enum State {
     Active,
     /// It is in force for a share of users or for named nodes.
     Grey,
-    /// It was grey and was taken back.
+    /// It was grey and was taken back, or is grey under a further SeqNo.
     Withdrawn,
     /// It was grey and became the plan of all, under a further SeqNo.
     Promoted,
@@ -126,7 +130,8 @@ pub struct Approval {
     pub at_ms: u64,
 }
 
-/// To whom a grey version goes: a share of all users, and everybody on named nodes.
+/// To whom a grey version goes: a share of all users, and everybody on named nodes. Which users are in a share is the
+/// draw's to say (`lottery::grey`): nothing else decides it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rollout {
@@ -137,20 +142,6 @@ pub struct Rollout {
 }
 
 impl Rollout {
-    /// Whether the share of users has this one. The same on every node and after a restart; a larger share has
-    /// everybody that a smaller one had; another version has others.
-    pub fn has_user(&self, campaign: CampaignId, seq_no: SeqNo, user: UserId) -> bool {
-        // Finalizer of SplitMix64 (Steele, Lea, Flood 2014) over the three numbers.
-        let mut x = user.0 ^ (u64::from(campaign.0) << 32) ^ seq_no.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^= x >> 31;
-        // Multiply-shift maps 64 bits onto 0..1000 without a bias worth naming.
-        let place = (u128::from(x) * 1000) >> 64;
-        place < u128::from(self.users_per_mille)
-    }
-
     /// Whether the node is named.
     pub fn has_node(&self, node: NodeId) -> bool {
         self.nodes.contains(&node.0)
@@ -180,7 +171,7 @@ pub struct Draft {
     pub after: SeqNo,
     /// What makes it.
     pub kind: Kind,
-    /// The version that it takes its contents from: a rollback, or the grey one that is promoted.
+    /// The version that it takes its contents from: a rollback, or the grey one that is promoted or widened.
     pub of: Option<SeqNo>,
     /// The file, byte for byte.
     pub source: Vec<u8>,
@@ -220,7 +211,7 @@ pub struct VersionInfo {
     pub after: SeqNo,
     /// What made it.
     pub kind: Kind,
-    /// The version that it took its contents from: a rollback, or the grey one that was promoted.
+    /// The version that it took its contents from: a rollback, or the grey one that was promoted or widened.
     #[serde(with = "wire::seq_no_opt")]
     pub of: Option<SeqNo>,
     /// What relative times count from, ms UTC.

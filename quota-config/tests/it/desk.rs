@@ -79,7 +79,7 @@ async fn brakes_go_at_once_and_stay_under_a_new_file() {
     let paused = w.desk.pause(SMALL_ID, Target::Vendor(VendorId(1)), &li(), "wallet is slow").await.unwrap();
     assert_eq!((paused.state, paused.seq_no), (ChangeState::Active, Some(SeqNo(2))));
     assert!(paused.effects[0].done && paused.effects[0].prize == Some(AT()), "{:?}", paused.effects);
-    assert_eq!(paused.effects[1].what, "1 prizes of rounds that open later are paused by SeqNo 2");
+    assert_eq!(paused.effects[1].what, "1 prize of a round that opens later is paused by SeqNo 2");
     // The ledger has it before any node.
     assert!(w.platform.rows.lock()[&AT()].paused);
     w.register().await;
@@ -208,6 +208,112 @@ async fn a_crash_between_two_steps_is_repeated_safely() {
 }
 
 #[tokio::test]
+async fn a_start_finishes_what_the_ledger_has_done() {
+    for steps in 1..=3 {
+        for done in [false, true] {
+            let w = world().await;
+            w.crash.arm(steps, done);
+            assert!(w.desk.lower(SMALL_ID, AT(), 30, &li(), "less").await.is_err());
+            w.crash.restart();
+            // Nobody asks again.
+            let found = w.desk.finish().await.unwrap();
+            let half = matches!((steps, done), (2, true) | (3, false));
+            assert_eq!(found.len(), usize::from(half), "{steps} {done} {found:?}");
+            let shown = w.desk.active(SMALL_ID).await.unwrap();
+            let taken = w.platform.rows.lock()[&AT()].cancelled;
+            assert_eq!(shown.adjustments.lowered.get(&AT()).copied().unwrap_or(0), taken);
+            if half {
+                assert_eq!((&*shown.info.author, &*shown.info.reason), ("li", "less"));
+            }
+            assert_eq!(w.desk.finish().await.unwrap(), [], "once is enough");
+        }
+    }
+    // A pause that the ledger has, and no version.
+    let w = world().await;
+    w.crash.arm(3, false);
+    assert!(w.desk.pause(SMALL_ID, Target::Prize(AT()), &li(), "wait").await.is_err());
+    w.crash.restart();
+    assert!(w.platform.rows.lock()[&AT()].paused && !w.plan().await.rounds[0].prizes[0].paused);
+    assert_eq!(w.desk.finish().await.unwrap().len(), 1);
+    assert!(w.plan().await.rounds[0].prizes[0].paused);
+    // The end of a grey version, before the active one said its speeds again.
+    w.desk.resume(SMALL_ID, Target::Prize(AT()), &li(), "go").await.unwrap();
+    let share = Rollout { users_per_mille: 10, nodes: [].into() };
+    let heavier = SMALL.replace("weight: 1", "weight: 9");
+    let grey = w.desk.apply(heavier.as_bytes(), Some(share), &li(), "try").await.unwrap().seq_no.unwrap();
+    w.crash.arm(1, true);
+    assert!(w.desk.withdraw(SMALL_ID, &li(), "bad").await.is_err());
+    w.crash.restart();
+    assert_eq!(w.desk.finish().await.unwrap().len(), 1);
+    assert!(w.desk.active(SMALL_ID).await.unwrap().info.seq_no > grey);
+    // The pace of a vendor, which delivery forgets.
+    w.desk.set_vendor_limit(VendorId(1), Some(0), &li(), "stop").await.unwrap();
+    *w.platform.pace.lock() = None;
+    assert_eq!(w.desk.finish().await.unwrap().len(), 1);
+    assert_eq!(*w.platform.pace.lock(), Some(0));
+    w.desk.set_vendor_limit(VendorId(1), None, &li(), "go").await.unwrap();
+    assert_eq!(w.desk.finish().await.unwrap(), []);
+    assert!(w.desk.verify_audit(None).await.unwrap().ok);
+}
+
+#[tokio::test]
+async fn many_small_raises_are_a_large_one() {
+    let w = world().await;
+    let more = |tranches: u32| {
+        let list: Vec<_> = (0..tranches).map(|_| "{units: 1500, each: 2}").collect();
+        SMALL.replace("max: 20", &format!("max: 20\n      tranches: [{}]", list.join(", ")))
+    };
+    // 6,000 yuan in two rounds, and 6,000 more: one person may add 10,000.
+    assert_eq!(w.apply(&more(1)).await.unwrap().state, ChangeState::Active);
+    w.desk.pause(SMALL_ID, "round:2".parse().unwrap(), &li(), "later").await.unwrap();
+    let second = w.apply(&more(2)).await.unwrap();
+    assert_eq!(second.state, ChangeState::Waiting);
+    let why = &second.preview.needs_two[0];
+    assert_eq!(why, "12,800.00 yuan are added within 24 hours; one person may add 10,000.00");
+    // Two agree, and a new count begins.
+    w.desk.approve(&second.proposal.unwrap(), &han(), "fine").await.unwrap();
+    assert_eq!(w.apply(&more(3)).await.unwrap().state, ChangeState::Active);
+    assert_eq!(w.apply(&more(4)).await.unwrap().state, ChangeState::Waiting);
+    w.clock.advance_ms(25 * 3_600_000);
+    let vendor = RateTarget::Vendor(VendorId(1));
+    let rate = async |n| w.desk.set_rate(SMALL_ID, vendor, n, &li(), "faster").await.unwrap();
+    assert_eq!(rate(100).await.state, ChangeState::Active);
+    // Back to more is no raise above what there was before the window's first change.
+    assert_eq!(rate(119).await.state, ChangeState::Active);
+    assert_eq!(rate(142).await.state, ChangeState::Active);
+    w.clock.advance_ms(25 * 3_600_000);
+    for (speed, state) in
+        [(150, ChangeState::Active), (160, ChangeState::Active), (170, ChangeState::Active), (180, ChangeState::Waiting)]
+    {
+        let change = rate(speed).await;
+        assert_eq!(change.state, state, "{speed}");
+        let told = "vendor:1.release_per_second is raised by 27% within 24 hours; one person may raise it by 20%";
+        assert!(state == ChangeState::Active || change.preview.needs_two == [told], "{change:?}");
+    }
+    // No limit is the highest raise of all; the file's word, here the same, too.
+    assert_eq!(rate(0).await.state, ChangeState::Waiting);
+    let file = w.desk.rate_of_file(SMALL_ID, vendor, &li(), "as written").await.unwrap();
+    assert_eq!(file.state, ChangeState::Waiting, "{:?}", file.preview.needs_two);
+}
+
+#[tokio::test]
+async fn a_preview_says_when_prizes_run_out() {
+    let w = world().await;
+    let slow = SMALL.replace("{id: 1, name: Wallet}", "{id: 1, name: Wallet, release_per_second: 20}");
+    let preview = w.desk.preview(slow.as_bytes(), None).await.unwrap();
+    assert_eq!(preview.exhaustion.len(), 0, "{preview:?}");
+    let early = SMALL.replace("max: 20", "max: 20\n      curve: [{at: 0s, share: 0%}, {at: 30s, share: 100%}, {at: end, share: 100%}]");
+    let preview = w.desk.preview(early.as_bytes(), None).await.unwrap();
+    assert_eq!(preview.exhaustion.len(), 2, "{preview:?}");
+    let ends = "round 2, Cash: exhausted 20:05:30 instead of 20:05:57";
+    assert!(preview.summary.iter().any(|line| line == ends), "{:?}", preview.summary);
+    assert_eq!(preview.warnings.len(), 0, "{preview:?}");
+    *w.platform.away.lock() = true;
+    let preview = w.desk.preview(early.as_bytes(), None).await.unwrap();
+    assert!(preview.warnings[0].starts_with("how round 1 stands is not known (connection lost)"), "{preview:?}");
+}
+
+#[tokio::test]
 async fn rollback_brings_back_everything_but_brakes_and_units() {
     let w = world().await;
     w.desk.set_weight(SMALL_ID, AT(), 5, &li(), "more often").await.unwrap();
@@ -247,19 +353,25 @@ async fn a_grey_version_goes_out_wider_and_to_all() {
     assert!(matches!(w.apply(&raised(50)).await, Err(DeskError::Repository(_))));
     assert!(w.desk.set_weight(SMALL_ID, AT(), 2, &li(), "x").await.is_err());
     let wider = apply(&heavier, share(500)).await.unwrap();
-    assert_eq!((wider.state, wider.seq_no), (ChangeState::Grey, Some(SeqNo(2))));
+    // A further number, so that the ledger takes its speeds by the wider share.
+    assert_eq!((wider.state, wider.seq_no), (ChangeState::Grey, Some(SeqNo(3))));
+    assert_eq!(w.desk.show(SMALL_ID, SeqNo(2)).await.unwrap().info.state, State::Withdrawn);
+    let same = apply(&heavier, share(500)).await.unwrap();
+    assert_eq!((same.state, same.seq_no), (ChangeState::Unchanged, Some(SeqNo(3))));
     let stopped = w.desk.stop(SMALL_ID, "round:2".parse().unwrap(), &li(), "stop").await.unwrap();
-    assert_eq!(stopped.seq_no, Some(SeqNo(3)));
+    assert_eq!(stopped.seq_no, Some(SeqNo(4)));
+    let narrower = apply(&heavier, share(400)).await.unwrap();
+    assert_eq!((narrower.state, narrower.seq_no), (ChangeState::Grey, Some(SeqNo(5))));
     let all = w.desk.promote(SMALL_ID, &li(), "good").await.unwrap();
-    assert_eq!((all.state, all.seq_no), (ChangeState::Active, Some(SeqNo(4))));
+    assert_eq!((all.state, all.seq_no), (ChangeState::Active, Some(SeqNo(6))));
     let plan = w.plan().await;
     assert_eq!((plan.rounds[0].prizes[0].weight, plan.rounds[1].prizes[0].paused), (9, true));
-    assert_eq!(w.desk.show(SMALL_ID, SeqNo(2)).await.unwrap().info.state, State::Promoted);
+    assert_eq!(w.desk.show(SMALL_ID, SeqNo(5)).await.unwrap().info.state, State::Promoted);
     assert!(w.desk.promote(SMALL_ID, &li(), "again").await.is_err());
 
     apply(&SMALL.replace("weight: 1", "weight: 7"), share(1)).await.unwrap();
     let withdrawn = w.desk.withdraw(SMALL_ID, &li(), "bad").await.unwrap();
-    assert_eq!((withdrawn.state, withdrawn.seq_no), (ChangeState::Withdrawn, Some(SeqNo(5))));
+    assert_eq!((withdrawn.state, withdrawn.seq_no), (ChangeState::Withdrawn, Some(SeqNo(7))));
     assert!(w.desk.grey_out(SMALL_ID).await.unwrap().is_none());
     assert_eq!(w.plan().await.rounds[0].prizes[0].weight, 9);
     assert!(w.desk.verify_audit(None).await.unwrap().ok);
@@ -296,7 +408,7 @@ async fn previews_do_nothing_and_say_what_is_dropped() {
         (&json["state"], &json["seq_no"], &json["campaign"]),
         (&"waiting".into(), &serde_json::Value::Null, &4.into())
     );
-    w.desk.set_vendor_limit(VendorId(1), 50, &li(), "gently").await.unwrap();
-    assert!(w.desk.set_vendor_limit(VendorId(9), 50, &li(), "gently").await.is_err());
+    w.desk.set_vendor_limit(VendorId(1), Some(50), &li(), "gently").await.unwrap();
+    assert!(w.desk.set_vendor_limit(VendorId(9), Some(50), &li(), "gently").await.is_err());
     assert_eq!(w.desk.campaigns().await.unwrap()[0].name, "Small");
 }

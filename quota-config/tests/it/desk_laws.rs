@@ -40,8 +40,8 @@ enum Move {
     One(Op),
     /// Two people at once.
     Both(Op, Op),
-    /// One person, whose process ends at a step, and who asks again.
-    Crash { op: Op, steps: u32, done: bool },
+    /// One person, whose process ends at a step, and who asks again, or doesn't.
+    Crash { op: Op, steps: u32, done: bool, again: bool },
     /// A node brings the plan in force to the ledger.
     Register,
     /// Nodes take units.
@@ -71,7 +71,8 @@ fn moves() -> impl Strategy<Value = Move> {
     prop_oneof![
         6 => op().prop_map(Move::One),
         3 => (op(), op()).prop_map(|(a, b)| Move::Both(a, b)),
-        3 => (op(), 1..6u32, any::<bool>()).prop_map(|(op, steps, done)| Move::Crash { op, steps, done }),
+        4 => (op(), 1..6u32, any::<bool>(), any::<bool>())
+            .prop_map(|(op, steps, done, again)| Move::Crash { op, steps, done, again }),
         3 => Just(Move::Register),
         1 => (any::<bool>(), 1..30u64).prop_map(|(second, units)| Move::Grant { second, units }),
     ]
@@ -185,15 +186,19 @@ async fn go(w: &World, asked: &Asked, step: &Move) {
             check_brake(w, a, &came_a, false).await;
             check_brake(w, b, &came_b, false).await;
         }
-        Move::Crash { op, steps, done } => {
+        Move::Crash { op, steps, done, again } => {
             ask(asked, op);
             let person = if matches!(op, Op::Approve(_)) { han() } else { li() };
             w.crash.arm(*steps, *done);
             let came = act(w, op, &person).await;
             w.crash.restart();
+            for finished in w.desk.finish().await.unwrap() {
+                assert_eq!(finished.error, None, "{finished:?}");
+            }
+            check_no_secrets(w).await;
             // Done to the end and then cut off: asking again would be asking for more.
             let done_and_lost = matches!(op, Op::Lower { .. }) && is_in_force(w, op).await;
-            if came.is_err() && !done_and_lost {
+            if came.is_err() && !done_and_lost && *again {
                 let again = act(w, op, &person).await;
                 check_brake(w, op, &again, true).await;
             }
@@ -221,6 +226,21 @@ async fn is_in_force(w: &World, op: &Op) -> bool {
     matches!(op, Op::Lower { .. })
         && all.last().is_some_and(|last| last.seq_no == newest.info.seq_no)
         && newest.info.kind == Kind::Lower
+}
+
+/// After a start the plan says whatever the ledger has done of pauses and lowerings.
+async fn check_no_secrets(w: &World) {
+    let version = w.repository.newest(SMALL_ID).await.unwrap().unwrap();
+    let plan = compile_version(&version).unwrap().plan;
+    let rows = w.platform.rows.lock();
+    for round in &plan.rounds {
+        for prize in &round.prizes {
+            let at = PrizeAt { round: round.id, prize: prize.id };
+            let lowered = version.adjustments.lowered.get(&at).copied().unwrap_or(0);
+            assert_eq!(rows[&at].cancelled, lowered, "prize {at}");
+            assert!(!rows[&at].is_ahead() || !rows[&at].paused || prize.paused, "prize {at}");
+        }
+    }
 }
 
 async fn check_ledger(w: &World, asked: &Asked) {
@@ -256,7 +276,7 @@ fn check_two(before: Option<&Version>, version: &Version, grey: Option<&Version>
         diff.stops_lifted = lifted.map(Target::to_string).collect();
     }
     let info = &version.info;
-    let reasons = Policy::default().needs_two(&diff);
+    let reasons = Policy::default().needs_two(&diff, None);
     if matches!(info.kind, Kind::Pause | Kind::Stop | Kind::Lower) {
         assert!(reasons.is_empty(), "SeqNo {}: {reasons:?}", info.seq_no);
         assert!(info.approvals.is_empty());
@@ -268,22 +288,31 @@ fn check_two(before: Option<&Version>, version: &Version, grey: Option<&Version>
     assert!(reasons.is_empty() || another, "SeqNo {} by one person: {reasons:?}", info.seq_no);
 }
 
+/// The grey version that a promotion or a wider share comes from, as it first went out.
+async fn first_grey(w: &World, version: &Version) -> Option<Version> {
+    let mut first = None;
+    let mut at = version.clone();
+    while let Some(of) = at.info.of.filter(|_| matches!(at.info.kind, Kind::Promote | Kind::Widen)) {
+        at = w.repository.get(SMALL_ID, of).await.unwrap().unwrap();
+        first = Some(at.clone());
+    }
+    first
+}
+
 async fn check_history(w: &World) {
     let chain = chain(w).await;
     let active = |v: &&quota_config::VersionInfo| v.state == State::Active;
     let all = w.repository.all(SMALL_ID).await.unwrap();
     assert_eq!(all.iter().filter(active).count(), chain.len());
     for pair in chain.windows(2) {
-        let grey = match pair[0].info.of.filter(|_| pair[0].info.kind == Kind::Promote) {
-            Some(of) => w.repository.get(SMALL_ID, of).await.unwrap(),
-            None => None,
-        };
+        let grey = first_grey(w, &pair[0]).await;
         check_two(Some(&pair[1]), &pair[0], grey.as_ref());
     }
     for info in all.iter().filter(|v| matches!(v.state, State::Grey | State::Withdrawn | State::Promoted)) {
         let grey = w.repository.get(SMALL_ID, info.seq_no).await.unwrap().unwrap();
         let over = w.repository.get(SMALL_ID, info.after).await.unwrap().unwrap();
-        check_two(Some(&over), &grey, None);
+        let first = first_grey(w, &grey).await;
+        check_two(Some(&over), &grey, first.as_ref());
     }
     for proposal in w.desk.proposals(None, None).await.unwrap() {
         let carried =

@@ -50,12 +50,20 @@ pub struct Row {
     change_seq_no: SeqNo,
 }
 
+impl Row {
+    /// It has heard of a change that is no plan yet.
+    pub fn is_ahead(&self) -> bool {
+        self.change_seq_no > self.seq_no
+    }
+}
+
 /// The model of the ledger.
 #[derive(Default)]
 pub struct Platform {
     pub rows: Mutex<BTreeMap<PrizeAt, Row>>,
     pub crash: Arc<Crash>,
     pub away: Mutex<bool>,
+    pub pace: Mutex<Option<u32>>,
 }
 
 impl Platform {
@@ -129,7 +137,12 @@ impl Operations for Platform {
         })
     }
 
-    async fn set_vendor_limit(&self, vendor: VendorId, _: u32) -> Result<bool, OperationError> {
+    async fn set_vendor_limit(
+        &self,
+        vendor: VendorId,
+        per_second: Option<u32>,
+    ) -> Result<bool, OperationError> {
+        *self.pace.lock() = per_second;
         Ok(vendor == VendorId(1))
     }
 

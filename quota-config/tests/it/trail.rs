@@ -3,8 +3,9 @@
 use crate::repository::open;
 use campaign::{CampaignId, SeqNo};
 use proptest::prelude::*;
-use quota_config::audit::{Verifier, verify};
-use quota_config::{AuditEntry, AuditHead, AuditRow, PlanRepository, Role};
+use crate::support::{EVENING_MS, SMALL, draft};
+use quota_config::audit::{Verifier, verify, verify_all};
+use quota_config::{Adjustments, AuditEntry, AuditHead, AuditRow, Draft, PlanRepository, Role};
 use storage::sqlx;
 use storage::{Sql, SqlOptions};
 
@@ -214,4 +215,42 @@ fn the_layout_is_frozen() {
         bytes.extend(text.as_bytes());
     }
     assert_eq!(row.sha256, <[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(&bytes)));
+}
+
+#[tokio::test]
+async fn a_version_that_was_edited_is_found_at_its_row() {
+    let edits = [
+        ("UPDATE plan_version SET author = 'nobody' WHERE seq_no = 2", "has author \"nobody\""),
+        ("UPDATE plan_version SET adjustments = '{}' WHERE seq_no = 2", "has adjustments_sha256"),
+        ("UPDATE plan_version SET approvals = '[]', base_ms = base_ms + 1 WHERE seq_no = 1", "has base_ms"),
+        ("UPDATE plan_version SET source = x'00' WHERE seq_no = 1", "is damaged"),
+        ("UPDATE plan_version SET state = 'reserved' WHERE seq_no = 2", "is reserved; row 4 says active"),
+        ("DELETE FROM plan_version WHERE seq_no = 2", "is not stored any more"),
+        (
+            "INSERT INTO plan_version SELECT campaign, 3, after_seq, kind, of_seq, base_ms, source, sha256, adjustments, \
+             commitments, author, role, reason, at_ms, proposal, approvals, summary, state, rollout FROM plan_version \
+             WHERE seq_no = 2",
+            "no row reserved it",
+        ),
+    ];
+    for (edit, why) in edits {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plans.db");
+        let repository = open(&path).await;
+        for (after, adjustments) in [(0, "{}"), (1, "{\"paused\":[\"campaign\"]}")] {
+            let adjustments = Adjustments::from_json(adjustments).unwrap();
+            let draft = Draft { adjustments, ..draft(4, after, SMALL) };
+            let seq_no = repository.reserve(draft).await.unwrap();
+            repository.activate(CampaignId(4), seq_no, EVENING_MS).await.unwrap();
+        }
+        let good = verify_all(&repository, None).await.unwrap();
+        assert_eq!((good.ok, good.versions, good.before_trail), (true, 2, 0), "{good:?}");
+        let sql = Sql::open(&path, SqlOptions::default()).await.unwrap();
+        let mut write = sql.write().await.unwrap();
+        sqlx::query(edit).execute(&mut *write).await.unwrap();
+        write.commit().await.unwrap();
+        let found = verify_all(&repository, None).await.unwrap();
+        assert!(!found.ok, "{edit}");
+        assert!(found.why.as_ref().unwrap().contains(why), "{edit}: {found:?}");
+    }
 }

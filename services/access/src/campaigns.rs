@@ -19,6 +19,12 @@ pub trait PlanSource: Send + Sync {
 
     /// The plans in force, one for each campaign.
     fn plans(&self) -> Arc<Vec<Arc<Plan>>>;
+
+    /// Changes whenever a user of the plan's campaign may have got other limits: with the plan, and where another plan
+    /// stands beside it for some users, with that one too.
+    fn limits(&self, plan: &Plan) -> u64 {
+        plan.seq_no.0
+    }
 }
 
 /// Plans that never change: for tools and tests.
@@ -51,7 +57,7 @@ struct Window {
 /// A campaign, as a submit needs it.
 pub struct Campaign {
     id: u32,
-    seq_no: u32,
+    limits: u32,
     stagger: Stagger,
     /// Shortest interval that clients are told.
     pub submit_min_ms: u32,
@@ -74,7 +80,7 @@ pub enum Standing {
 }
 
 impl Campaign {
-    fn new(plan: Arc<Plan>) -> Self {
+    fn new(plan: Arc<Plan>, limits: u64) -> Self {
         let mut windows: Vec<_> = plan
             .rounds
             .iter()
@@ -83,7 +89,7 @@ impl Campaign {
         windows.sort_unstable_by_key(|w| w.open_ms);
         Self {
             id: plan.campaign.0,
-            seq_no: plan.seq_no.0 as u32,
+            limits: limits as u32,
             stagger: plan.stagger,
             submit_min_ms: plan.pacing.submit_min_ms,
             submit_max_ms: plan.pacing.submit_max_ms,
@@ -92,9 +98,9 @@ impl Campaign {
         }
     }
 
-    /// The plan's SeqNo, low half.
-    pub fn seq_no(&self) -> u32 {
-        self.seq_no
+    /// Tells the limits that hold now from those of before ([`PlanSource::limits`]); low half.
+    pub fn limits(&self) -> u32 {
+        self.limits
     }
 
     /// Where a user's submit for a round stands at an instant.
@@ -153,7 +159,8 @@ impl Campaigns {
     pub fn read(source: &dyn PlanSource) -> Self {
         // The version first: plans that change in between are read again at the next look.
         let version = source.version();
-        Self { version, all: source.plans().iter().map(|plan| Campaign::new(Arc::clone(plan))).collect() }
+        let campaign = |plan: &Arc<Plan>| Campaign::new(Arc::clone(plan), source.limits(plan));
+        Self { version, all: source.plans().iter().map(campaign).collect() }
     }
 
     /// Reads anew if the source has changed.
@@ -211,7 +218,7 @@ pub(crate) mod tests {
 
     #[test]
     fn windows_open_by_group_and_close_behind_a_grace() {
-        let campaign = Campaign::new(Arc::new(plan()));
+        let campaign = Campaign::new(Arc::new(plan()), 7);
         assert_eq!(campaign.standing(2, 1, 999_999), Standing::NotOpen(1_000_000));
         assert_eq!(campaign.standing(2, 1, 1_000_000), Standing::Open);
         assert_eq!(campaign.standing(3, 1, 1_059_999), Standing::NotOpen(1_060_000));

@@ -129,7 +129,7 @@ impl Desk {
                 return self.end(user, submit, Outcome::NotOpen, Count::NotOpen, wait_ms, until_ms);
             }
         }
-        if let Some(known) = self.negative.get(user, submit.campaign, campaign.seq_no(), self.now_ms) {
+        if let Some(known) = self.negative.get(user, submit.campaign, campaign.limits(), self.now_ms) {
             let same = submit.round == known.round && submit.counter >= known.next_counter;
             if same || campaign.is_later(submit.round, known.round) {
                 let until_ms = if known.until_ms == u64::MAX { 0 } else { known.until_ms };
@@ -246,7 +246,7 @@ impl Desk {
             campaign: call.campaign,
             round: call.round,
             next_counter: reply.next_counter,
-            seq_no: campaign.seq_no(),
+            limits: campaign.limits(),
         });
     }
 

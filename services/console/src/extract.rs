@@ -292,6 +292,14 @@ impl Number {
     }
 }
 
+/// A number, or a word in its place.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum NumberOrWord {
+    Number(u32),
+    Word(String),
+}
+
 /// Why somebody does something.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Reason(pub String);

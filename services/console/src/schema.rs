@@ -54,6 +54,28 @@ pub(crate) struct IdempotencyKey {
     idempotency_key: Option<String>,
 }
 
+/// A release speed: units a second, `none` for no limit, `file` for what the file says.
+#[derive(ToSchema, serde::Serialize)]
+#[serde(untagged)]
+#[allow(dead_code)]
+pub(crate) enum Speed {
+    /// Units a second, from 1 on.
+    Number(u32),
+    /// In a word.
+    Word(SpeedWord),
+}
+
+/// Delivery's pace towards a vendor: sends a second (0: none), or `configured`.
+#[derive(ToSchema, serde::Serialize)]
+#[serde(untagged)]
+#[allow(dead_code)]
+pub(crate) enum Pace {
+    /// Sends a second.
+    Number(u32),
+    /// In a word.
+    Word(PaceWord),
+}
+
 /// Defines shapes that are objects.
 macro_rules! objects {
     ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {
@@ -133,10 +155,25 @@ objects! {
         diff_left_out: Number,
         /// The difference for people, the most important first.
         summary: Vec<String>,
+        /// Prizes that will run out at another time than without the change.
+        exhaustion: Vec<Exhaustion>,
         /// What is legal and looks like a slip.
         warnings: Vec<String>,
         /// Why it takes a second person; empty: one suffices.
         needs_two: Vec<String>,
+    }
+    /// How a change moves the end of a prize: an expectation, with more players than prizes.
+    Exhaustion {
+        round: u32,
+        prize: u32,
+        /// When its last unit would have been won; null: some would have been left over.
+        #[schema(required)]
+        before_ms: Option<Number>,
+        /// When it will be.
+        #[schema(required)]
+        after_ms: Option<Number>,
+        /// Both for people, in the campaign's zone.
+        text: String,
     }
     /// What the platform did at once.
     Effect {
@@ -299,6 +336,10 @@ objects! {
         rows: Number,
         /// SHA-256 of the last of them, to be noted elsewhere.
         head: Sha256,
+        /// Versions that are what their rows say they were.
+        versions: Number,
+        /// Versions that were stored before the trail began: nothing vouches for them.
+        before_trail: Number,
         /// The first row that is wrong or missing.
         #[schema(required)]
         broken_at: Option<Number>,
@@ -329,7 +370,9 @@ objects! {
     /// Delivery's pace towards a vendor.
     VendorLimit {
         vendor: u32,
-        per_second: u32,
+        /// Sends a second at most, 0: none; null: as many as the platform is configured to.
+        #[schema(required)]
+        per_second: Option<u32>,
     }
     /// How everything stands.
     PlatformStatus {
@@ -401,8 +444,8 @@ macro_rules! words {
     ($($(#[$doc:meta])* $name:ident { $($word:ident,)* })*) => {
         $(
             $(#[$doc])*
-            #[derive(ToSchema)]
-            #[schema(rename_all = "snake_case")]
+            #[derive(ToSchema, serde::Serialize)]
+            #[serde(rename_all = "snake_case")]
             #[allow(dead_code)]
             pub(crate) enum $name { $($word,)* }
         )*
@@ -417,9 +460,13 @@ words! {
     /// What came of a change.
     ChangeState { Active, Waiting, Grey, Withdrawn, Rejected, Unchanged, DryRun, }
     /// What made a version.
-    Kind { File, Rollback, Pause, Resume, Stop, Lower, Rate, Weight, Promote, }
+    Kind { File, Rollback, Pause, Resume, Stop, Lower, Rate, Weight, Promote, Widen, }
     /// Where a version stands.
     VersionState { Reserved, Active, Grey, Withdrawn, Promoted, }
+    /// A speed in a word.
+    SpeedWord { None, File, }
+    /// A pace in a word.
+    PaceWord { Configured, }
     /// Where a proposal stands.
     ProposalState { Waiting, Approved, Rejected, Superseded, }
 }
@@ -467,6 +514,11 @@ pub(crate) enum Edit {
         #[schema(value_type = RateTarget)]
         target: String,
         per_second: u32,
+    },
+    /// Let the file's speed count again.
+    RateOfFile {
+        #[schema(value_type = RateTarget)]
+        target: String,
     },
     /// Set a weight.
     Weight {

@@ -80,12 +80,14 @@ const FAMILIES: &[Family] = &[
     (core::speed::FIGURES, core::speed::run),
     (core::grow::FIGURES, core::grow::run),
     (core::swap::FIGURES, core::swap::run),
+    (core::compile::FIGURES, core::compile::run),
     (log::append::FIGURES, log::append::run),
     (log::latency::FIGURES, log::latency::run),
     (front::http::FIGURES, front::http::run),
     (front::own::FIGURES, front::own::run),
     (front::grow::FIGURES, front::grow::run),
     (front::shared::FIGURES, front::shared::run),
+    (front::reach::FIGURES, front::reach::run),
     (front::restart::FIGURES, front::restart::run),
 ];
 

@@ -7,7 +7,8 @@
 use crate::problem::Problem;
 use campaign::{CampaignId, SeqNo};
 use quota_config::{
-    By, Change, ChangeState, Desk, Edit, Effect, Preview, Proposal, ProposalState, RateTarget, State, Version,
+    Adjustments, By, Change, ChangeState, Desk, Edit, Effect, Kind, Preview, Proposal, ProposalState, RateTarget,
+    State, Version,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -88,7 +89,7 @@ impl Marker {
             info.seq_no.0 > self.versions
                 && info.at_ms >= self.at_ms
                 && info.state != State::Reserved
-                && info.kind == wanted.edit.kind()
+                && (info.kind == wanted.edit.kind() || info.kind == Kind::Widen && wanted.is_grey())
                 && info.author == wanted.by.name
                 && info.reason == wanted.reason
                 && info.proposal.is_none()
@@ -127,6 +128,13 @@ impl Marker {
             }
             Edit::Rate { target: RateTarget::Vendor(id), per_second } => {
                 now.vendor_speeds.get(id) == Some(per_second)
+            }
+            Edit::RateOfFile { target } => {
+                let set = |a: &Adjustments| match target {
+                    RateTarget::Prize(at) => a.speeds.contains_key(at),
+                    RateTarget::Vendor(id) => a.vendor_speeds.contains_key(id),
+                };
+                !set(now) && was.is_some_and(set)
             }
             Edit::Weight { prize, weight } => now.weights.get(prize) == Some(weight),
         }
@@ -179,15 +187,7 @@ impl Marker {
             return Ok(None);
         }
         let base = desk.repository().newest(campaign).await?.map_or(SeqNo(0), |v| v.info.seq_no);
-        let preview = Preview {
-            campaign,
-            base_seq_no: base,
-            diff: Vec::new(),
-            diff_left_out: 0,
-            summary: vec![format!("grey SeqNo {seq_no} was withdrawn")],
-            warnings: Vec::new(),
-            needs_two: Vec::new(),
-        };
+        let preview = Preview::of(campaign, base, vec![format!("grey SeqNo {seq_no} was withdrawn")]);
         let (state, seq_no) = (ChangeState::Withdrawn, Some(seq_no));
         Ok(Some(Change { state, campaign, seq_no, proposal: None, preview, effects: Vec::new() }))
     }
@@ -199,6 +199,13 @@ struct Wanted<'a> {
     sha256: Option<[u8; 32]>,
     reason: &'a str,
     by: &'a By,
+}
+
+impl Wanted<'_> {
+    /// Whether it puts a file out grey: the file of the version that is out makes a further one of it.
+    fn is_grey(&self) -> bool {
+        matches!(self.edit, Edit::File { rollout: Some(_) })
+    }
 }
 
 /// The answer for a version that a change has put into force before.
@@ -218,13 +225,8 @@ async fn in_force(
 /// The answer for a proposal that a change has left before.
 fn waits(proposal: Proposal) -> Change {
     let preview = Preview {
-        campaign: proposal.campaign,
-        base_seq_no: proposal.after,
-        diff: Vec::new(),
-        diff_left_out: 0,
-        summary: proposal.summary,
-        warnings: Vec::new(),
         needs_two: proposal.needs_two,
+        ..Preview::of(proposal.campaign, proposal.after, proposal.summary)
     };
     let (state, campaign) = (ChangeState::Waiting, proposal.campaign);
     Change { state, campaign, seq_no: None, proposal: Some(proposal.id), preview, effects: Vec::new() }

@@ -1,6 +1,6 @@
 //! The operators' file: read whole, written whole under a lock, never readable by others.
 
-use quota_config::Role;
+use quota_config::{FILE_AUTHOR, Role};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File, OpenOptions};
@@ -44,7 +44,8 @@ pub enum OperatorsError {
     },
     /// No name.
     #[error(
-        "`{0}` is no name of an operator: write 1 to 64 small letters, digits and . _ - @, a letter first"
+        "`{0}` is no name of an operator: write 1 to 64 small letters, digits and . _ - @, a letter first; `{FILE_AUTHOR}` \
+         is what files beside the platform are put into force by"
     )]
     Name(String),
     /// The name is taken.
@@ -163,7 +164,7 @@ fn entries(contents: Contents) -> Result<Vec<Entry>, String> {
 /// Names are what tells two people apart, so a name has one way of writing.
 fn is_name(name: &str) -> bool {
     let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-@".contains(&b);
-    name.len() <= 64 && name.bytes().all(known) && name.bytes().next().is_some_and(|b| b.is_ascii_lowercase())
+    name != FILE_AUTHOR && name.len() <= 64 && name.bytes().all(known) && name.bytes().next().is_some_and(|b| b.is_ascii_lowercase())
 }
 
 pub(super) fn add(path: &Path, name: &str, role: Role) -> Result<String, OperatorsError> {

@@ -1,7 +1,7 @@
 //! Changes beside the file: rollback, pause, resume, stop, lower, speeds, weights, the end of a grey version.
 
 use super::Refusals;
-use crate::extract::{Dry, Fingerprint, Json, Number, Operator, Path, Query, Reason, campaign};
+use crate::extract::{Dry, Fingerprint, Json, Number, NumberOrWord, Operator, Path, Query, Reason, campaign};
 use crate::once::{Answer, Sought, once};
 use crate::problem::Problem;
 use crate::schema;
@@ -55,6 +55,7 @@ impl Ask {
                 Edit::Rate { target, per_second } => {
                     desk.set_rate(campaign, target, per_second, by, reason).await?
                 }
+                Edit::RateOfFile { target } => desk.rate_of_file(campaign, target, by, reason).await?,
                 Edit::Weight { prize, weight } => {
                     desk.set_weight(campaign, prize, weight, by, reason).await?
                 }
@@ -133,11 +134,44 @@ pub(crate) struct Rate {
     /// `vendor:3` or `prize:2/11`.
     #[schema(value_type = schema::RateTarget)]
     target: RateTarget,
-    /// Units a second; 0: no limit.
-    per_second: u32,
+    /// Units a second from 1 on; `none`: no limit; `file`: what the file says. Nothing at all is a pause.
+    #[schema(value_type = schema::Speed)]
+    per_second: Speed,
     /// Why.
     #[schema(value_type = schema::Reason)]
     reason: Reason,
+}
+
+/// A release speed. 0 is neither: who writes it may mean a stop, or no limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Speed {
+    PerSecond(u32),
+    NoLimit,
+    OfFile,
+}
+
+impl Speed {
+    fn edit(self, target: RateTarget) -> Edit {
+        match self {
+            Speed::PerSecond(per_second) => Edit::Rate { target, per_second },
+            Speed::NoLimit => Edit::Rate { target, per_second: 0 },
+            Speed::OfFile => Edit::RateOfFile { target },
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Speed {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Speed, D::Error> {
+        match NumberOrWord::deserialize(d) {
+            Ok(NumberOrWord::Number(n)) if n > 0 => Ok(Speed::PerSecond(n)),
+            Ok(NumberOrWord::Word(word)) if word == "none" => Ok(Speed::NoLimit),
+            Ok(NumberOrWord::Word(word)) if word == "file" => Ok(Speed::OfFile),
+            _ => Err(serde::de::Error::custom(
+                "per_second: write a number from 1 on, \"none\" for no limit, or \"file\" for what the file says; \
+                 to give out nothing, pause",
+            )),
+        }
+    }
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -184,7 +218,7 @@ change!(
 change!(
     /// Sets the release speed of a prize or vendor, until the next file.
     rate, "/v1/campaigns/{campaign}/rate", Rate,
-    |body| Edit::Rate { target: body.target, per_second: body.per_second }
+    |body| body.per_second.edit(body.target)
 );
 change!(
     /// Sets the weight of a prize, until the next file.
@@ -214,15 +248,9 @@ pub(super) async fn withdraw(
         let none = || DeskError::Refused(format!("campaign {campaign} has no grey version out"));
         let grey = grey.ok_or_else(none)?;
         let base = rooms.desk.repository().newest(campaign).await?;
-        let preview = Preview {
-            campaign,
-            base_seq_no: base.map_or(campaign::SeqNo(0), |v| v.info.seq_no),
-            diff: Vec::new(),
-            diff_left_out: 0,
-            summary: vec![format!("grey SeqNo {} would no longer go to {}", grey.seq_no, grey.rollout)],
-            warnings: Vec::new(),
-            needs_two: Vec::new(),
-        };
+        let base_seq_no = base.map_or(campaign::SeqNo(0), |v| v.info.seq_no);
+        let what = format!("grey SeqNo {} would no longer go to {}", grey.seq_no, grey.rollout);
+        let preview = Preview::of(campaign, base_seq_no, vec![what]);
         let (state, seq_no) = (ChangeState::DryRun, Some(grey.seq_no));
         let change = Change { state, campaign, seq_no, proposal: None, preview, effects: Vec::new() };
         return Ok(Answer::change(change)?.into_response());

@@ -179,15 +179,8 @@ async fn dry(rooms: &Rooms, source: &Bytes, rollout: Option<Rollout>, by: &By) -
         let grey = rooms.desk.repository().grey(campaign).await?;
         if let Some((version, standing)) = grey.filter(|(version, _)| version.info.sha256 == sha256) {
             let seq_no = version.info.seq_no;
-            let preview = Preview {
-                campaign,
-                base_seq_no: version.info.after,
-                diff: Vec::new(),
-                diff_left_out: 0,
-                summary: vec![format!("grey SeqNo {seq_no} would go to {rollout} instead of {standing}")],
-                warnings: Vec::new(),
-                needs_two: Vec::new(),
-            };
+            let what = format!("grey SeqNo {seq_no} would go to {rollout} instead of {standing}");
+            let preview = Preview::of(campaign, version.info.after, vec![what]);
             let (state, seq_no) = (ChangeState::DryRun, Some(seq_no));
             return Ok(Change { state, campaign, seq_no, proposal: None, preview, effects: Vec::new() });
         }

@@ -1,7 +1,7 @@
 //! The platform: whether it lives, who one is, how everything stands, delivery's pace.
 
 use super::Refusals;
-use crate::extract::{Dry, Json, Operator, Path, Query, Reason, Viewer};
+use crate::extract::{Dry, Json, NumberOrWord, Operator, Path, Query, Reason, Viewer};
 use crate::once::{Answer, Sought, once};
 use crate::openapi;
 use crate::problem::Problem;
@@ -53,11 +53,29 @@ pub(super) async fn status(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Limit {
-    /// Sends a second at most; 0: the configured pace again.
-    per_second: u32,
+    /// Sends a second at most, 0: none; `configured`: as many as the platform is configured to.
+    #[schema(value_type = schema::Pace)]
+    per_second: Pace,
     /// Why.
     #[schema(value_type = schema::Reason)]
     reason: Reason,
+}
+
+/// A pace. Nothing to be left out, and 0 is what it looks like: nothing is sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Pace(Option<u32>);
+
+impl<'de> Deserialize<'de> for Pace {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Pace, D::Error> {
+        match NumberOrWord::deserialize(d) {
+            Ok(NumberOrWord::Number(n)) => Ok(Pace(Some(n))),
+            Ok(NumberOrWord::Word(word)) if word == "configured" => Ok(Pace(None)),
+            _ => Err(serde::de::Error::custom(
+                "per_second: write a number (0: nothing is sent), or \"configured\" for the pace that the platform is \
+                 configured to",
+            )),
+        }
+    }
 }
 
 /// Sets delivery's own pace towards a vendor.
@@ -72,7 +90,7 @@ pub(super) async fn vendor_limit(
     Query(dry): Query<Dry>,
     Json { body, asked }: Json<Limit>,
 ) -> Result<Response, Problem> {
-    let (vendor, per_second) = (VendorId(vendor), body.per_second);
+    let (vendor, per_second) = (VendorId(vendor), body.per_second.0);
     if dry.dry_run {
         let status = rooms.desk.status().await?;
         if !status.vendors.iter().any(|v| v.vendor == vendor) {

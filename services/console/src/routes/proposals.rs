@@ -154,13 +154,8 @@ pub(super) async fn reject(
         let proposal = waiting(&rooms, &id).await?;
         may_reject(&proposal, &by)?;
         let preview = Preview {
-            campaign: proposal.campaign,
-            base_seq_no: proposal.after,
-            diff: Vec::new(),
-            diff_left_out: 0,
-            summary: proposal.summary,
-            warnings: Vec::new(),
             needs_two: proposal.needs_two,
+            ..Preview::of(proposal.campaign, proposal.after, proposal.summary)
         };
         let (state, campaign) = (ChangeState::DryRun, proposal.campaign);
         let change =

@@ -172,6 +172,16 @@ async fn deliverys_pace_is_set_and_written_down() {
     assert!(world.fake.vendor_limits.lock().is_empty());
     assert_eq!(world.post("olga", "/v1/vendors/1/limit", body.clone()).send().await.status, 200);
     assert_eq!(world.fake.vendor_limits.lock()[&1], 7);
+    let back = json!({"per_second": "configured", "reason": "it is well again"});
+    let answer = world.post("olga", "/v1/vendors/1/limit", back).send().await;
+    assert_eq!((answer.status, answer.json()), (200, json!({"vendor": 1, "per_second": null})));
+    for wrong in [json!({"per_second": "none", "reason": "r"}), json!({"reason": "r"}), json!({"per_second": null, "reason": "r"})] {
+        world.post("olga", "/v1/vendors/1/limit", wrong).send().await.problem(422, "refused");
+    }
+    for wrong in [json!(0), json!("configured"), json!(null), json!(-1)] {
+        let body = json!({"target": "vendor:1", "per_second": wrong, "reason": "r"});
+        world.post("olga", "/v1/campaigns/4/rate", body).send().await.problem(422, "refused");
+    }
     for path in ["/v1/vendors/9/limit", "/v1/vendors/9/limit?dry_run=true"] {
         world.post("olga", path, body.clone()).send().await.problem(422, "refused");
     }

@@ -137,12 +137,16 @@ impl Operations for Fake {
         Ok(Lowered { effective_units: row.budget, taken })
     }
 
-    async fn set_vendor_limit(&self, vendor: VendorId, per_second: u32) -> Result<bool, OperationError> {
+    async fn set_vendor_limit(
+        &self,
+        vendor: VendorId,
+        per_second: Option<u32>,
+    ) -> Result<bool, OperationError> {
         self.answers()?;
         if vendor != VendorId(1) {
             return Ok(false);
         }
-        self.vendor_limits.lock().insert(vendor.0, per_second);
+        self.vendor_limits.lock().insert(vendor.0, per_second.unwrap_or(100));
         Ok(true)
     }
 

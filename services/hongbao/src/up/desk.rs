@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use campaign::SeedKey;
 use console::{Console, ConsoleDeps, Operators};
 use flow::store::AwardStore;
-use quota_config::{Desk, PlanRepository};
+use quota_config::{Desk, Finished, PlanRepository};
 use runtime::{SharedClock, TaskKind, Tasks};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -38,6 +38,7 @@ pub async fn open(parts: DeskParts<'_>, tasks: &Tasks) -> anyhow::Result<Option<
     let DeskParts { config, data, seed, plans, operations, awards, clock } = parts;
     let desk =
         Desk::new(Arc::clone(&plans), config.policy, Arc::new(seed), Arc::new(operations), clock.clone());
+    finish(&desk).await;
     let deps = ConsoleDeps {
         desk: Arc::new(desk),
         operators: Arc::new(Operators::open(operators_file(data), clock.clone())?),
@@ -52,4 +53,22 @@ pub async fn open(parts: DeskParts<'_>, tasks: &Tasks) -> anyhow::Result<Option<
     let address = listener.local_addr()?;
     tasks.spawn("console", TaskKind::Service, async move { console.serve(listener).await });
     Ok(Some(address))
+}
+
+/// Finishes what a process before this one left half done. What can't be finished now is said, and keeps nobody out:
+/// operators may be needed the more.
+async fn finish(desk: &Desk) {
+    match desk.finish().await {
+        Ok(found) => {
+            for Finished { campaign, what, error } in found {
+                match error {
+                    None => tracing::warn!(?campaign, what, "finished a change that an earlier process left half done"),
+                    Some(error) => {
+                        tracing::error!(?campaign, what, error, "a change that was left half done is not finished");
+                    }
+                }
+            }
+        }
+        Err(error) => tracing::error!(%error, "could not look for changes that were left half done"),
+    }
 }

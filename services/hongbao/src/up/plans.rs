@@ -4,24 +4,22 @@
 use crate::config::Mistake;
 use access::PlanSource;
 use async_trait::async_trait;
-use campaign::{Plan, SeedKey};
+use campaign::{CampaignId, Plan, SeedKey, SeqNo};
 use flow::core::PlanSet;
 use lottery::grey::{Grey, WHOLE};
 use lottery::node::{ApplyError, Node};
 use parking_lot::RwLock;
 use quota_config::{
-    Agent, CompileOptions, GreyPlan, PlanCell, PlanRepository, PublishError, Publisher, State, campaign_of,
+    Agent, CompileOptions, FILE_AUTHOR, GreyPlan, PlanCell, PlanRepository, PublishError, Publisher, State, campaign_of,
     compile, publish_file,
 };
 use runtime::{SharedClock, Shutdown, exit};
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
-
-/// Who files beside the platform are published by.
-const FILE_AUTHOR: &str = "file";
 
 /// How often files and repository are looked at.
 const POLL: Duration = Duration::from_millis(250);
@@ -30,15 +28,22 @@ const POLL: Duration = Duration::from_millis(250);
 pub struct AccessPlans {
     version: AtomicU64,
     plans: RwLock<Arc<Vec<Arc<Plan>>>>,
+    /// Of each campaign, the grey version that stands beside.
+    greys: RwLock<BTreeMap<CampaignId, SeqNo>>,
 }
 
 impl AccessPlans {
     /// No plan yet.
     pub fn new() -> Arc<AccessPlans> {
-        Arc::new(AccessPlans { version: AtomicU64::new(0), plans: RwLock::default() })
+        Arc::new(AccessPlans {
+            version: AtomicU64::new(0),
+            plans: RwLock::default(),
+            greys: RwLock::default(),
+        })
     }
 
-    fn set(&self, plans: Vec<Arc<Plan>>) {
+    fn set(&self, plans: Vec<Arc<Plan>>, greys: BTreeMap<CampaignId, SeqNo>) {
+        *self.greys.write() = greys;
         *self.plans.write() = Arc::new(plans);
         self.version.fetch_add(1, Ordering::Release);
     }
@@ -51,6 +56,12 @@ impl PlanSource for AccessPlans {
 
     fn plans(&self) -> Arc<Vec<Arc<Plan>>> {
         self.plans.read().clone()
+    }
+
+    /// Each change of a campaign, and of what is grey of it, takes a number above all before it.
+    fn limits(&self, plan: &Plan) -> u64 {
+        let grey = self.greys.read().get(&plan.campaign).map_or(0, |grey| grey.0);
+        plan.seq_no.0.max(grey)
     }
 }
 
@@ -94,6 +105,7 @@ pub struct Follower {
     agent: Agent,
     targets: PlanTargets,
     applied: Vec<Arc<Plan>>,
+    greys: BTreeMap<CampaignId, SeqNo>,
     clock: SharedClock,
 }
 
@@ -110,7 +122,8 @@ impl Follower {
     ) -> Follower {
         let files = files.into_iter().map(|path| Watched { path, changed: None }).collect();
         let agent = Agent::for_node(Arc::clone(&cell), campaign::NodeId(node));
-        Follower { files, repository, seed, cell, agent, targets, applied: Vec::new(), clock }
+        let (applied, greys) = (Vec::new(), BTreeMap::new());
+        Follower { files, repository, seed, cell, agent, targets, applied, greys, clock }
     }
 
     /// The first look: a file that is wrong now is an error, not a warning.
@@ -196,7 +209,7 @@ impl Follower {
             changed |= self.bring(plan, plans.grey(plan.campaign)).await?;
         }
         if let Some(access) = self.targets.access.as_ref().filter(|_| changed) {
-            access.set(self.applied.clone());
+            access.set(self.applied.clone(), self.greys.clone());
         }
         Ok(())
     }
@@ -206,9 +219,14 @@ impl Follower {
         let campaign = plan.campaign;
         let known = self.applied.iter().find(|p| p.campaign == campaign);
         let newer = known.is_none_or(|p| p.seq_no < plan.seq_no);
-        let changed = self.draw_under(plan, grey, newer).await?;
+        let (mut changed, beside) = self.draw_under(plan, grey, newer).await?;
+        let was = match beside {
+            Some(grey) => self.greys.insert(campaign, grey.plan.seq_no),
+            None => self.greys.remove(&campaign),
+        };
+        changed |= was != beside.map(|grey| grey.plan.seq_no);
         if let Some(flow) = &self.targets.flow {
-            if let Some(grey) = grey {
+            if let Some(grey) = beside {
                 flow.insert(&grey.plan);
             }
             if newer {
@@ -220,29 +238,30 @@ impl Follower {
             self.applied.push(Arc::clone(plan));
             tracing::info!(%campaign, seq_no = %plan.seq_no, name = plan.name, "plan in force");
         }
-        if changed && let Some(grey) = grey {
+        if changed && let Some(grey) = beside {
             tracing::info!(%campaign, seq_no = %grey.plan.seq_no, rollout = %grey.rollout, "grey plan in force");
         }
         Ok(changed || newer)
     }
 
-    /// Hands a campaign's plans to the lottery node, if there is one here. True: something changed.
-    async fn draw_under(
+    /// Hands a campaign's plans to the lottery node, if there is one here. Whether something changed, and what is grey
+    /// beside the active plan now.
+    async fn draw_under<'a>(
         &self,
         plan: &Arc<Plan>,
-        grey: Option<&GreyPlan>,
+        grey: Option<&'a GreyPlan>,
         newer: bool,
-    ) -> anyhow::Result<bool> {
-        let Some(lottery) = &self.targets.lottery else { return Ok(false) };
+    ) -> anyhow::Result<(bool, Option<&'a GreyPlan>)> {
+        let Some(lottery) = &self.targets.lottery else { return Ok((false, grey)) };
         match lottery.apply_grey(Arc::clone(plan), grey.map(to_grey)).await {
-            Ok(changed) => Ok(changed),
+            Ok(changed) => Ok((changed, grey)),
             Err(ApplyError::Grey(error)) => {
                 // The active plan is everybody's then; it must not wait for a person to look at the grey one.
                 if newer {
                     let campaign = plan.campaign;
                     tracing::error!(%campaign, %error, "the grey version is not put into force; the active one goes on");
                 }
-                Ok(lottery.apply_grey(Arc::clone(plan), None).await?)
+                Ok((lottery.apply_grey(Arc::clone(plan), None).await?, None))
             }
             Err(error) => Err(error.into()),
         }

@@ -15,6 +15,7 @@ mod platform;
 mod players;
 #[cfg(feature = "faults")]
 mod points;
+mod quotactl;
 mod refusals;
 mod requests;
 mod tour;

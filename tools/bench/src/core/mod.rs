@@ -1,5 +1,6 @@
 //! Figures of the decision core.
 
+pub mod compile;
 pub mod grow;
 pub mod memory;
 pub mod speed;

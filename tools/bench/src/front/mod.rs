@@ -5,6 +5,7 @@ pub mod grow;
 pub mod http;
 pub mod own;
 pub mod peer;
+pub mod reach;
 pub mod restart;
 pub mod shared;
 

@@ -41,6 +41,8 @@ pub struct Platform {
     pub frames: SocketAddr,
     /// Where HTTP is spoken.
     pub http: SocketAddr,
+    /// Where operators are heard.
+    pub console: SocketAddr,
     /// Signs players' tokens.
     pub key: TokenKey,
     process: Process,
@@ -54,6 +56,7 @@ pub struct Platform {
 struct Ports {
     tcp: SocketAddr,
     http: SocketAddr,
+    console: SocketAddr,
 }
 
 /// Counts of the core since it began.
@@ -82,7 +85,7 @@ impl Platform {
         let ports = ["access.tcp=127.0.0.1:0", "access.http=127.0.0.1:0"].map(str::to_owned);
         let mut process = spawn(at, &[&set[..], &ports].concat())?;
         let ports = process.ready(&at.join("ports"), START)?;
-        let Ports { tcp, http } = serde_json::from_str(&ports).context("read the port file")?;
+        let Ports { tcp, http, console } = serde_json::from_str(&ports).context("read the port file")?;
         // From now on the same ports, so that clients find it again after a restart.
         set.push(format!("access.tcp={tcp}"));
         set.push(format!("access.http={http}"));
@@ -90,7 +93,13 @@ impl Platform {
         let key = TokenKey::from_file(&at.join("key"))?;
         let gateway = key.gateway("bench", SystemClock.now_ms());
         let admin = secret(at, "admin")?.trim().to_owned();
-        Ok(Platform { frames: tcp, http, key, process, admin, gateway, set, folder })
+        Ok(Platform { frames: tcp, http, console, key, process, admin, gateway, set, folder })
+    }
+
+    /// The token of an admin among the operators.
+    pub fn operator(&self) -> Result<String> {
+        let text = secret(self.folder.path(), "operator --name bench --role admin")?;
+        Ok(text.trim().to_owned())
     }
 
     /// `kill -9`.
@@ -182,7 +191,7 @@ fn spawn(at: &Path, set: &[String]) -> Result<Process> {
 /// `hongbao token WHAT`.
 fn secret(at: &Path, what: &str) -> Result<String> {
     let hongbao: PathBuf = beside("hongbao")?;
-    let output = Command::new(hongbao).args(["token", what, "--data"]).arg(at.join("data")).output()?;
+    let output = Command::new(hongbao).arg("token").args(what.split(' ')).arg("--data").arg(at.join("data")).output()?;
     if !output.status.success() {
         bail!("hongbao token {what}: {}", String::from_utf8_lossy(&output.stderr));
     }

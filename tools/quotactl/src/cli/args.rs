@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::words::{self, PrizeAt, Target};
+use super::words::{self, Pace, PrizeAt, Speed, Target};
 
 /// How a change is made.
 #[derive(Args, Clone)]
@@ -190,8 +190,9 @@ pub struct SetRate {
     /// `prize:2/11` or `vendor:3`.
     #[arg(value_parser = words::paced)]
     pub target: Target,
-    /// Units a second; 0: no limit.
-    pub per_second: u32,
+    /// Units a second, from 1 on; `none`: no limit; `file`: what the campaign file says.
+    #[arg(value_name = "PER_SECOND")]
+    pub speed: Speed,
     #[command(flatten)]
     pub why: Why,
     #[command(flatten)]
@@ -232,8 +233,9 @@ pub struct VendorLimit {
     /// The vendor.
     #[arg(value_parser = words::id)]
     pub vendor: u32,
-    /// Sends a second; 0: as the platform is configured again.
-    pub per_second: u32,
+    /// Sends a second, 0: nothing is sent; `configured`: as many as the platform is configured to.
+    #[arg(value_name = "PER_SECOND")]
+    pub pace: Pace,
     #[command(flatten)]
     pub why: Why,
     #[command(flatten)]

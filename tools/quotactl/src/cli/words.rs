@@ -80,6 +80,55 @@ impl Target {
     }
 }
 
+/// A release speed. 0 is neither a stop nor no limit, whatever is meant by it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Speed {
+    /// Units a second.
+    PerSecond(u32),
+    /// No limit.
+    None,
+    /// What the campaign file says.
+    File,
+}
+
+impl FromStr for Speed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Speed, String> {
+        match text {
+            "none" => Ok(Speed::None),
+            "file" => Ok(Speed::File),
+            "0" => Err("write `none` for no limit, or use `pause` or `stop` to give out nothing".into()),
+            _ => number(text).map(Speed::PerSecond).ok_or_else(|| {
+                format!("write units a second from 1 to {}, `none` for no limit, or `file` for the file's", u32::MAX)
+            }),
+        }
+    }
+}
+
+/// Delivery's pace towards a vendor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pace {
+    /// Sends a second; 0: none.
+    PerSecond(u32),
+    /// As the platform is configured.
+    Configured,
+}
+
+impl FromStr for Pace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Pace, String> {
+        let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        match text {
+            "configured" => Ok(Pace::Configured),
+            _ => text.parse().ok().filter(|_| plain).map(Pace::PerSecond).ok_or_else(|| {
+                "write sends a second (0: nothing is sent), or `configured` for the configured pace".into()
+            }),
+        }
+    }
+}
+
 /// What has a speed.
 ///
 /// # Errors
@@ -203,6 +252,20 @@ mod tests {
             assert!(wrong.parse::<Target>().is_err(), "{wrong}");
         }
         assert!(paced("vendor:3").is_ok() && paced("round:3").is_err());
+    }
+
+    #[test]
+    fn a_stop_and_no_limit_are_never_the_same_word() {
+        assert_eq!("20".parse(), Ok(Speed::PerSecond(20)));
+        assert_eq!(("none".parse(), "file".parse()), (Ok(Speed::None), Ok(Speed::File)));
+        for wrong in ["0", "", "-1", "configured", "1.5"] {
+            assert!(wrong.parse::<Speed>().is_err(), "{wrong}");
+        }
+        assert!("0".parse::<Speed>().unwrap_err().contains("`stop`"));
+        assert_eq!(("0".parse(), "configured".parse()), (Ok(Pace::PerSecond(0)), Ok(Pace::Configured)));
+        for wrong in ["none", "", "-1", "+1"] {
+            assert!(wrong.parse::<Pace>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::api::{Ask, Body};
-use crate::cli::words::Target;
+use crate::cli::words::{Pace, Speed, Target};
 use crate::cli::{Apply, Decide, Lower, Named, Rollback, SetRate, SetWeight, Switch, VendorLimit};
 use crate::failure::{Failure, OK};
 use crate::out;
@@ -98,15 +98,21 @@ pub async fn lower(context: &Context, args: &Lower) -> Result<u8, Failure> {
 
 /// `set-rate`.
 pub async fn set_rate(context: &Context, args: &SetRate) -> Result<u8, Failure> {
-    let SetRate { campaign, target, per_second, .. } = args;
+    let SetRate { campaign, target, speed, .. } = args;
+    let per_second = match speed {
+        Speed::PerSecond(number) => json!(number),
+        Speed::None => json!("none"),
+        Speed::File => json!("file"),
+    };
     let body = json!({ "target": target.to_string(), "per_second": per_second, "reason": args.why.reason });
     let told = match target {
         Target::Vendor(_) => format!("{} together", target.told(*campaign)),
         _ => target.told(*campaign),
     };
-    let question = match per_second {
-        0 => format!("Take the speed limit off {told}?"),
-        _ => format!("Let {told} release at most {per_second} units a second?"),
+    let question = match speed {
+        Speed::None => format!("Take the speed limit off {told}?"),
+        Speed::File => format!("Let {told} release as fast as the campaign file says?"),
+        Speed::PerSecond(number) => format!("Let {told} release at most {number} units a second?"),
     };
     Change::json(format!("/v1/campaigns/{campaign}/rate"), body, question).make(context, &args.making).await
 }
@@ -134,11 +140,16 @@ pub async fn grey(context: &Context, args: &Named, verb: &'static str) -> Result
 
 /// `vendor-limit`.
 pub async fn vendor_limit(context: &Context, args: &VendorLimit) -> Result<u8, Failure> {
-    let VendorLimit { vendor, per_second, .. } = args;
+    let VendorLimit { vendor, pace, .. } = args;
+    let per_second = match pace {
+        Pace::PerSecond(number) => json!(number),
+        Pace::Configured => json!("configured"),
+    };
     let body = json!({ "per_second": per_second, "reason": args.why.reason });
-    let question = match per_second {
-        0 => format!("Deliver to vendor {vendor} as fast as the platform is configured to?"),
-        _ => format!("Deliver at most {per_second} awards a second to vendor {vendor}?"),
+    let question = match pace {
+        Pace::Configured => format!("Deliver to vendor {vendor} as fast as the platform is configured to?"),
+        Pace::PerSecond(0) => format!("Deliver NOTHING to vendor {vendor} until its pace is set again?"),
+        Pace::PerSecond(number) => format!("Deliver at most {number} awards a second to vendor {vendor}?"),
     };
     Change::json(format!("/v1/vendors/{vendor}/limit"), body, question).make(context, &args.making).await
 }

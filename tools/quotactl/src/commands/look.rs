@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::api::Ask;
 use crate::api::address::with_query;
 use crate::cli::{Disclosure, History, Lang, Page, ProposalState, Proposals, Show};
-use crate::failure::{Failure, OK, REFUSED};
+use crate::failure::{Failure, OK};
 use crate::out;
 use crate::text::outline;
 use crate::text::paint::{Paint, Style};
@@ -34,18 +34,14 @@ pub async fn campaigns(context: &Context, page: &Page) -> Result<u8, Failure> {
     listed(context, "/v1/campaigns", paged(page), "there are no campaigns yet").await
 }
 
-/// `audit`.
-pub async fn audit(context: &Context, page: &Page) -> Result<u8, Failure> {
-    listed(context, "/v1/audit", paged(page), "nothing is behind that in the audit trail").await
-}
-
 /// `whoami`.
 pub async fn whoami(context: &Context) -> Result<u8, Failure> {
     context.look(&Ask::get("/v1/whoami"), |value, paint| Ok(outline::lines(value, paint))).await?;
     Ok(OK)
 }
 
-fn paged(page: &Page) -> Vec<(&'static str, String)> {
+/// The query of a page.
+pub fn paged(page: &Page) -> Vec<(&'static str, String)> {
     let limit = page.limit.map(|limit| ("limit", limit.to_string()));
     limit.into_iter().chain(page.after.clone().map(|after| ("after", after))).collect()
 }
@@ -72,7 +68,7 @@ async fn listed(
 }
 
 /// Where a list goes on.
-fn more(value: &Value, paint: Paint) -> Option<String> {
+pub fn more(value: &Value, paint: Paint) -> Option<String> {
     let next = value.get("next").filter(|next| !next.is_null())?;
     Some(paint.style(Style::Dim, &format!("more: --after {}", short(next))))
 }
@@ -189,35 +185,6 @@ pub async fn show(context: &Context, args: &Show) -> Result<u8, Failure> {
     Ok(OK)
 }
 
-/// `verify-audit`.
-pub async fn verify_audit(context: &Context) -> Result<u8, Failure> {
-    let mut ask = Ask::get("/v1/audit/verify");
-    // The whole trail is read and hashed.
-    ask.patience = Some(std::time::Duration::from_secs(120));
-    let value = context.look(&ask, |value, paint| Ok(vec![verdict(value, paint)])).await?;
-    Ok(if value.get("ok") == Some(&Value::Bool(true)) { OK } else { REFUSED })
-}
-
-fn verdict(value: &Value, paint: Paint) -> String {
-    let text = |key: &str| value.get(key).map(short).unwrap_or_else(|| "?".to_owned());
-    if value.get("ok") == Some(&Value::Bool(true)) {
-        return paint.style(
-            Style::Good,
-            &format!("the audit trail is whole: {} rows, head {}", text("rows"), text("head")),
-        );
-    }
-    paint.style(
-        Style::Bad,
-        &format!(
-            "THE AUDIT TRAIL IS BROKEN at row {} of {}: {}; keep the database as it is and have it compared with a \
-             backup",
-            text("broken_at"),
-            text("rows"),
-            text("why")
-        ),
-    )
-}
-
 /// `disclosure`.
 pub async fn disclosure(context: &Context, args: &Disclosure) -> Result<u8, Failure> {
     let ask = Ask::get(format!("/v1/campaigns/{}/disclosure", args.campaign));
@@ -265,13 +232,5 @@ mod tests {
                 "more: --after 9",
             ]
         );
-    }
-
-    #[test]
-    fn a_broken_trail_is_told_loudly() {
-        let broken =
-            json!({"ok": false, "rows": "9", "head": null, "broken_at": "4", "why": "its hash differs"});
-        let told = verdict(&broken, Paint::new(false));
-        assert!(told.contains("BROKEN at row 4 of 9: its hash differs"), "{told}");
     }
 }

@@ -1,5 +1,6 @@
 //! What each command does.
 
+mod audit;
 mod change;
 mod changes;
 mod export;
@@ -61,8 +62,8 @@ async fn over_the_api(context: &Context, command: Command) -> Result<u8, Failure
         Command::History(args) => look::history(context, &args).await,
         Command::Show(args) => look::show(context, &args).await,
         Command::Campaigns(page) => look::campaigns(context, &page).await,
-        Command::Audit(page) => look::audit(context, &page).await,
-        Command::VerifyAudit => look::verify_audit(context).await,
+        Command::Audit(page) => audit::rows(context, &page).await,
+        Command::VerifyAudit => audit::verify_audit(context).await,
         Command::Disclosure(args) => look::disclosure(context, &args).await,
         Command::Whoami => look::whoami(context).await,
         Command::Status => status::run(context).await,

@@ -7,6 +7,7 @@ use campaign::SeqNo;
 use quota_config::{
     CompileOptions, Compiled, Mark, Problem, Problems, SeedCommitment, SeedCommitments, Severity,
 };
+use runtime::{Clock as _, SystemClock};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -46,7 +47,7 @@ pub fn run(context: &Context, args: &Validate) -> Result<u8, Failure> {
 /// Compiles as the platform would, for the first version of a campaign.
 fn check(source: &[u8], jurisdiction: Option<Jurisdiction>) -> Result<Compiled, Problems> {
     // Without a plan before, neither the SeqNo nor the moment of publishing decides whether a file is right.
-    let options = CompileOptions { seq_no: SeqNo(1), base_ms: 0, seeds: &NoSeeds, after: None };
+    let options = CompileOptions { seq_no: SeqNo(1), base_ms: SystemClock::shared().now_ms(), seeds: &NoSeeds, after: None };
     let jurisdiction = jurisdiction.map(|Jurisdiction::Cn| quota_config::Jurisdiction::Cn);
     quota_config::compile_for(source, &options, jurisdiction)
 }

@@ -50,10 +50,6 @@ struct Effect {
     #[serde(default)]
     prize: Option<String>,
     what: String,
-    #[serde(default)]
-    effective_units: Word,
-    #[serde(default)]
-    taken: Word,
     done: bool,
 }
 
@@ -124,15 +120,10 @@ pub fn change(change: &Change, paint: Paint) -> Vec<String> {
 }
 
 fn effect_line(effect: &Value, paint: Paint) -> String {
-    let Ok(Effect { prize, what, effective_units, taken, done }) = Effect::deserialize(effect) else {
+    let Ok(Effect { prize, what, done }) = Effect::deserialize(effect) else {
         return format!("> {}", short(effect));
     };
-    let mut text = prize.map_or(String::new(), |prize| format!("prize {}: ", line(&prize))) + &line(&what);
-    for (name, units) in [("taken away", &taken), ("budget now", &effective_units)] {
-        if !units.0.is_empty() {
-            text.push_str(&format!(", {name} {} units", grouped(units.count())));
-        }
-    }
+    let text = prize.map_or(String::new(), |prize| format!("prize {}: ", line(&prize))) + &line(&what);
     if done { format!("> {text}") } else { paint.style(Style::Bad, &format!("> NOT DONE: {text}")) }
 }
 
@@ -211,7 +202,8 @@ mod tests {
                 "summary": ["budget +200,000.00 yuan"], "warnings": ["round 2 ends late"],
                 "needs_two": ["budget up by 200,000.00 yuan"]},
             "effects": ["ledger: prize 2/11 has 400000 units", {"prize": "2/11", "taken": "0"},
-                {"prize": "2/11", "what": "lowered", "effective_units": "9500", "taken": "500", "done": true},
+                {"prize": "2/11", "what": "500 units are taken away", "effective_units": "9500", "taken": "500",
+                 "done": true},
                 {"prize": "2/12", "what": "the ledger did not answer", "effective_units": null, "taken": null,
                  "done": false}],
         });
@@ -229,7 +221,7 @@ mod tests {
                 "  budget up by 200,000.00 yuan",
                 "> ledger: prize 2/11 has 400000 units",
                 "> prize 2/11, taken 0",
-                "> prize 2/11: lowered, taken away 500 units, budget now 9,500 units",
+                "> prize 2/11: 500 units are taken away",
                 "> NOT DONE: prize 2/12: the ledger did not answer",
                 "waiting for a second person; nothing has changed yet: `quotactl approve p-0123456789ab` by an \
                  approver who did not propose it",

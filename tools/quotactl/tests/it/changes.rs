@@ -72,6 +72,24 @@ fn all() -> Vec<(&'static [&'static str], &'static str, Pairs, Value)> {
             json!({"target": "vendor:3", "per_second": 20, "reason": "x"}),
         ),
         (
+            &["set-rate", "7", "vendor:3", "none", "--reason", "x"],
+            "/v1/campaigns/7/rate",
+            &[],
+            json!({"target": "vendor:3", "per_second": "none", "reason": "x"}),
+        ),
+        (
+            &["set-rate", "7", "prize:2/11", "file", "--reason", "x"],
+            "/v1/campaigns/7/rate",
+            &[],
+            json!({"target": "prize:2/11", "per_second": "file", "reason": "x"}),
+        ),
+        (
+            &["vendor-limit", "3", "configured", "--reason", "x"],
+            "/v1/vendors/3/limit",
+            &[],
+            json!({"per_second": "configured", "reason": "x"}),
+        ),
+        (
             &["set-weight", "7", "2/11", "0", "--reason", "x"],
             "/v1/campaigns/7/weight",
             &[],

@@ -30,6 +30,8 @@ pub struct PlatformOperations {
     plans: Arc<PlanCell>,
     flow: FlowHandle,
     delivery: Delivery,
+    /// Sends a second that vendors are configured to take.
+    configured: BTreeMap<VendorId, u32>,
     clock: SharedClock,
     seen: Mutex<Seen>,
 }
@@ -50,11 +52,12 @@ impl PlatformOperations {
         node: (u16, Arc<Node>),
         plans: Arc<PlanCell>,
         flow: FlowHandle,
-        delivery: Delivery,
+        (delivery, configured): (Delivery, BTreeMap<VendorId, u32>),
         clock: SharedClock,
     ) -> PlatformOperations {
         let (node_id, node) = node;
-        PlatformOperations { ledger, node, node_id, plans, flow, delivery, clock, seen: Mutex::default() }
+        let seen = Mutex::default();
+        PlatformOperations { ledger, node, node_id, plans, flow, delivery, configured, clock, seen }
     }
 
     fn node(&self) -> NodeStatus {
@@ -194,8 +197,13 @@ impl Operations for PlatformOperations {
         Ok(Lowered { effective_units: changed.budget.units, taken: changed.cancelled })
     }
 
-    async fn set_vendor_limit(&self, vendor: VendorId, per_second: u32) -> Result<bool, OperationError> {
-        Ok(self.delivery.set_limit(vendor, per_second))
+    async fn set_vendor_limit(
+        &self,
+        vendor: VendorId,
+        per_second: Option<u32>,
+    ) -> Result<bool, OperationError> {
+        let limit = per_second.or_else(|| self.configured.get(&vendor).copied());
+        Ok(limit.is_some_and(|limit| self.delivery.set_limit(vendor, limit)))
     }
 
     async fn status(&self) -> Result<PlatformStatus, OperationError> {

@@ -10,6 +10,8 @@
 //! at_ms u64, campaign u32 (0: none), SeqNo u64 (0: none), then who, role, action and detail, each as its
 //! length in bytes u32 and UTF-8.
 
+mod versions;
+
 use crate::people::Role;
 use crate::repository::{PlanRepository, RepositoryError};
 use crate::wire::{self, Hex};
@@ -200,6 +202,12 @@ pub struct Verified {
     /// SHA-256 of the last of them, to be noted elsewhere.
     #[serde(with = "wire::sha256")]
     pub head: [u8; 32],
+    /// Versions that are what their rows say they were; 0 where the chain itself is broken.
+    #[serde(with = "wire::number")]
+    pub versions: u64,
+    /// Versions that were stored before the trail began: nothing here vouches for them.
+    #[serde(with = "wire::number")]
+    pub before_trail: u64,
     /// The first row that is wrong or missing.
     #[serde(with = "wire::number_opt")]
     pub broken_at: Option<u64>,
@@ -215,14 +223,56 @@ pub async fn verify(
     repository: &dyn PlanRepository,
     noted: Option<AuditHead>,
 ) -> Result<Verified, RepositoryError> {
+    chain(repository, noted, &mut |_| {}).await
+}
+
+/// Recomputes the whole trail and holds what is stored of versions against it: file, adjustments, commitments, people
+/// and state. A version that was edited, put in or taken out behind the trail's back is found at the row that knows better.
+///
+/// # Errors
+/// When the repository can't be read.
+pub async fn verify_all(
+    repository: &dyn PlanRepository,
+    noted: Option<AuditHead>,
+) -> Result<Verified, RepositoryError> {
+    const TRIES: usize = 5;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let mut told = versions::Told::default();
+        let mut verified = chain(repository, noted, &mut |row| told.take(row)).await?;
+        if !verified.ok {
+            return Ok(verified);
+        }
+        let held = told.hold(repository).await?;
+        // What somebody changed meanwhile has rows that were not looked at.
+        let moved = repository.audit_head().await?.n != verified.rows;
+        if held.broken.is_some() && moved && tries < TRIES {
+            continue;
+        }
+        (verified.versions, verified.before_trail) = (held.good, held.before_trail);
+        if let Some(broken) = held.broken {
+            (verified.ok, verified.broken_at, verified.why) = (false, Some(broken.at), Some(broken.why));
+        }
+        return Ok(verified);
+    }
+}
+
+async fn chain(
+    repository: &dyn PlanRepository,
+    noted: Option<AuditHead>,
+    each: &mut (dyn FnMut(&AuditRow) + Send),
+) -> Result<Verified, RepositoryError> {
     let mut verifier = Verifier::default();
-    let outcome = follow(repository, &mut verifier, noted).await?;
+    let outcome = follow(repository, &mut verifier, noted, each).await?;
     let (rows, sha256) = (verifier.head.n, verifier.head.sha256);
     let broken = outcome.err();
     Ok(Verified {
         ok: broken.is_none(),
         rows,
         head: sha256,
+        versions: 0,
+        before_trail: 0,
         broken_at: broken.as_ref().map(|b| b.at),
         why: broken.map(|b| b.why),
     })
@@ -232,6 +282,7 @@ async fn follow(
     repository: &dyn PlanRepository,
     verifier: &mut Verifier,
     noted: Option<AuditHead>,
+    each: &mut (dyn FnMut(&AuditRow) + Send),
 ) -> Result<Result<(), Broken>, RepositoryError> {
     loop {
         let mut limit = PAGE;
@@ -256,6 +307,7 @@ async fn follow(
             if let Err(broken) = verifier.push(row).and_then(|()| compare(row, noted)) {
                 return Ok(Err(broken));
             }
+            each(row);
         }
         if let Some(broken) = unreadable {
             return Ok(Err(broken));
