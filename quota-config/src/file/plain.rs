@@ -143,9 +143,9 @@ impl<'a> Reader<'a> {
                 self.advance()?;
                 match self.indent? {
                     below if below > indent => {
-                        if self.is_dash() { self.list(below)? } else { self.map(below)? }
+                        if self.is_dash() { self.list(below, indent)? } else { self.map(below)? }
                     }
-                    same if same == indent && self.is_dash() => self.list(indent)?,
+                    same if same == indent && self.is_dash() => self.list(indent, indent)?,
                     _ => return None,
                 }
             } else {
@@ -165,16 +165,20 @@ impl<'a> Reader<'a> {
         Some(Node { mark, data: Data::Map(entries) })
     }
 
-    /// A list whose first dash stands here, in column `indent`.
-    fn list(&mut self, indent: usize) -> Option<Node<'a>> {
+    /// A list whose first dash stands here, in column `indent`; its key stands in column `of`.
+    fn list(&mut self, indent: usize, of: usize) -> Option<Node<'a>> {
         self.deeper()?;
-        let mark = self.mark(self.at);
+        let mut mark = self.mark(self.at);
         let mut nodes = Vec::new();
         loop {
             self.at += 1;
             self.skip_spaces();
             if self.line_is_done() || self.is_dash() {
                 return None;
+            }
+            if nodes.is_empty() && indent == of {
+                // So the general parser says: a list that is not indented begins with its first entry.
+                mark = self.mark(self.at);
             }
             if self.key_end().is_some() {
                 let column = self.at - self.begin;
