@@ -27,7 +27,7 @@ use protocol::calls::server::CallServer;
 use protocol::calls::{Draws, Served};
 use quota_config::{PlanCell, PlanRepository};
 use runtime::{Metrics, SharedClock, TaskKind, Tasks, exit};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,14 +76,17 @@ impl Process {
     ) -> anyhow::Result<Process> {
         let has = |role: Role| args.roles.contains(&role);
         let [desk, front, middle, calls, back] = [(); 5].map(|()| tasks.stage());
-        let base = Base::open(config, keys, clock, &args.roles, &back).await?;
+        let listening = TcpListener::bind(config.cluster.calls)
+            .with_context(|| format!("listening on {} (cluster.calls)", config.cluster.calls))?;
+        let address = listening.local_addr()?;
+        let base = Base::open(config, keys, clock, (&args.roles, address), &back).await?;
         let condition = Condition::default();
         let plans = Plans::open(&base).await?;
         let mut roles = Roles::default();
         if has(Role::Flow) {
             let store = base.award_store().await?;
             let set = Arc::clone(&plans.flow);
-            let queue = base.queue_port();
+            let queue = base.queue()?;
             let flow = crate::up::start_flow(&base.config, &base.keys, &queue, store, set, &base.clock, &back);
             roles.flow = Some(flow.await?);
         }
@@ -98,17 +101,11 @@ impl Process {
         }
         let mut ports = Ports::default();
         let served = served(&roles);
-        let server = CallServer::bind(
-            base.config.cluster.calls,
-            base.cluster.clone(),
-            base.config.node.id,
-            served,
-            base.clock.clone(),
-        )?;
-        let address = server.address();
+        let (cluster, node) = (base.cluster.clone(), base.config.node.id);
+        let server = CallServer::on(listening, cluster, node, served, base.clock.clone())?;
         ports.calls = Some(address);
         server.run(&calls);
-        base.announce(&args.roles, address).await?;
+        base.members.beat().await.context("announcing this process in the table of members")?;
         let members = Arc::clone(&base.members);
         let stop = back.shutdown().clone();
         back.spawn("members", TaskKind::Service, async move {
@@ -118,9 +115,6 @@ impl Process {
         plans.follow(args, &base, &roles, &middle).await?;
         if let Some(plans) = roles.access.clone() {
             (ports.tcp, ports.http) = front::open(&base, plans, &front).await?;
-        }
-        if has(Role::Console) {
-            ports.console = front::open_desk(&base, &plans.repository, &plans.cell, &desk).await?;
         }
         let parts = AdminParts {
             node: roles.lottery.clone().map(|slot| slot as Arc<dyn NodeView>),
@@ -234,7 +228,7 @@ async fn start_delivery(base: &Base, tasks: &Tasks) -> anyhow::Result<Delivery> 
         accounts: base.account_book().await?,
         vendors: Default::default(),
         mac_keys: base.keys.mac.clone(),
-        queue: base.queue_port(),
+        queue: base.queue()?,
         clock: base.clock.clone(),
         seed: base.clock.now_ms(),
     };
@@ -263,7 +257,7 @@ async fn start_lottery(args: &RunArgs, base: &Base, tasks: &Tasks) -> anyhow::Re
     };
     let parts = ClusterParts {
         ledger: base.ledger().await?,
-        lanes: Arc::new(base.lanes.clone()),
+        lanes: Arc::new(base.lanes()?),
         histories: base.histories(tasks),
         cache,
         members: base.members.members(Role::Lottery),

@@ -8,7 +8,7 @@ mod apart;
 mod award_lists;
 mod desk;
 mod operations;
-mod plans;
+pub(crate) mod plans;
 mod rehearsals;
 mod store;
 
@@ -19,7 +19,7 @@ use crate::keys::Keys;
 use access::token::KeyCell;
 use access::{AccessDeps, AccessServer, RouteTable, Routes};
 use anyhow::Context as _;
-use apart::{AccountsApart, AwardsApart};
+pub(crate) use apart::{AccountsApart, AwardsApart};
 use campaign::NodeId;
 use delivery::{Delivery, DeliveryParts};
 use desk::DeskParts;
@@ -73,7 +73,7 @@ pub fn run(args: &UpArgs) -> anyhow::Result<u8> {
     code
 }
 
-fn threads_named(name: &str, threads: usize) -> tokio::runtime::Builder {
+pub(crate) fn threads_named(name: &str, threads: usize) -> tokio::runtime::Builder {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(threads).thread_name(name).enable_all();
     builder
@@ -247,7 +247,7 @@ async fn start_node(
     Ok(lottery::node::start(node_config, ledger, clock.clone(), fatal).await?)
 }
 
-async fn start_flow(
+pub(crate) async fn start_flow(
     config: &Config,
     keys: &Keys,
     queue: &Arc<dyn Queue>,
@@ -309,7 +309,7 @@ impl AccessDoor<'_> {
 }
 
 /// A disk that does not keep what it took: nothing may be answered any more, so the process ends here.
-fn die(what: &str) {
+pub(crate) fn die(what: &str) {
     tracing::error!(what, "ending the process");
     std::process::abort();
 }

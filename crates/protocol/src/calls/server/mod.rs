@@ -114,6 +114,24 @@ impl CallServer {
         Ok(CallServer { listener, address, shared: Arc::new(shared) })
     }
 
+    /// The same on a listener that is bound already, because its address had to be known before there was anything to
+    /// serve.
+    ///
+    /// # Errors
+    /// When the system does not say where it listens.
+    pub fn on(
+        listener: TcpListener,
+        cluster: Cluster,
+        node: u16,
+        served: Served,
+        clock: SharedClock,
+    ) -> std::io::Result<CallServer> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let shared = Shared { cluster, node, served, clock, counts: Arc::default() };
+        Ok(CallServer { listener, address, shared: Arc::new(shared) })
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address

@@ -84,23 +84,6 @@ pub async fn unsettled(conn: &mut SqliteConnection) -> Result<Vec<NodeRow>, SqlE
     Ok(rows)
 }
 
-/// Ended epochs whose end position is not known, or that have open leases.
-pub async fn unsettled(conn: &mut SqliteConnection) -> Result<Vec<NodeRow>, SqlError> {
-    let query = "SELECT DISTINCT node FROM (\
-         SELECT node FROM node_epoch e WHERE ended_ms IS NOT NULL AND end_position IS NULL AND NOT EXISTS (\
-             SELECT 1 FROM node_epoch l WHERE l.node = e.node AND l.epoch > e.epoch AND l.end_position IS NOT NULL) \
-         UNION ALL \
-         SELECT l.node FROM ledger_lease l JOIN node_epoch e ON e.node = l.node AND e.epoch = l.epoch \
-             WHERE l.closed_ms IS NULL AND e.ended_ms IS NOT NULL) ORDER BY node";
-    let nodes: Vec<i64> = sqlx::query_scalar(query).fetch_all(&mut *conn).await?;
-    let mut rows = Vec::new();
-    for node in nodes.into_iter().map(|n| NodeId(n as u16)) {
-        let epochs = owners::load_epochs(conn, node.0, 0).await?;
-        rows.extend(epoch::unsettled(&epochs, &open_leases(conn, node).await?));
-    }
-    Ok(rows)
-}
-
 /// Open leases of a node, in all its epochs.
 pub async fn open_leases(conn: &mut SqliteConnection, node: NodeId) -> Result<Vec<LeaseRow>, SqlError> {
     let query = format!(
