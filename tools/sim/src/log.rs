@@ -1,7 +1,7 @@
 //! The node's flow log with its group commit taken apart: append, write, sync and answer are steps of their own, and
 //! the process can die between any two of them.
 
-use campaign::NodeEpoch;
+use campaign::{NodeEpoch, NodeId};
 use flowlog::{Class, LogKind, LogOptions, LogWriter, Position, WriteError};
 use lottery::core::{NoWin, Pending, WinLog};
 use lottery::node::leases::LeaseLog;
@@ -23,13 +23,13 @@ pub(crate) const LOG_DIR: &str = "/node/log";
 const PENDING_MAX: usize = 64;
 
 /// Small segments, so that the log rolls over.
-pub(crate) fn log_options() -> LogOptions {
+pub(crate) fn log_options(node: NodeId) -> LogOptions {
     LogOptions {
         segment_bytes: 16 << 10,
         preallocate_bytes: 8 << 10,
         reserve_bytes: 4 << 10,
         group_bytes_max: 256 << 10,
-        ..LogOptions::small(LogKind::FLOW, crate::plan::NODE.0)
+        ..LogOptions::small(LogKind::FLOW, node.0)
     }
 }
 
