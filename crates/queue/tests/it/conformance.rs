@@ -15,10 +15,10 @@ async fn produced_is_durable_and_in_order() {
             let at = a.queue().produce("t", 1, &[x.as_bytes(), y.as_bytes()]).await.unwrap();
             assert_eq!(at, Position(i));
         }
-        assert_eq!(a.queue().head("t", 1).unwrap(), Position(20));
-        assert_eq!(a.queue().head("t", 0).unwrap(), Position(0));
+        assert_eq!(a.queue().head("t", 1).await.unwrap(), Position(20));
+        assert_eq!(a.queue().head("t", 0).await.unwrap(), Position(0));
         a.restart();
-        assert_eq!(a.queue().head("t", 1).unwrap(), Position(20));
+        assert_eq!(a.queue().head("t", 1).await.unwrap(), Position(20));
         let mut c = a.queue().consumer("t", "g").await.unwrap();
         assert_eq!(c.assignment(), [0, 1]);
         let batches = c.poll(ALL, ALL).await.unwrap();
@@ -44,8 +44,8 @@ async fn what_was_not_committed_comes_again_and_what_was_does_not() {
         assert_eq!(texts(&c.poll(ALL, ALL).await.unwrap()), ["4", "5"]);
         drop(c);
         a.restart();
-        assert_eq!(a.queue().committed("t", "g", 0).unwrap(), Position(4));
-        assert_eq!(a.queue().lag("t", "g").unwrap(), 2);
+        assert_eq!(a.queue().committed("t", "g", 0).await.unwrap(), Position(4));
+        assert_eq!(a.queue().lag("t", "g").await.unwrap(), 2);
         let mut c = a.queue().consumer("t", "g").await.unwrap();
         assert_eq!(texts(&c.poll(ALL, ALL).await.unwrap()), ["4", "5"]);
         // Another group has a life of its own.
@@ -155,7 +155,7 @@ async fn says_what_is_wrong() {
         let big = vec![0u8; 1 << 20];
         assert!(matches!(q.produce("t", 0, &[&big]).await, Err(ProduceError::TooLarge { .. })));
         assert!(matches!(q.consumer("t", "../x").await.err(), Some(TopicError::Name { what: "group", .. })));
-        assert!(matches!(q.head("t", 9), Err(TopicError::UnknownPartition { .. })));
-        assert_eq!(q.committed("t", "never", 1).unwrap(), Position(0));
+        assert!(matches!(q.head("t", 9).await, Err(TopicError::UnknownPartition { .. })));
+        assert_eq!(q.committed("t", "never", 1).await.unwrap(), Position(0));
     }
 }

@@ -3,5 +3,6 @@
 mod conformance;
 mod embedded;
 mod lane;
+mod lanes;
 mod model;
 mod setup;

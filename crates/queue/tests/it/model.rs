@@ -124,7 +124,7 @@ async fn run(adapter: &mut dyn Adapter, steps: Vec<Step>) {
         for (group, name) in GROUPS.iter().enumerate() {
             for p in 0..2 {
                 let want = model.committed.get(&(group, p)).copied().unwrap_or_default();
-                assert_eq!(adapter.queue().committed("t", name, p).unwrap(), Position(want));
+                assert_eq!(adapter.queue().committed("t", name, p).await.unwrap(), Position(want));
             }
         }
     }
