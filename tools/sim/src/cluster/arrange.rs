@@ -52,12 +52,16 @@ impl World {
         let node = machine.node;
         self.counters.freezes += 1;
         self.note(format_args!("node {node} stands still for {length} ms"));
+        if self.rng.one_in(2) {
+            // Its machine does, and with it what is on the wire.
+            let held = until - self.between(0, length / 4);
+            self.cluster.machines[m].held_until = held;
+        }
     }
 
     /// Never comes back, and its disk neither. Others must be left to do its work.
     fn machine_dies(&mut self, m: usize) {
-        let left = self.cluster.machines.iter().filter(|x| !x.is_dead).count();
-        if left <= 2 || self.cluster.machines[m].is_dead || self.rng.one_in(2) {
+        if self.cluster.living() <= 2 || self.cluster.machines[m].is_dead || self.rng.one_in(2) {
             return;
         }
         let node = self.cluster.machines[m].node;

@@ -109,6 +109,15 @@ impl World {
 
     /// Groups land in their lane, if their line is whole.
     pub fn shipment_lands(&mut self, shipment: Shipment) {
+        let now_ms = self.now_ms();
+        let machine = &mut self.cluster.machines[shipment.machine];
+        if now_ms < machine.held_until {
+            // Held up in the order in which it was sent.
+            let landed = machine.lines.landed.get(&shipment.line).copied().unwrap_or(0);
+            let wait = machine.held_until - now_ms + shipment.number.saturating_sub(landed);
+            machine.lines.busy_until = machine.lines.busy_until.max(now_ms + wait);
+            return self.push(wait, Event::Cluster(ClusterStep::Lands(Box::new(shipment))));
+        }
         let Shipment { machine: m, life, line, number, groups, answer_to, copy } = shipment;
         let machine = &mut self.cluster.machines[m];
         let landed = machine.lines.landed.entry(line).or_default();

@@ -7,8 +7,9 @@
 use super::clock::MachineClock;
 use super::lanes::Lines;
 use super::members::{POLL_MS, View};
-use super::start::Start;
-use super::undertaking::{Undertaking, UndertakerStep};
+use super::start::{Finish, Starting};
+use super::undertaking::Undertaking;
+use super::calls::{Remote, Tell};
 use crate::link::{Answer, Caller};
 use crate::log::{SimLog, Todo, log_dir, log_options};
 use crate::players::PlayerStep;
@@ -61,8 +62,10 @@ pub(crate) enum MachineStep {
     Register,
     /// ... drawn from.
     Apply,
-    /// Other nodes' ended epochs.
-    Undertaker(Box<UndertakerStep>),
+    /// Looks for ended epochs of other nodes.
+    Undertake,
+    /// Something that the node's code awaits has been answered.
+    Told(Tell),
     /// It is asked to stop.
     Stop,
 }
@@ -80,6 +83,8 @@ pub(crate) struct Machine {
     pub frozen_until: u64,
     /// What it ships takes long until then.
     pub slow_until: u64,
+    /// What is under way to its lane lands only then.
+    pub held_until: u64,
     pub lines: Lines,
     pub view: View,
 }
@@ -87,7 +92,7 @@ pub(crate) struct Machine {
 /// How the process is.
 pub(crate) enum MachineState {
     Off,
-    Starting(Box<Start>),
+    Starting(Option<Starting>),
     Up(Box<Up>),
 }
 
@@ -101,18 +106,27 @@ pub(crate) struct Up {
     pub wanted: Wanted,
     pub shipping: Shipping,
     pub undertaking: Undertaking,
+    /// Its own end, in order.
+    pub finish: Option<Finish>,
     pub inbox: Arc<Inbox>,
     pub prizes: BTreeMap<LeaseId, PrizeKey>,
     pub tick: Option<Tick>,
     pub unanswered: Option<Tick>,
     pub reader: LogReader<SimDisk>,
-    /// The shipment under way; others' answers are late.
-    pub shipment: u64,
+    pub ships: Ships,
     /// Users whom flow is asked about, by call.
     pub asks: BTreeMap<u64, Vec<lottery::core::Want>>,
     pub asking_passed: bool,
     pub stopping: bool,
     pub log_step_due: bool,
+}
+
+/// Shipments by number, from 1: how many were sent and answered, and answers that came before an earlier one's.
+#[derive(Default)]
+pub(crate) struct Ships {
+    pub sent: u64,
+    pub answered: u64,
+    pub answers: BTreeMap<u64, Result<(), LaneError>>,
 }
 
 /// What a start hands over.
@@ -124,6 +138,7 @@ pub(crate) struct Parts {
     pub buckets: Buckets,
     /// Where the lane goes on.
     pub ship_from: u64,
+    pub remote: Remote,
 }
 
 impl Machine {
@@ -137,6 +152,7 @@ impl Machine {
             is_dead: false,
             frozen_until: 0,
             slow_until: 0,
+            held_until: 0,
             lines: Lines::default(),
             view: View::new(),
         }
@@ -188,7 +204,6 @@ impl Machine {
 
 impl Up {
     pub fn new(parts: Parts, node: NodeId, disk: &SimDisk) -> Up {
-        let from = Position(parts.ship_from);
         Up {
             core: parts.core,
             log: parts.log,
@@ -197,13 +212,14 @@ impl Up {
             buckets: parts.buckets,
             wanted: Wanted::default(),
             shipping: Shipping::new(parts.ship_from),
-            undertaking: Undertaking::default(),
+            undertaking: Undertaking::new(parts.remote),
+            finish: None,
             inbox: Arc::new(Inbox::new()),
             prizes: BTreeMap::new(),
             tick: None,
             unanswered: None,
-            reader: LogReader::new(disk.clone(), log_dir(), &log_options(node), from),
-            shipment: 0,
+            reader: reader_at(disk, node, parts.ship_from),
+            ships: Ships::default(),
             asks: BTreeMap::new(),
             asking_passed: false,
             stopping: false,
@@ -226,7 +242,7 @@ impl World {
     pub fn machine_restart(&mut self, m: usize, in_ms: u64) {
         let machine = &mut self.cluster.machines[m];
         machine.life += 1;
-        machine.state = MachineState::Starting(Box::default());
+        machine.state = MachineState::Starting(None);
         machine.lines.renew();
         self.machine_push(m, in_ms, MachineStep::Start);
     }
@@ -259,7 +275,7 @@ impl World {
             return self.push(wait, Event::Machine(m, life, step));
         }
         match step {
-            MachineStep::Start => self.start_step(m),
+            MachineStep::Start => self.machine_begins(m),
             MachineStep::Tick => self.machine_ticks(m),
             MachineStep::Answer(answer) => self.machine_hears(m, *answer),
             MachineStep::Log => self.machine_logs(m),
@@ -278,7 +294,11 @@ impl World {
             MachineStep::Takes(calls) => self.machine_takes(m, &calls),
             MachineStep::Register => self.machine_registers(m),
             MachineStep::Apply => self.machine_applies(m),
-            MachineStep::Undertaker(step) => self.undertaker_step(m, *step),
+            MachineStep::Undertake => self.undertaker_looks(m),
+            MachineStep::Told(tell) => {
+                tell();
+                self.machine_goes_on(m);
+            }
             MachineStep::Stop => self.machine_stops(m),
         }
         self.wake_machine_log(m);

@@ -6,6 +6,7 @@
 
 mod arrange;
 mod asking;
+mod calls;
 mod clock;
 mod lanes;
 mod machine;
@@ -20,6 +21,7 @@ use crate::log::Todo;
 use crate::world::{Event, World};
 use campaign::NodeId;
 use asking::{Entries, Question};
+use calls::Letter;
 use hashring::bucket_of;
 use lanes::Shipment;
 use lottery::node::cluster::cache::{HistoryCache as _, MemoryCache};
@@ -42,6 +44,8 @@ pub(crate) enum ClusterStep {
     Arrange,
     /// Groups land in a lane.
     Lands(Box<Shipment>),
+    /// A call comes to ledger or lane.
+    Calls(Box<Letter>),
     /// A question comes to flow.
     Asked(Box<Question>),
     /// Entries come into the cache.
@@ -80,6 +84,11 @@ impl Cluster {
 
     pub fn index(&self, node: NodeId) -> Option<usize> {
         self.machines.iter().position(|m| m.node == node)
+    }
+
+    /// Machines that are not gone for ever.
+    pub fn living(&self) -> usize {
+        self.machines.iter().filter(|m| !m.is_dead).count()
     }
 
     pub fn some_node(&self, rng: &mut SimRng) -> NodeId {
@@ -128,6 +137,7 @@ impl World {
         match step {
             ClusterStep::Arrange => self.arrange(),
             ClusterStep::Lands(shipment) => self.shipment_lands(*shipment),
+            ClusterStep::Calls(letter) => self.call_comes(*letter),
             ClusterStep::Asked(question) => self.flow_is_asked(*question),
             ClusterStep::Cached(entries) => self.cluster.cache.put(entries),
             ClusterStep::Door(door) => {

@@ -7,20 +7,29 @@ use crate::log::{Todo, log_dir, log_options};
 use crate::players::PlayerStep;
 use crate::world::{DELICATE_ONE_IN, Event, World};
 use bytes::Bytes;
+use campaign::NodeId;
 use flowlog::{LogReader, Position};
 use lottery::core::{Core, WinLog as _};
 use lottery::ledger::{QuotaLedger as _, StoreError, Tick, TickError};
 use lottery::node::leases::Progress;
 use protocol::calls::{SubmitCall, SubmitReply};
+use protocol::v1::Outcome;
 use queue::lanes::LaneError;
 use runtime::Clock as _;
 use std::sync::Arc;
 use std::task::Waker;
+use testkit::SimDisk;
 
 /// From tick to tick, ms.
 const TICK_MS: u64 = 100;
 /// Bytes of groups in one shipment: few, so that there are many.
 const SHIPMENT_BYTES: usize = 2_000;
+/// How often a node without a session looks whether it may ship again, ms.
+const LOOK_MS: u64 = 50;
+/// Least wait named while the node has no session, ms.
+const NO_SESSION_MS: u32 = 200;
+/// The same while buckets are on their way.
+const QUICK_MS: u64 = 20;
 
 impl World {
     pub fn machine_ticks(&mut self, m: usize) {
@@ -68,7 +77,8 @@ impl World {
             }
             Err(error) => return self.machine_gone(m, format!("a tick failed: {error}")),
         }
-        self.machine_push(m, TICK_MS, MachineStep::Tick);
+        let quick = self.up(m).is_some_and(|up| up.is_moving());
+        self.machine_push(m, if quick { QUICK_MS } else { TICK_MS }, MachineStep::Tick);
         self.machine_stopped(m);
     }
 
@@ -114,46 +124,55 @@ impl World {
         }
     }
 
-    /// Sends what is durable and not in the lane.
+    /// Sends what is durable and not under way to the lane, while the session is valid.
     pub fn machine_ships(&mut self, m: usize) {
         let machine = &mut self.cluster.machines[m];
-        let (node, disk) = (machine.node, machine.disk.clone());
+        let (node, disk, mono_ns) = (machine.node, machine.disk.clone(), machine.clock.mono_ns());
         let Some(up) = machine.up() else { return };
         let Some(range) = up.shipping.next(up.log.durable()) else { return };
-        match groups_of(&mut up.reader, range) {
-            Ok((groups, end)) => {
-                up.shipping.sent(end);
-                up.shipment += 1;
-                let token = up.shipment;
+        if !up.session.is_valid(mono_ns) {
+            return self.machine_push(m, LOOK_MS, MachineStep::Ship);
+        }
+        if up.reader.position().0 != range.start {
+            up.reader = reader_at(&disk, node, range.start);
+        }
+        match groups_of(&mut up.reader, range.end) {
+            Ok(groups) => {
+                up.shipping.send(up.reader.position().0);
+                up.ships.sent += 1;
+                let token = up.ships.sent;
                 self.ship(m, token, groups);
+                self.machine_push(m, 0, MachineStep::Ship);
             }
             Err(_) if disk.is_down() => self.machine_kill(node, true),
             Err(error) => self.machine_gone(m, format!("node {node}: {error}")),
         }
     }
 
+    /// Answers to shipments are taken in the order of the shipments.
     pub fn machine_shipped(&mut self, m: usize, token: u64, done: Result<(), LaneError>) {
         let machine = &mut self.cluster.machines[m];
-        let (node, disk) = (machine.node, machine.disk.clone());
-        let MachineState::Up(up) = &mut machine.state else { return self.start_shipped(m, token, done) };
-        if up.shipment != token {
-            return;
-        }
-        match up.shipping.answered(done.is_ok()) {
-            Some(end) => {
+        let node = machine.node;
+        let MachineState::Up(up) = &mut machine.state else { return };
+        up.ships.answers.insert(token, done);
+        let (mut acknowledged, mut failed) = (None, false);
+        while let Some(done) = up.ships.answers.remove(&(up.ships.answered + 1)) {
+            up.ships.answered += 1;
+            failed |= done.is_err();
+            if let Some(end) = up.shipping.answered(done.is_ok()) {
                 up.log.acknowledge(end);
-                self.note(format_args!("node {node}: the lane has everything up to {end}"));
-                self.machine_replies(m);
-                self.machine_push(m, 0, MachineStep::Ship);
-            }
-            None => {
-                let from = Position(up.shipping.acknowledged());
-                up.reader = LogReader::new(disk, log_dir(), &log_options(node), from);
-                machine.lines.renew();
-                let wait = self.between(5, 60);
-                self.machine_push(m, wait, MachineStep::Ship);
+                acknowledged = Some(end);
             }
         }
+        if up.ships.answered == up.ships.sent {
+            machine.lines.renew();
+        }
+        if let Some(end) = acknowledged {
+            self.note(format_args!("node {node}: the lane has everything up to {end}"));
+            self.machine_replies(m);
+        }
+        let wait = if failed { self.between(5, 60) } else { 0 };
+        self.machine_push(m, wait, MachineStep::Ship);
     }
 
     /// Winners whose records are in the lane now hear of it.
@@ -169,6 +188,10 @@ impl World {
         let machine = &mut self.cluster.machines[m];
         let (node, mono_ns) = (machine.node, machine.clock.mono_ns());
         let Some(up) = machine.up() else { return };
+        // Nothing is decided and nothing told without a session: `ClusterNode` does the same.
+        if !up.session.is_valid(mono_ns) {
+            return calls.iter().for_each(|call| self.reply(put_off(call)));
+        }
         let now = up.session.now(mono_ns);
         let (mut out, wins) = (Vec::new(), up.core.tally().wins);
         up.core.submit(now, calls, &up.inbox, &mut out);
@@ -254,28 +277,22 @@ impl World {
         let Some(up) = self.up(m) else { return };
         up.stopping = true;
         up.buckets.drain();
-        up.buckets.hold(&up.core);
         self.cluster.members.announce(node.0, true, now_ms);
     }
 
-    /// Ends a node that was asked to stop and has given everything back; its epoch ends with the next start, or others
-    /// end it.
+    /// A node that was asked to stop and has given everything back, and whose whole log is in the lane, ends its epoch.
     fn machine_stopped(&mut self, m: usize) {
         let draining = self.draining;
         let node = self.cluster.machines[m].node;
         let Some(up) = self.up(m) else { return };
         let whole = up.log.todo() == Todo::Nothing && up.shipping.acknowledged() == up.log.durable();
-        if !up.stopping || draining || !up.buckets.is_empty() || up.leases.closing() > 0 || !whole {
+        let done = up.buckets.is_empty() && up.unanswered.is_none() && up.leases.closing() == 0;
+        if !up.stopping || draining || !done || !whole || up.open_leases() > 0 {
             return;
         }
-        if up.open_leases() > 0 {
-            return;
-        }
-        self.note(format_args!("node {node} has stopped"));
+        self.note(format_args!("node {node} has given everything back"));
         self.cluster.members.leave(node.0);
-        self.cluster.machines[m].stops(false);
-        let wait = self.between(20, 4_000);
-        self.machine_restart(m, wait);
+        self.machine_finishes(m);
     }
 }
 
@@ -285,12 +302,18 @@ impl Up {
         let mut log = &*self.log;
         let progress = Progress { acknowledged: self.log.acknowledged() };
         let now_ms = self.session.now(mono_ns).ms;
-        // Leases go back when nobody is drawn for any more.
-        let stop = self.stopping && self.buckets.is_empty();
-        let tick = self.leases.tick(&self.core, now_ms, progress, stop, &mut log);
         self.buckets.hold(&self.core);
         let (seals, claims) = self.buckets.asks(progress.acknowledged);
+        // Whoever draws for nobody must not sit on units.
+        let stop = self.stopping || !self.buckets.is_serving();
+        let tick = self.leases.tick(&self.core, now_ms, progress, stop, &mut log);
         Tick { seals, claims, ..tick }
+    }
+
+    /// The next tick has something to say about buckets, or may have in a moment.
+    fn is_moving(&self) -> bool {
+        let (seals, claims) = self.buckets.asks(self.log.acknowledged());
+        !seals.is_empty() || !claims.is_empty() || self.buckets.counts().sealing > 0
     }
 
     fn open_leases(&self) -> usize {
@@ -300,15 +323,25 @@ impl Up {
     }
 }
 
-/// Whole groups from the reader's place on, and the position behind them.
-pub(super) fn groups_of(
-    reader: &mut LogReader<testkit::SimDisk>,
-    range: std::ops::Range<u64>,
-) -> Result<(Vec<Bytes>, u64), String> {
-    if reader.position().0 != range.start {
-        return Err(format!("{} is to be shipped, {} was read", range.start, reader.position()));
+fn put_off(call: &SubmitCall) -> SubmitReply {
+    SubmitReply {
+        tag: call.tag,
+        user: call.user,
+        counter: call.counter,
+        next_counter: call.counter,
+        outcome: Outcome::Pending,
+        next_submit_ms: NO_SESSION_MS,
+        until_ms: 0,
+        award: None,
     }
-    let batch = reader.read_batch(Position(range.end), SHIPMENT_BYTES).map_err(|e| e.to_string())?;
-    let groups: Vec<Bytes> = batch.groups().map(|g| Bytes::copy_from_slice(g.bytes())).collect();
-    Ok((groups, reader.position().0))
+}
+
+/// Whole groups from the reader's place on.
+fn groups_of(reader: &mut LogReader<SimDisk>, end: u64) -> Result<Vec<Bytes>, String> {
+    let batch = reader.read_batch(Position(end), SHIPMENT_BYTES).map_err(|e| e.to_string())?;
+    Ok(batch.groups().map(|g| Bytes::copy_from_slice(g.bytes())).collect())
+}
+
+pub(super) fn reader_at(disk: &SimDisk, node: NodeId, from: u64) -> LogReader<SimDisk> {
+    LogReader::new(disk.clone(), log_dir(), &log_options(node), Position(from))
 }
