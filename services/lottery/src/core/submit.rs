@@ -3,6 +3,7 @@
 use super::campaigns::{CampaignCore, Stretch, Terms};
 use super::line::{Admission, Line, RoundRules};
 use super::pool::Hit;
+use super::shard::NotNow;
 use super::table::{place_hash, user_hash};
 use super::wins::{Win, Wins, kept};
 use super::{BUCKETS, Core, Seat};
@@ -11,12 +12,16 @@ use protocol::calls::{Inbox, SubmitCall, SubmitReply};
 use protocol::v1::{Award, AwardState, Outcome};
 use records::{SnapshotWin, Won};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Calls whose lines are fetched together.
 const BATCH: usize = 32;
 
 /// Least wait named with 'pending'.
 const PENDING_MS: u32 = 50;
+
+/// Least wait named when the bucket is on its way from one node to another, or still loading.
+const ELSEWHERE_MS: u32 = 100;
 
 /// Least wait named when the node is full.
 const BUSY_MS: u32 = 1_000;
@@ -169,22 +174,24 @@ impl Core {
     fn decide(&self, now: Now, hash: u64, call: &SubmitCall, inbox: &Arc<Inbox>) -> Option<SubmitReply> {
         let (shard, bucket) = self.place(bucket_of(hash));
         let mut seat = shard.seat.lock();
-        let Seat { shard, campaigns, tally } = &mut *seat;
+        let Seat { shard, campaigns, tally, wanted } = &mut *seat;
         let Some(campaign) = campaigns.get(call.campaign) else {
             tally.unknown += 1;
             return Some(reply(call, 1, Outcome::UnknownCampaign, 0, 0));
         };
         let terms = campaign.terms(call.user);
         let scope = &Scope { campaign, terms, stretch: terms.at(now.ms) };
-        let (line, wins) = match shard.user(bucket, place_hash(hash, call.campaign), call.user, call.campaign)
-        {
-            Some(Ok(user)) => user,
-            not_now => {
+        let place = place_hash(hash, call.campaign);
+        let (line, wins) = match shard.user(bucket, place, call.user, call.campaign) {
+            Ok(user) => user,
+            Err(not_now) => {
+                if not_now == NotNow::Wanted {
+                    let (number, term) = (bucket_of(hash) as u16, shard.term(bucket));
+                    wanted.add(number, term, call.user, call.campaign);
+                    self.wants.store(true, Ordering::Relaxed);
+                }
                 tally.put_off += 1;
-                let full = not_now.is_some();
-                let (outcome, wait) =
-                    if full { (Outcome::Busy, BUSY_MS) } else { (Outcome::Pending, PENDING_MS) };
-                return Some(reply(call, call.counter, outcome, wait, 0));
+                return Some(self.put_off(&terms.plan, call, not_now, shard.held(bucket, place, call.user, call.campaign)));
             }
         };
         let Some((index, rules)) = scope.stretch.round.as_ref().filter(|(_, r)| r.round == call.round) else {
@@ -221,6 +228,29 @@ impl Core {
                 refuse(line, Outcome::BadCounter, rules.next_submit_ms(), 0)
             }
         }
+    }
+
+    /// The answer to a user who can't draw here now. What he has won in a bucket that is being given up is still told.
+    #[cold]
+    fn put_off(
+        &self,
+        plan: &Plan,
+        call: &SubmitCall,
+        why: NotNow,
+        held: Option<(&Line, &Wins)>,
+    ) -> SubmitReply {
+        if let Some((line, wins)) = held
+            && let Some(win) = wins.find(line, call.round, call.counter)
+        {
+            let next = if line.round == call.round { line.counter + 1 } else { call.counter + 1 };
+            return self.stored(plan, None, call, next, Some(win));
+        }
+        let (outcome, wait_ms) = match why {
+            NotNow::Crowded => (Outcome::Busy, BUSY_MS),
+            NotNow::Pending => (Outcome::Pending, ELSEWHERE_MS),
+            NotNow::Wanted => (Outcome::Pending, PENDING_MS),
+        };
+        reply(call, call.counter, outcome, wait_ms, 0)
     }
 
     /// Draws for an entry that was admitted. A hit is in the log when this returns.

@@ -1,7 +1,7 @@
 //! Wins on their way into the flow log, and winners on their way to their answer.
 //!
 //! A win is appended and its reply queued under one lock, so that replies stand in the order of positions; when
-//! the log says that a position is durable, everything before it is answered, if the node's session still is
+//! a position is safe (durable in the log; in a cluster, in the lane too), everything before it is answered, if the node's session still is
 //! valid. If it is not, the player hears 'pending': the win stands, and asking again is safe.
 
 use super::session::Session;
@@ -34,7 +34,8 @@ impl Waiting {
         Arc::new(Waiting { queue: Mutex::default(), acknowledged: AtomicU64::new(end.0), session, clock })
     }
 
-    /// Everything before `end` is safe: answers those who waited for it. Called by the log's thread.
+    /// Everything before `end` is safe: answers those who waited for it. Called by the log's thread, or in a cluster by
+    /// whoever ships the log.
     pub fn acknowledge(&self, end: Position) {
         flowlog::fault::point("win.before_answer");
         self.acknowledged.store(end.0, Ordering::Release);
@@ -58,6 +59,14 @@ impl Waiting {
         flowlog::fault::point("win.after_answer");
     }
 
+    /// The node ends: whoever still waits hears 'pending'.
+    pub fn abandon(&self) {
+        for (_, Pending { inbox, mut reply }) in std::mem::take(&mut *self.queue.lock()) {
+            not_yet(&mut reply);
+            inbox.put(reply);
+        }
+    }
+
     /// Winners who wait.
     pub fn len(&self) -> usize {
         self.queue.lock().len()
@@ -69,7 +78,8 @@ impl Waiting {
     }
 }
 
-fn not_yet(reply: &mut SubmitReply) {
+/// Turns an answer that may not be given into 'pending, ask again'.
+pub fn not_yet(reply: &mut SubmitReply) {
     reply.outcome = Outcome::Pending;
     reply.award = None;
     reply.next_counter = reply.counter;

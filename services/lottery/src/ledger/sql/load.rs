@@ -1,7 +1,7 @@
 //! Reading rows, in key order.
 
 use campaign::{CampaignId, LeaseId, NodeEpoch, NodeId, PrizeId, RoundId, SeqNo, VendorId};
-use ownership::sql as owners;
+use ownership::{NodeRow, sql as owners};
 use std::collections::BTreeSet;
 use storage::SqlError;
 use storage::batch::signed;
@@ -9,6 +9,7 @@ use storage::sqlx::{self, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::schema::{LEASE_COLUMNS, PRIZE_COLUMNS, VENDOR_COLUMNS};
 use super::text;
+use crate::ledger::rules::epoch;
 use crate::ledger::rows::{
     CampaignRow, ClosedBy, ClosedLease, LeaseKey, LeaseRow, Need, PrizeKey, PrizeRow, Rows, VendorRow,
 };
@@ -72,6 +73,23 @@ async fn campaigns(conn: &mut SqliteConnection) -> Result<Vec<CampaignRow>, SqlE
 }
 
 /// Open leases of a node, in all its epochs.
+/// Ended epochs whose end position is not known, or that have open leases.
+pub async fn unsettled(conn: &mut SqliteConnection) -> Result<Vec<NodeRow>, SqlError> {
+    let query = "SELECT DISTINCT node FROM (\
+         SELECT node FROM node_epoch e WHERE ended_ms IS NOT NULL AND end_position IS NULL AND NOT EXISTS (\
+             SELECT 1 FROM node_epoch l WHERE l.node = e.node AND l.epoch > e.epoch AND l.end_position IS NOT NULL) \
+         UNION ALL \
+         SELECT l.node FROM ledger_lease l JOIN node_epoch e ON e.node = l.node AND e.epoch = l.epoch \
+             WHERE l.closed_ms IS NULL AND e.ended_ms IS NOT NULL) ORDER BY node";
+    let nodes: Vec<i64> = sqlx::query_scalar(query).fetch_all(&mut *conn).await?;
+    let mut rows = Vec::new();
+    for node in nodes.into_iter().map(|n| NodeId(n as u16)) {
+        let epochs = owners::load_epochs(conn, node.0, 0).await?;
+        rows.extend(epoch::unsettled(&epochs, &open_leases(conn, node).await?));
+    }
+    Ok(rows)
+}
+
 pub async fn open_leases(conn: &mut SqliteConnection, node: NodeId) -> Result<Vec<LeaseRow>, SqlError> {
     let query = format!(
         "SELECT {LEASE_COLUMNS} FROM ledger_lease WHERE node = $1 AND closed_ms IS NULL ORDER BY epoch, lease"

@@ -143,6 +143,10 @@ impl QuotaLedger for SqlLedger {
         self.read(async |mut conn| owners::load_dead(&mut conn, now_ms).await).await
     }
 
+    async fn unsettled(&self) -> Result<Vec<NodeRow>, StoreError> {
+        self.read(async |mut conn| load::unsettled(&mut conn).await).await
+    }
+
     async fn open_leases(&self, node: NodeId) -> Result<Vec<LeaseRow>, StoreError> {
         self.read(async |mut conn| load::open_leases(&mut conn, node).await).await
     }
