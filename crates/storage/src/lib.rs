@@ -5,11 +5,14 @@
 //! waiting in a queue of ours is fair and bounded, and a small pool of read-only connections that never wait for
 //! it (write-ahead log). A commit that returned is on disk. [`migrate`] brings a service's tables up to date and
 //! refuses a database that a newer program has written.
+//!
+//! In a cluster it is PostgreSQL: [`pg`] has the pool, the transactions and the migrations for it.
 
 pub mod batch;
 mod error;
 mod health;
 mod migrate;
+pub mod pg;
 mod priority;
 mod rows;
 mod sql;

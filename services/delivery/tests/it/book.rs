@@ -15,6 +15,8 @@ pub async fn sql() -> (tempfile::TempDir, Sql) {
     (folder, sql)
 }
 
+const ALL: &[u16] = &[0];
+
 fn first(n: u64, kind: OrderKind) -> Step {
     first_step(&order(n, kind, 7), NOW_MS, true)
 }
@@ -35,10 +37,10 @@ async fn conforms(book: &dyn DeliveryBook) {
 
     let row = book.rows(&[award(2), award(99)]).await.unwrap();
     assert_eq!(row, [steps[1].row.clone()]);
-    assert!(book.due(vendor, Lane::Send, NOW_MS - 1, 10).await.unwrap().is_empty());
-    let due = book.due(vendor, Lane::Send, NOW_MS, 4).await.unwrap();
+    assert!(book.due(ALL, vendor, Lane::Send, NOW_MS - 1, 10).await.unwrap().is_empty());
+    let due = book.due(ALL, vendor, Lane::Send, NOW_MS, 4).await.unwrap();
     assert_eq!(due.iter().map(|r| r.award).collect::<Vec<_>>(), [1, 2, 3, 4].map(award));
-    assert!(book.due(VendorId(8), Lane::Send, NOW_MS, 4).await.unwrap().is_empty());
+    assert!(book.due(ALL, VendorId(8), Lane::Send, NOW_MS, 4).await.unwrap().is_empty());
 
     // Fenced: the second writer of the same step loses, and leaves nothing behind.
     let batch: Vec<Transition> = due.iter().map(permit).collect();
@@ -47,20 +49,20 @@ async fn conforms(book: &dyn DeliveryBook) {
     let rows = book.rows(&[award(1)]).await.unwrap();
     assert_eq!(rows, [batch[0].step.row.clone()]);
     assert_eq!((rows[0].state, rows[0].attempt, rows[0].payee.as_str()), (S::Sending, 1, "p\"'é"));
-    assert_eq!(book.due(vendor, Lane::Send, u64::MAX >> 1, 10).await.unwrap().len(), 2);
-    assert_eq!(book.due(vendor, Lane::Ask, u64::MAX >> 1, 10).await.unwrap().len(), 4);
+    assert_eq!(book.due(ALL, vendor, Lane::Send, u64::MAX >> 1, 10).await.unwrap().len(), 2);
+    assert_eq!(book.due(ALL, vendor, Lane::Ask, u64::MAX >> 1, 10).await.unwrap().len(), 4);
     assert_eq!(book.oldest_due(vendor, Lane::Send).await.unwrap(), Some(NOW_MS));
 
-    let journal = book.journal(0, 100).await.unwrap();
+    let journal = book.journal(0, 0, 100).await.unwrap();
     assert_eq!(journal.iter().map(|l| l.position).collect::<Vec<_>>(), (1..=11).collect::<Vec<u64>>());
-    assert_eq!(book.journal(9, 1).await.unwrap(), journal[9..10]);
+    assert_eq!(book.journal(0, 9, 1).await.unwrap(), journal[9..10]);
     let history = book.history(award(3)).await.unwrap();
     assert_eq!(history.iter().map(|l| l.event.step).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(history[1].event, batch[2].step.event);
     assert!(book.history(award(99)).await.unwrap().is_empty());
 
-    assert!(book.lapse_due(NOW_MS, 10).await.unwrap().is_empty());
-    assert_eq!(book.lapse_due(NOW_MS + 10_000, 10).await.unwrap()[0].award, award(6));
+    assert!(book.lapse_due(ALL, NOW_MS, 10).await.unwrap().is_empty());
+    assert_eq!(book.lapse_due(ALL, NOW_MS + 10_000, 10).await.unwrap()[0].award, award(6));
     let held = book.rows(&[award(5)]).await.unwrap().remove(0);
     let held_step = step(&held, &Input::NoAccountKnown, NOW_MS, Some(&policy()), 0).unwrap();
     let t = Transition { from_step: 1, from_state: S::Ready, step: held_step };
@@ -80,10 +82,10 @@ async fn conforms(book: &dyn DeliveryBook) {
     book.take_orders(std::slice::from_ref(&rejected)).await.unwrap();
     assert_eq!(book.with_person(None, 10).await.unwrap(), [rejected.row]);
 
-    assert_eq!(book.published().await.unwrap(), 0);
-    book.set_published(7).await.unwrap();
-    book.set_published(4).await.unwrap();
-    assert_eq!(book.published().await.unwrap(), 7);
+    assert_eq!(book.published(0).await.unwrap(), 0);
+    book.set_published(0, 7).await.unwrap();
+    book.set_published(0, 4).await.unwrap();
+    assert_eq!(book.published(0).await.unwrap(), 7);
     let alarm = Alarm { kind: "k".into(), award: award(1), detail: "d".into(), at_ms: 5, times: 1 };
     book.alarm(std::slice::from_ref(&alarm)).await.unwrap();
     book.alarm(std::slice::from_ref(&alarm)).await.unwrap();
@@ -127,7 +129,7 @@ async fn two_processes_on_one_book_read_one_journal() {
             // In however many calls: nothing is left out where the other one wrote.
             let (mut awards, mut behind) = (Vec::new(), 0);
             loop {
-                let lines = book.journal(behind, 4).await.unwrap();
+                let lines = book.journal(0, behind, 4).await.unwrap();
                 let Some(last) = lines.last() else { break };
                 behind = last.position;
                 awards.extend(lines.iter().map(|line| line.event.award));
@@ -147,7 +149,9 @@ async fn a_call_that_is_too_large_or_names_an_award_twice_is_refused() {
     let many: Vec<Step> = (0..=4_096).map(|n| first(n, OrderKind::AtOnce)).collect();
     let error = book.take_orders(&many).await.unwrap_err().to_string();
     assert!(error.contains("4097 rows; at most 4096"), "{error}");
-    assert!(book.scan(None, 10).await.unwrap().is_empty() && book.journal(0, 10).await.unwrap().is_empty());
+    assert!(
+        book.scan(None, 10).await.unwrap().is_empty() && book.journal(0, 0, 10).await.unwrap().is_empty()
+    );
 }
 
 #[derive(Clone, Debug)]
@@ -215,15 +219,15 @@ proptest! {
                 assert_eq!(run(&memory, op).await, run(&stored, op).await, "{op:?}");
             }
             assert_eq!(memory.scan(None, 100).await.unwrap(), stored.scan(None, 100).await.unwrap());
-            let journal = memory.journal(0, 1_000).await.unwrap();
-            assert_eq!(journal, stored.journal(0, 1_000).await.unwrap());
+            let journal = memory.journal(0, 0, 1_000).await.unwrap();
+            assert_eq!(journal, stored.journal(0, 0, 1_000).await.unwrap());
             // Another process has nothing of it in memory and reads the table.
             let other = SqlBook::open(sql, NOW_MS).await.unwrap();
-            assert_eq!(journal, other.journal(0, 1_000).await.unwrap());
+            assert_eq!(journal, other.journal(0, 0, 1_000).await.unwrap());
             assert_eq!(memory.counts().await.unwrap(), stored.counts().await.unwrap());
             for lane in [Lane::Send, Lane::Ask, Lane::Claim] {
                 let far = NOW_MS * 2;
-                let (a, b) = (memory.due(VendorId(7), lane, far, 100).await, stored.due(VendorId(7), lane, far, 100).await);
+                let (a, b) = (memory.due(ALL, VendorId(7), lane, far, 100).await, stored.due(ALL, VendorId(7), lane, far, 100).await);
                 assert_eq!(a.unwrap(), b.unwrap());
             }
         });

@@ -82,7 +82,7 @@ impl World {
         let mut steps: HashMap<AwardId, u32> = HashMap::new();
         let (mut after, mut events) = (0, Vec::new());
         loop {
-            let lines = self.book.journal(after, 1_000).await.unwrap();
+            let lines = self.book.journal(0, after, 1_000).await.unwrap();
             let Some(last) = lines.last() else { break };
             after = last.position;
             for line in lines {

@@ -27,7 +27,9 @@ use queue::{CommitError, PollError, ProduceError, Queue, TopicError};
 use runtime::{Backoff, BackoffPolicy, SharedClock, TaskKind, Tasks};
 
 use crate::core::{CollectError, EtaLimits, PlanView, RepeatConfig};
-use crate::limits::{EVENTS_EVERY_MS, INDEX_ROWS_MAX, INDEX_ROWS_MIN, LANE_EVERY_MS};
+use crate::limits::{
+    EVENTS_EVERY_MS, INDEX_ROWS_MAX, INDEX_ROWS_MIN, LANE_EVERY_MS, SHARED_STATISTICS_EVERY_MS,
+};
 use crate::store::{AwardStore, StoreError};
 use events::EventsWorker;
 use handle::FlowHandle;
@@ -113,7 +115,11 @@ pub struct FlowParts {
 /// When the store or a topic can't be read.
 pub async fn start(parts: FlowParts, tasks: &Tasks) -> Result<FlowHandle, FlowError> {
     let progress = Arc::new(FlowProgress::default());
-    let live = Arc::new(LiveStatistics::new(parts.store.statistics().await?, parts.clock.now_ms()));
+    let (lines, now_ms) = (parts.store.statistics().await?, parts.clock.now_ms());
+    let is_shared = parts.store.has_other_writers();
+    let live =
+        if is_shared { LiveStatistics::shared(lines, now_ms) } else { LiveStatistics::new(lines, now_ms) };
+    let live = Arc::new(live);
     let handle = FlowHandle::new(&parts, Arc::clone(&progress), Arc::clone(&live))?;
     let lane = LaneWorker::new(&parts, Arc::clone(&progress), Arc::clone(&live)).await?;
     let events = EventsWorker::new(&parts, Arc::clone(&progress), Arc::clone(&live)).await?;
@@ -138,8 +144,39 @@ pub async fn start(parts: FlowParts, tasks: &Tasks) -> Result<FlowHandle, FlowEr
         }
         Ok(())
     });
+    if is_shared {
+        spawn_statistics(&parts, tasks, Arc::clone(&live), Arc::clone(&progress));
+    }
     spawn_upkeep(&parts, tasks, live, Arc::clone(&progress));
     Ok(handle)
+}
+
+/// Reads the statistics that several nodes write.
+fn spawn_statistics(
+    parts: &FlowParts,
+    tasks: &Tasks,
+    live: Arc<LiveStatistics>,
+    progress: Arc<FlowProgress>,
+) {
+    let (store, stop) = (Arc::clone(&parts.store), tasks.shutdown().clone());
+    tasks.spawn("flow-statistics", TaskKind::Service, async move {
+        let mut patience = Patience::new("statistics");
+        while !stop.is_requested() {
+            match store.statistics().await {
+                Ok(lines) => {
+                    live.replace(lines);
+                    patience.well(&progress);
+                    let wait = Duration::from_millis(SHARED_STATISTICS_EVERY_MS);
+                    tokio::select! { () = tokio::time::sleep(wait) => {}, () = stop.wait() => break }
+                }
+                Err(error) => {
+                    let error = FlowError::from(error);
+                    tokio::select! { r = patience.after(error, &progress) => r?, () = stop.wait() => break }
+                }
+            }
+        }
+        Ok(())
+    });
 }
 
 /// Publishes the statistics and moves users into their table.

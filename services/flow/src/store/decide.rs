@@ -7,16 +7,16 @@ use campaign::AwardId;
 use crate::core::{Alarm, AlarmKind, AwardRow, Doubt, LaneBatch, Progress, StatBook, StatDelta};
 
 /// Campaign, round, prize, number.
-pub(super) type UnitKey = (u32, u32, u32, u64);
+pub(in crate::store) type UnitKey = (u32, u32, u32, u64);
 
 /// The unit of an award.
-pub(super) fn unit_of(row: &AwardRow) -> UnitKey {
+pub(in crate::store) fn unit_of(row: &AwardRow) -> UnitKey {
     (row.won.campaign.0, row.won.round.0, row.won.prize.0, row.won.unit)
 }
 
 /// What the tables hold of a batch's awards.
 #[derive(Default)]
-pub(super) struct Known {
+pub(in crate::store) struct Known {
     pub awards: HashMap<AwardId, AwardRow>,
     pub units: HashMap<UnitKey, AwardId>,
     /// Steps that came before their award.
@@ -25,7 +25,7 @@ pub(super) struct Known {
 
 /// What to write.
 #[derive(Default)]
-pub(super) struct Decision {
+pub(in crate::store) struct Decision {
     pub units: Vec<(UnitKey, AwardId)>,
     pub rows: Vec<AwardRow>,
     pub alarms: Vec<Alarm>,
@@ -34,7 +34,7 @@ pub(super) struct Decision {
 }
 
 /// Goes through the batch in order. `known` takes in the units that the batch adds.
-pub(super) fn decide(batch: &LaneBatch, known: &mut Known, book: &StatBook) -> Decision {
+pub(in crate::store) fn decide(batch: &LaneBatch, known: &mut Known, book: &StatBook) -> Decision {
     let mut d = Decision { alarms: batch.alarms.clone(), ..Decision::default() };
     let count = batch.awards.len();
     d.rows.reserve(count);
