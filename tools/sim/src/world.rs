@@ -159,7 +159,8 @@ impl World {
         let ledger = Arc::new(MemoryLedger::new(clock.clone()));
         let players = 1 + config.players / 2 + rng.below(config.players / 2);
         let players = (0..players).map(|_| Player::new(&mut rng)).collect();
-        let flow = FlowSide::new(clock.clone(), &plan);
+        let flow = FlowSide::new(clock.clone(), &plan, planted.behind_ended);
+        let cluster = Cluster::new(&flow.queue, planted.behind_ended);
         let calm = rng.one_in(2);
         World {
             kills_left: rng.below(u64::from(config.kills) + 1) as u32,
@@ -178,7 +179,7 @@ impl World {
             ledger,
             outage_until: 0,
             node: NodeSide::new(),
-            cluster: Cluster::default(),
+            cluster,
             delivery: DeliverySide::new(),
             vendor: SimVendor::new(rng.next_u64()),
             flow,

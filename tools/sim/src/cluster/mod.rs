@@ -66,10 +66,17 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub fn new(queue: &queue::memory::MemoryQueue) -> Cluster {
+    #[cfg_attr(not(feature = "planted"), allow(unused_variables))]
+    pub fn new(queue: &queue::memory::MemoryQueue, accepts_ended: bool) -> Cluster {
+        let lanes = MemoryLanes::new(LANES).feeding(queue);
+        #[cfg(feature = "planted")]
+        for node in (0..LANES).filter(|_| accepts_ended) {
+            // There is a lane of every number below that.
+            let _ = lanes.plant_accept_ended(node);
+        }
         Cluster {
             machines: Vec::new(),
-            lanes: MemoryLanes::new(LANES).feeding(queue),
+            lanes,
             members: MemberTable::default(),
             members_hang_until: 0,
             cache: MemoryCache::new(CACHE_MAX),

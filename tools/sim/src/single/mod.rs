@@ -310,7 +310,7 @@ impl World {
                 Err(error) => return self.node_disk_failed(&error),
             },
             Todo::Answer => {
-                let answered = log.answer();
+                let answered = log.acknowledge(log.durable());
                 if answered > 0 {
                     self.note(format_args!("log: {answered} winners answered"));
                 }
