@@ -197,7 +197,7 @@ impl Shared {
             json!({
                 "node": self.node.status(),
                 "access": access,
-                "flow": self.flow.status().ok(),
+                "flow": self.flow.status().await.ok(),
                 "statistics": *self.flow.statistics(),
                 "delivery": { "hold": delivery.hold, "published": delivery.published, "vendors": vendors },
             }),

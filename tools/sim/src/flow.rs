@@ -16,7 +16,7 @@ use flow::store::MemoryAwardStore;
 use protocol::calls::{Awards as _, CallError};
 use protocol::v1::AwardState;
 use queue::memory::MemoryQueue;
-use queue::{JOURNAL, LANE, ORDERS, Queue as _, TopicOptions};
+use queue::{JOURNAL, LANE, ORDERS, TopicOptions};
 use runtime::ManualClock;
 use std::sync::Arc;
 

@@ -51,8 +51,8 @@ impl RepeatWorker {
         let (queue, now_ms) = (self.orders.queue(), self.clock.now_ms());
         let (mut heads, mut committed) = (Vec::new(), Vec::new());
         for partition in self.orders.partitions() {
-            heads.push(queue.head(ORDERS, *partition)?.0);
-            committed.push(queue.committed(ORDERS, DELIVERY_GROUP, *partition)?.0);
+            heads.push(queue.head(ORDERS, *partition).await?.0);
+            committed.push(queue.committed(ORDERS, DELIVERY_GROUP, *partition).await?.0);
         }
         let before = match self.schedule.look(now_ms, &heads, &committed) {
             Round::Wait(until_ms) => return Ok(until_ms.saturating_sub(now_ms)),

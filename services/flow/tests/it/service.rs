@@ -325,7 +325,7 @@ async fn started_it_runs_and_ends_when_asked() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), done).await.unwrap();
-    let status = handle.status().unwrap();
+    let status = handle.status().await.unwrap();
     assert_eq!((status.awards, status.orders, status.events, status.stalled.len()), (1, 1, 1, 0));
     let drained = tasks.drain(Duration::from_secs(5)).await;
     assert!(drained.unfinished.is_empty() && drained.failure.is_none(), "{drained:?}");

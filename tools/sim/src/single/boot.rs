@@ -283,7 +283,6 @@ impl World {
         session: Arc<Session>,
         leases: Leases,
     ) {
-        use queue::Queue as _;
         let from = self.flow.queue.head(queue::LANE, NODE.0).unwrap_or_default();
         let mut up = Up::new(core, log, session, leases, self.disk.clone(), from);
         up.wins = std::mem::take(&mut boot.replay.wins);

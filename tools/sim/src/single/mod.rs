@@ -15,7 +15,7 @@ use lottery::ledger::{PrizeKey, QuotaLedger as _, StoreError, Tick, TickError};
 use lottery::node::leases::{Leases, Progress};
 use lottery::node::session::Session;
 use protocol::calls::{Inbox, SubmitCall, SubmitReply};
-use queue::{LANE, Queue as _};
+use queue::LANE;
 use records::SnapshotWin;
 use runtime::Clock as _;
 use std::collections::BTreeMap;
