@@ -145,6 +145,12 @@ impl Buckets {
         }
     }
 
+    /// The ring has taken away a bucket that is still drawn for: [`Buckets::hold`] is due.
+    pub fn gives_up(&self) -> bool {
+        let ours = |s: &Slot| matches!(s.state, State::Waiting { .. } | State::Open { .. });
+        self.slots.iter().any(|slot| !slot.wanted && ours(slot))
+    }
+
     /// Somebody else has a bucket that the ring gives to us: look at the table.
     pub fn looks(&self) -> bool {
         self.slots.iter().any(|s| s.wanted && s.state == State::Elsewhere && s.free.is_none())

@@ -15,10 +15,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Time from tick to tick.
-const TICK: Duration = Duration::from_millis(100);
+const TICK_NS: u64 = 100_000_000;
 
 /// The same while buckets are on their way.
-const QUICK: Duration = Duration::from_millis(20);
+const QUICK_NS: u64 = 20_000_000;
+
+/// How often the node looks whether a tick is due, and at the ring.
+const QUICK: Duration = Duration::from_nanos(QUICK_NS);
 
 /// How often the owners' table is read while the ring gives us a bucket that somebody else has.
 const LOOK_NS: u64 = 60_000_000;
@@ -76,6 +79,7 @@ struct Ticks {
     unanswered: Option<Tick>,
     ring_of: Option<u64>,
     looked_ns: u64,
+    ticked_ns: u64,
     count: u64,
     away: bool,
     drain_since_ns: Option<u64>,
@@ -121,6 +125,7 @@ impl ClusterNode {
             unanswered: None,
             ring_of: None,
             looked_ns: 0,
+            ticked_ns: 0,
             count: 0,
             away: false,
             drain_since_ns: None,
@@ -131,26 +136,39 @@ impl ClusterNode {
                 self.buckets.lock().drain();
             }
             self.follow(&mut ticks).await;
-            match self.tick(&mut ticks).await {
-                Err(TickError::Session(error)) => {
-                    tracing::warn!(%error, "the epoch was ended by others");
-                    return Ok(Exit::EpochEnded);
+            if self.is_due(&ticks) {
+                ticks.ticked_ns = self.parts.clock.mono_ns();
+                match self.tick(&mut ticks).await {
+                    Err(TickError::Session(error)) => {
+                        tracing::warn!(%error, "the epoch was ended by others");
+                        return Ok(Exit::EpochEnded);
+                    }
+                    done => done?,
                 }
-                done => done?,
+                self.make_room(&mut ticks);
             }
             if failed.is_requested() || self.is_drained(&ticks) {
                 self.finish().await;
                 return Ok(Exit::Drained);
             }
-            self.make_room(&mut ticks);
-            let quick = self.is_moving();
+            let sealing = self.buckets.lock().counts().sealing > 0;
             tokio::select! {
-                () = tokio::time::sleep(if quick { QUICK } else { TICK }) => {}
-                () = self.early(), if !quick => {}
+                () = tokio::time::sleep(QUICK) => {}
+                () = self.moved.notified(), if sealing => {}
                 () = shutdown.wait(), if ticks.drain_since_ns.is_none() => {}
                 () = failed.wait() => {}
             }
         }
+    }
+
+    /// A tick is due: its time has come, or it has something to say about buckets.
+    fn is_due(&self, ticks: &Ticks) -> bool {
+        let since_ns = self.parts.clock.mono_ns() - ticks.ticked_ns;
+        let buckets = self.buckets.lock();
+        // Holding comes with the tick, so a bucket that the ring took away is reason for one.
+        let (seals, claims) = buckets.asks(self.journal.acknowledged());
+        let moves = !seals.is_empty() || !claims.is_empty() || buckets.gives_up();
+        since_ns >= TICK_NS || (moves && since_ns >= QUICK_NS && ticks.unanswered.is_none())
     }
 
     /// Follows the ring; looks at the owners' table if need be.
@@ -224,25 +242,6 @@ impl ClusterNode {
                 self.over.store(true, Ordering::Release);
                 self.session.end();
                 Err(error)
-            }
-        }
-    }
-
-    /// The next tick has something to say about buckets, or may have in a moment.
-    fn is_moving(&self) -> bool {
-        let buckets = self.buckets.lock();
-        let (seals, claims) = buckets.asks(self.journal.acknowledged());
-        !seals.is_empty() || !claims.is_empty() || buckets.counts().sealing > 0
-    }
-
-    /// Returns when a tick should not wait for its time: a bucket can be given up, or the ring has changed.
-    async fn early(&self) {
-        let epoch = self.parts.members.current().epoch;
-        loop {
-            tokio::time::sleep(QUICK).await;
-            let wanted = self.buckets.lock().looks();
-            if self.parts.members.current().epoch != epoch || wanted {
-                return;
             }
         }
     }

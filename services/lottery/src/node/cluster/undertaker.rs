@@ -272,11 +272,11 @@ mod tests {
             let due = watch.due(last, found, &living, now_ms);
             due.iter().filter(|r| r.node == 1).map(|r| r.epoch).collect::<Vec<_>>()
         };
-        assert_eq!(of_node_1(5_000, &found), []);
-        assert_eq!(of_node_1(5_000 + 3 * STAGGER_MS - 1, &found), []);
+        assert_eq!(of_node_1(5_000, &found), [0u32; 0]);
+        assert_eq!(of_node_1(5_000 + 3 * STAGGER_MS - 1, &found), [0u32; 0]);
         assert_eq!(of_node_1(5_000 + 3 * STAGGER_MS, &found), [3], "the newest covers the others");
-        assert_eq!(of_node_1(9_000, &[]), []);
-        assert_eq!(of_node_1(9_100, &found), [], "it counts anew");
+        assert_eq!(of_node_1(9_000, &[]), [0u32; 0]);
+        assert_eq!(of_node_1(9_100, &found), [0u32; 0], "it counts anew");
         assert_eq!(Watch::default().due(1, &found[..2], &living, 0), [], "nobody buries himself");
     }
 }
