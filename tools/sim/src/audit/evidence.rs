@@ -72,7 +72,7 @@ impl<'a> Evidence<'a> {
             stored: stored.into_iter().map(|r| (r.row.won.award, r)).collect(),
             alarms: now(world.flow.store.alarms(0, 1_000)).unwrap_or_default(),
             orders: orders.into_iter().map(|r| (r.award, r)).collect(),
-            journal: now(book.journal(0, usize::MAX)).unwrap_or_default(),
+            journal: now(book.journal(0, 0, usize::MAX)).unwrap_or_default(),
             payments: &world.vendor.numbers,
             mismatches: world.vendor.mismatches,
             told: &world.told,

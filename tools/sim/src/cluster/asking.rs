@@ -8,7 +8,7 @@ use campaign::{CampaignId, NodeId, UserId};
 use flow::store::AwardStore as _;
 use lottery::core::Want;
 use lottery::node::cluster::cache::{CacheKey, HistoryCache as _};
-use lottery::node::cluster::checked;
+use lottery::node::cluster::histories::checked;
 use protocol::calls::{CallError, PastWin};
 use records::SnapshotWin;
 use std::collections::BTreeMap;
@@ -104,7 +104,7 @@ impl World {
 
     /// Some bucket may have to wait for the award store.
     pub fn machine_asks_passed(&mut self, m: usize) {
-        let Some(up) = self.up(m) else { return };
+        let Some(up) = self.up_at(m) else { return };
         let lanes: Vec<u16> = up.buckets.waits_for().into_iter().collect();
         if lanes.is_empty() || std::mem::replace(&mut up.asking_passed, true) {
             return;
@@ -114,7 +114,7 @@ impl World {
 
     pub fn machine_hears_passed(&mut self, m: usize, answer: Result<BTreeMap<u16, u64>, CallError>) {
         let node = self.cluster.machines[m].node;
-        let Some(up) = self.up(m) else { return };
+        let Some(up) = self.up_at(m) else { return };
         up.asking_passed = false;
         let before = up.buckets.counts();
         if let Ok(positions) = answer {
@@ -131,15 +131,15 @@ impl World {
 
     /// Users came whom memory does not know: the cache is asked, and flow about those it does not have.
     pub fn machine_wants(&mut self, m: usize) {
-        let Some(up) = self.up(m) else { return };
+        let Some(up) = self.up_at(m) else { return };
         if up.core.wants() {
             let wants = up.core.take_wanted(up.wanted.room());
             up.wanted.add(wants);
         }
-        while let Some(ask) = self.up(m).and_then(|up| up.wanted.ask()) {
+        while let Some(ask) = self.up_at(m).and_then(|up| up.wanted.ask()) {
             let rest = self.read_cache(m, ask.wants);
             let asked = rest.iter().map(|want| (want.user, want.campaign)).collect();
-            let Some(up) = self.up(m) else { return };
+            let Some(up) = self.up_at(m) else { return };
             if rest.is_empty() {
                 up.wanted.done(ask.id);
             } else {
@@ -182,7 +182,7 @@ impl World {
         answer: Result<Vec<Vec<PastWin>>, CallError>,
     ) {
         let node = self.cluster.machines[m].node;
-        let Some(up) = self.up(m) else { return };
+        let Some(up) = self.up_at(m) else { return };
         up.wanted.done(id);
         let Some(wants) = up.asks.remove(&id) else { return };
         let Ok(answer) = answer else { return };

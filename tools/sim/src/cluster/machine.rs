@@ -6,28 +6,29 @@
 
 use super::clock::MachineClock;
 use super::lanes::Lines;
-use super::members::{POLL_MS, View};
+use super::members::View;
 use super::start::{Finish, Starting};
 use super::undertaking::Undertaking;
+use super::work::reader_at;
 use super::calls::{Remote, Tell};
-use crate::link::{Answer, Caller};
-use crate::log::{SimLog, Todo, log_dir, log_options};
-use crate::players::PlayerStep;
-use crate::world::{DELICATE_ONE_IN, Event, World};
+use crate::link::Answer;
+use crate::log::{SimLog, Todo};
+use crate::world::{Event, World};
 use campaign::{LeaseId, NodeId};
-use flowlog::{LogReader, Position};
-use lottery::core::{Core, WinLog as _};
-use lottery::ledger::{PrizeKey, StoreError, Tick, TickError};
-use lottery::node::cluster::{Buckets, Shipping, Wanted};
-use lottery::node::leases::{Leases, Progress};
+use flowlog::LogReader;
+use lottery::core::Core;
+use lottery::ledger::{PrizeKey, Tick};
+use lottery::node::cluster::buckets::Buckets;
+use lottery::node::cluster::histories::Wanted;
+use lottery::node::cluster::shipping::Shipping;
+use lottery::node::leases::Leases;
 use lottery::node::session::Session;
 use ownership::BucketRow;
-use protocol::calls::{CallError, Inbox, PastWin, SubmitCall, SubmitReply};
+use protocol::calls::{CallError, Inbox, PastWin, SubmitCall};
 use queue::lanes::LaneError;
-use runtime::{Clock as _, ManualClock};
+use runtime::ManualClock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::task::Waker;
 use testkit::{SimDisk, SimRng};
 
 /// A step of a node.
@@ -193,7 +194,7 @@ impl Machine {
     }
 
     /// Nothing is left to do: the log is in the lane, and the ring's buckets are drawn for.
-    fn is_at_rest(&self) -> bool {
+    pub fn is_at_rest(&self) -> bool {
         let Some(up) = self.up_ref() else { return self.is_dead };
         let counts = up.buckets.counts();
         up.log.todo() == Todo::Nothing
@@ -234,7 +235,7 @@ impl World {
         self.push(in_ms, Event::Machine(m, life, step));
     }
 
-    pub fn up(&mut self, m: usize) -> Option<&mut Up> {
+    pub fn up_at(&mut self, m: usize) -> Option<&mut Up> {
         self.cluster.machines[m].up()
     }
 
@@ -283,7 +284,7 @@ impl World {
             MachineStep::Ship => self.machine_ships(m),
             MachineStep::Members => self.machine_looks(m),
             MachineStep::Rows(rows) => {
-                if let Some(up) = self.up(m) {
+                if let Some(up) = self.up_at(m) {
                     up.buckets.rows(&rows);
                 }
             }

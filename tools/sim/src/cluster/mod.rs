@@ -17,13 +17,17 @@ mod work;
 
 pub(crate) use machine::MachineStep;
 
+use crate::config::Planted;
 use crate::log::Todo;
-use crate::world::{Event, World};
+use crate::plan::CAMPAIGN;
+use crate::world::{Event, World, now};
 use campaign::NodeId;
 use asking::{Entries, Question};
 use calls::Letter;
 use hashring::bucket_of;
 use lanes::Shipment;
+use lottery::core::BUCKETS;
+use lottery::ledger::QuotaLedger as _;
 use lottery::node::cluster::cache::{HistoryCache as _, MemoryCache};
 use machine::Machine;
 use members::{MemberTable, POLL_MS, View};
@@ -175,5 +179,18 @@ impl World {
             let wait = self.between(0, 300);
             self.machine_push(m, wait, MachineStep::Register);
         }
+    }
+
+    /// Nothing is left to do: every epoch that ended is settled, no lease is open, the lanes have all logs, and every
+    /// bucket is drawn for by somebody.
+    pub fn cluster_at_rest(&self) -> bool {
+        let is_planted = self.planted != Planted::default();
+        let open = now(self.ledger.leases(CAMPAIGN, None, usize::MAX)).unwrap_or_default();
+        let settled = now(self.ledger.unsettled()).is_ok_and(|left| left.is_empty());
+        let closed = open.iter().all(|lease| lease.closed.is_some());
+        let machines = &self.cluster.machines;
+        let owned: usize = machines.iter().filter_map(Machine::up_ref).map(|up| up.buckets.counts().open).sum();
+        let at_rest = machines.iter().all(Machine::is_at_rest) && owned == BUCKETS;
+        is_planted || (settled && closed && at_rest)
     }
 }

@@ -99,10 +99,10 @@ impl World {
             started.epoch, started.first, started.shipped, started.ended, started.settled
         ));
         self.counters.epochs += 1;
-        self.serve(m, remote, writer, &started);
+        self.machine_serves(m, remote, writer, &started);
     }
 
-    fn serve(&mut self, m: usize, remote: Remote, writer: LogWriter<SimDisk>, started: &Started) {
+    fn machine_serves(&mut self, m: usize, remote: Remote, writer: LogWriter<SimDisk>, started: &Started) {
         let machine = &self.cluster.machines[m];
         let (node, epoch) = (machine.node, NodeEpoch(started.epoch));
         let session = Arc::new(Session::default());
@@ -155,7 +155,7 @@ impl World {
     /// Ends the own epoch in order: everything was given back, and all of the log is in the lane.
     pub fn machine_finishes(&mut self, m: usize) {
         let node = self.cluster.machines[m].node;
-        let Some(up) = self.up(m) else { return };
+        let Some(up) = self.up_at(m) else { return };
         if up.finish.is_some() {
             return;
         }

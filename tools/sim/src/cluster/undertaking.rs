@@ -34,7 +34,7 @@ impl World {
     /// Looks for epochs that somebody must see to, if nothing is under way.
     pub fn undertaker_looks(&mut self, m: usize) {
         self.machine_push(m, LOOK_MS, MachineStep::Undertake);
-        let Some(up) = self.up(m) else { return };
+        let Some(up) = self.up_at(m) else { return };
         let work = &mut up.undertaking;
         if work.look.is_some() || work.bury.is_some() {
             return;

@@ -4,8 +4,7 @@ use super::machine::{MachineState, MachineStep, Up};
 use super::members::POLL_MS;
 use crate::link::{Answer, Caller, take_back};
 use crate::log::{Todo, log_dir, log_options};
-use crate::players::PlayerStep;
-use crate::world::{DELICATE_ONE_IN, Event, World};
+use crate::world::{DELICATE_ONE_IN, World};
 use bytes::Bytes;
 use campaign::NodeId;
 use flowlog::{LogReader, Position};
@@ -34,7 +33,7 @@ const QUICK_MS: u64 = 20;
 impl World {
     pub fn machine_ticks(&mut self, m: usize) {
         let (mono_ns, life) = (self.cluster.machines[m].clock.mono_ns(), self.cluster.machines[m].life);
-        let Some(up) = self.up(m) else { return };
+        let Some(up) = self.up_at(m) else { return };
         let tick = match up.unanswered.take() {
             Some(tick) => tick,
             None => up.next_tick(mono_ns),
@@ -47,7 +46,7 @@ impl World {
         let machine = &self.cluster.machines[m];
         let (mono_ns, node) = (machine.clock.mono_ns(), machine.node);
         let (lost_is_not_done, new_numbers) = (self.planted.lost_is_not_done, self.planted.new_numbers);
-        let Some(up) = self.up(m) else { return };
+        let Some(up) = self.up_at(m) else { return };
         let Some(tick) = up.tick.take() else { return };
         match answer.result {
             Ok(got) => {
@@ -77,13 +76,13 @@ impl World {
             }
             Err(error) => return self.machine_gone(m, format!("a tick failed: {error}")),
         }
-        let quick = self.up(m).is_some_and(|up| up.is_moving());
+        let quick = self.up_at(m).is_some_and(|up| up.is_moving());
         self.machine_push(m, if quick { QUICK_MS } else { TICK_MS }, MachineStep::Tick);
         self.machine_stopped(m);
     }
 
     pub fn wake_machine_log(&mut self, m: usize) {
-        let Some(up) = self.up(m) else { return };
+        let Some(up) = self.up_at(m) else { return };
         if up.log_step_due || up.log.todo() == Todo::Nothing {
             return;
         }
@@ -94,7 +93,7 @@ impl World {
 
     pub fn machine_logs(&mut self, m: usize) {
         let node = self.cluster.machines[m].node;
-        let Some(up) = self.up(m) else { return };
+        let Some(up) = self.up_at(m) else { return };
         up.log_step_due = false;
         let log = Arc::clone(&up.log);
         let wait = match log.todo() {
@@ -116,7 +115,7 @@ impl World {
             },
         };
         self.delicate = Some((DELICATE_ONE_IN, node));
-        if let Some(up) = self.up(m)
+        if let Some(up) = self.up_at(m)
             && up.log.todo() != Todo::Nothing
         {
             up.log_step_due = true;
@@ -178,7 +177,7 @@ impl World {
     /// Winners whose records are in the lane now hear of it.
     fn machine_replies(&mut self, m: usize) {
         let mut replies = Vec::new();
-        if let Some(up) = self.up(m) {
+        if let Some(up) = self.up_at(m) {
             up.inbox.take(&mut replies, Waker::noop());
         }
         replies.into_iter().for_each(|reply| self.reply(reply));
@@ -274,7 +273,7 @@ impl World {
         let node = self.cluster.machines[m].node;
         self.note(format_args!("node {node} is asked to stop"));
         let now_ms = self.now_ms();
-        let Some(up) = self.up(m) else { return };
+        let Some(up) = self.up_at(m) else { return };
         up.stopping = true;
         up.buckets.drain();
         self.cluster.members.announce(node.0, true, now_ms);
@@ -284,7 +283,7 @@ impl World {
     fn machine_stopped(&mut self, m: usize) {
         let draining = self.draining;
         let node = self.cluster.machines[m].node;
-        let Some(up) = self.up(m) else { return };
+        let Some(up) = self.up_at(m) else { return };
         let whole = up.log.todo() == Todo::Nothing && up.shipping.acknowledged() == up.log.durable();
         let done = up.buckets.is_empty() && up.unanswered.is_none() && up.leases.closing() == 0;
         if !up.stopping || draining || !done || !whole || up.open_leases() > 0 {
