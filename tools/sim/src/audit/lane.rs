@@ -24,20 +24,21 @@ struct Lane {
     writer: Option<(u32, u64, [u8; 32])>,
     /// Epochs up to this one are over.
     ended: u32,
+    behind: u64,
 }
 
-/// The groups of a lane that count, in order.
+/// The groups of a lane that count, in order, and how many messages stand there behind the end of their epoch.
 ///
 /// # Errors
 /// When a message is none, or one is missing: that names the place.
-pub(crate) fn groups(node: NodeId, messages: &[Vec<u8>]) -> Result<Vec<LaneGroup>, String> {
-    let mut lane = Lane { node, next: 0, writer: None, ended: 0 };
+pub(crate) fn groups(node: NodeId, messages: &[Vec<u8>]) -> Result<(Vec<LaneGroup>, u64), String> {
+    let mut lane = Lane { node, next: 0, writer: None, ended: 0, behind: 0 };
     let mut all = Vec::new();
     for (number, message) in messages.iter().enumerate() {
         let group = lane.take(message).map_err(|why| format!("lane {node}, message {number}: {why}"))?;
         all.extend(group);
     }
-    Ok(all)
+    Ok((all, lane.behind))
 }
 
 impl Lane {
@@ -74,9 +75,10 @@ impl Lane {
     }
 
     /// Does the group count? What an ended epoch sent, and what is here already, does not.
-    fn counts(&self, head: &GroupHead) -> Result<bool, String> {
+    fn counts(&mut self, head: &GroupHead) -> Result<bool, String> {
         let epoch = head.epoch.0;
         if epoch <= self.ended {
+            self.behind += u64::from(!is_foreign(head) && head.position >= self.next.saturating_sub(1));
             return Ok(false);
         }
         if is_foreign(head) {

@@ -57,12 +57,14 @@ pub(crate) struct Log {
 pub(crate) struct Audit<'a> {
     pub evidence: &'a Evidence<'a>,
     pub log: Log,
+    /// Groups that stand in a lane behind the end of their epoch.
+    behind: u64,
     violations: Vec<Violation>,
 }
 
 /// Checks every law.
 pub(crate) fn audit(evidence: &Evidence<'_>, counters: &mut crate::Counters) -> Vec<Violation> {
-    let mut audit = Audit { evidence, log: Log::default(), violations: Vec::new() };
+    let mut audit = Audit { evidence, log: Log::default(), behind: 0, violations: Vec::new() };
     audit.read_lanes();
     audit.budgets();
     audit.told();
@@ -76,6 +78,7 @@ pub(crate) fn audit(evidence: &Evidence<'_>, counters: &mut crate::Counters) -> 
     audit.ledger();
     audit.leases();
     audit.books();
+    counters.behind_ended = audit.behind;
     audit.violations
 }
 
@@ -96,7 +99,10 @@ impl Audit<'_> {
             Source::Lanes(lanes) => {
                 for (node, messages) in lanes {
                     match lane::groups(*node, messages) {
-                        Ok(groups) => self.lane(groups),
+                        Ok((groups, behind)) => {
+                            self.behind += behind;
+                            self.lane(groups);
+                        }
                         Err(why) => self.broken(2, why),
                     }
                 }

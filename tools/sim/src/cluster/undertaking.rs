@@ -8,6 +8,7 @@ use lottery::ledger::{QuotaLedger as _, StoreError};
 use lottery::node::cluster::undertaker::Watch;
 use lottery::node::cluster::{Buried, BuryError, bury};
 use ownership::{EndReason, NodeRow};
+use runtime::Clock as _;
 use std::pin::Pin;
 
 /// From look to look, ms.
@@ -53,7 +54,9 @@ impl World {
         let now_ms = self.now_ms();
         let machine = &mut self.cluster.machines[m];
         let (me, view) = (machine.node.0, machine.view.list.clone());
+        let mono_ns = machine.clock.mono_ns();
         let Some(up) = machine.up() else { return };
+        let may = up.session.is_valid(mono_ns);
         let work = &mut up.undertaking;
         if let Some(found) = work.look.as_mut().and_then(poll) {
             work.look = None;
@@ -63,7 +66,8 @@ impl World {
         let mut done = Vec::new();
         while work.look.is_none() {
             if work.bury.is_none() {
-                let Some(row) = work.due.pop() else { break };
+                // A node without a session may be dead itself.
+                let Some(row) = work.due.pop().filter(|_| may) else { break };
                 let remote = work.remote.clone();
                 work.bury =
                     Some(Box::pin(async move { bury(&remote, &remote, &row, EndReason::Expired).await }));

@@ -281,12 +281,11 @@ impl World {
 
     /// A node that was asked to stop and has given everything back, and whose whole log is in the lane, ends its epoch.
     fn machine_stopped(&mut self, m: usize) {
-        let draining = self.draining;
         let node = self.cluster.machines[m].node;
         let Some(up) = self.up_at(m) else { return };
         let whole = up.log.todo() == Todo::Nothing && up.shipping.acknowledged() == up.log.durable();
         let done = up.buckets.is_empty() && up.unanswered.is_none() && up.leases.closing() == 0;
-        if !up.stopping || draining || !done || !whole || up.open_leases() > 0 {
+        if !up.stopping || !done || !whole || up.open_leases() > 0 {
             return;
         }
         self.note(format_args!("node {node} has given everything back"));
