@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use flowlog::format::GroupHeader;
 use parking_lot::Mutex;
 
-use super::state::{LaneFault, LaneState, Verdict};
+use super::state::{LaneFault, LaneState, Place, Skip, Verdict};
 use super::{LaneError, LaneRead, Lanes, RawGroup, check_shipped, foreign_mark};
 use crate::memory::MemoryQueue;
 use crate::{LANE, Position};
@@ -45,6 +46,21 @@ struct Lane {
     fault: Option<LaneFault>,
     troubles: VecDeque<Trouble>,
     held: VecDeque<Bytes>,
+    /// Groups of ended epochs are taken in all the same: only ever true in the simulation.
+    accepts_ended: bool,
+}
+
+impl Lane {
+    /// With the planted fault: a group of an ended epoch, accepted behind the epoch's end.
+    fn behind_end(&mut self, verdict: Verdict, message: &Bytes) -> Verdict {
+        if !self.accepts_ended || verdict != Verdict::Skipped(Skip::Ended) {
+            return verdict;
+        }
+        let Ok(header) = GroupHeader::decode(message) else { return verdict };
+        let place = Place { position: self.state.next, epoch: header.epoch, is_mark: false };
+        self.state.next = self.state.next.next();
+        Verdict::Accepted(place)
+    }
 }
 
 impl MemoryLanes {
@@ -59,6 +75,16 @@ impl MemoryLanes {
     pub fn feeding(mut self, queue: &MemoryQueue) -> MemoryLanes {
         self.queue = Some(queue.clone());
         self
+    }
+
+    /// Plants a fault that the simulation must find: what a node ships behind the end of its epoch is taken in.
+    ///
+    /// # Errors
+    /// When there is no such lane.
+    #[cfg(feature = "planted")]
+    pub fn plant_accept_ended(&self, node: u16) -> Result<(), LaneError> {
+        self.lane(node)?.lock().accepts_ended = true;
+        Ok(())
     }
 
     /// What befalls the next writing call for the lane that nothing was planned for yet.
@@ -191,7 +217,8 @@ impl MemoryLanes {
         if lane.fault.is_some() {
             return;
         }
-        match lane.state.accept(node, &message) {
+        let judged = lane.state.accept(node, &message).map(|verdict| lane.behind_end(verdict, &message));
+        match judged {
             Ok(Verdict::Skipped(_)) => {}
             Ok(Verdict::Accepted(place)) => {
                 let raw = RawGroup { place, bytes: message };

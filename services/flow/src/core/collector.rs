@@ -94,12 +94,20 @@ pub enum CollectError {
 /// Reads lanes.
 pub struct Collector {
     keys: MacKeys,
+    /// What stands behind the end of its epoch is taken for an award: only ever true in the simulation.
+    accepts_ended: bool,
 }
 
 impl Collector {
     /// A collector that checks MACs with these keys.
     pub fn new(keys: MacKeys) -> Collector {
-        Collector { keys }
+        Collector { keys, accepts_ended: false }
+    }
+
+    /// Plants a fault that the simulation must find: records behind the end of their epoch are taken in.
+    #[cfg(feature = "planted")]
+    pub fn plant_accept_ended(&mut self) {
+        self.accepts_ended = true;
     }
 
     /// What the groups come to. `lane` is the state as stored, at or behind the first group: groups below its position
@@ -165,7 +173,7 @@ impl Collector {
         match kind_of(record).map_err(unreadable)? {
             RecordKind::Won => {
                 let won = Won::decode(record).map_err(unreadable)?;
-                if state.is_ended(group.epoch, position, index) {
+                if !self.accepts_ended && state.is_ended(group.epoch, position, index) {
                     batch.ignored += 1;
                     return Ok(());
                 }

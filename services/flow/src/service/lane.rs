@@ -91,6 +91,12 @@ impl LaneWorker {
         })
     }
 
+    /// Plants a fault that the simulation must find; see [`Collector::plant_accept_ended`].
+    #[cfg(feature = "planted")]
+    pub fn plant_accept_ended(&mut self) {
+        self.collector.plant_accept_ended();
+    }
+
     /// Returns when the lane may have something.
     pub async fn ready(&mut self) {
         self.consumer.ready().await;

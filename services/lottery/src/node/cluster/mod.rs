@@ -31,4 +31,4 @@ pub use bury::{Buried, BuryError, EndByHandError, bury, end_by_hand};
 pub use cache::{HistoryCache, MemoryCache, NoCache};
 pub use node::{ClusterNode, ClusterStatus};
 pub use run::{Exit, RunError};
-pub use start::{ClusterParts, StartError, Started, start};
+pub use start::{ClusterParts, Origin, Pause, StartError, Started, recover, start};

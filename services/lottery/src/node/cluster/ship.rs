@@ -12,7 +12,7 @@ use futures_util::stream::FuturesOrdered;
 use queue::lanes::LaneError;
 use runtime::Shutdown;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Bytes of a call, unless a single group is larger.
@@ -31,13 +31,16 @@ struct Shipper {
     node: Arc<ClusterNode>,
     shipping: Shipping,
     calls: FuturesOrdered<Call>,
+    /// A call has failed: those behind it that have not begun must not begin, or groups would be missing before theirs.
+    failing: Arc<AtomicBool>,
     reader: Option<LogReader<RealDisk>>,
 }
 
 /// Ships until it is asked to end, or the epoch is over.
 pub(super) async fn run(node: Arc<ClusterNode>, shutdown: Shutdown) -> anyhow::Result<()> {
     let shipping = Shipping::new(node.first);
-    Shipper { node, shipping, calls: FuturesOrdered::new(), reader: None }.run(shutdown).await
+    let failing = Arc::new(AtomicBool::new(false));
+    Shipper { node, shipping, calls: FuturesOrdered::new(), failing, reader: None }.run(shutdown).await
 }
 
 impl Shipper {
@@ -95,12 +98,23 @@ impl Shipper {
         }
         self.shipping.send(end);
         let (lanes, node) = (Arc::clone(&self.node.parts.lanes), self.node.config.node.0);
-        self.calls.push_back(Box::pin(async move { lanes.ship(node, groups).await }));
+        let failing = Arc::clone(&self.failing);
+        self.calls.push_back(Box::pin(async move {
+            if failing.load(Ordering::Acquire) {
+                return Err(LaneError::Unsure("a call before this one failed".to_owned()));
+            }
+            let answer = lanes.ship(node, groups).await;
+            failing.fetch_or(answer.is_err(), Ordering::AcqRel);
+            answer
+        }));
         Ok(())
     }
 
     /// The oldest call has been answered. The session is looked at behind this, by [`crate::node::journal::Waiting`].
     async fn answered(&mut self, answer: Result<(), LaneError>) -> anyhow::Result<()> {
+        if self.calls.is_empty() {
+            self.failing.store(false, Ordering::Release);
+        }
         match answer {
             Ok(()) => {
                 fault::point("ship.after_ack");

@@ -17,8 +17,8 @@ use bytes::Bytes;
 use campaign::{NodeEpoch, NodeId};
 use flowlog::format::{SegmentHeader, epoch_genesis};
 use flowlog::{
-    Class, FlowLog, Hooks, LogError, LogKind, LogOptions, LogReader, LogWriter, Position, RealDisk, Recovery,
-    WriteError, fault,
+    Class, Disk, DiskFile as _, FlowLog, Hooks, LogError, LogKind, LogOptions, LogReader, LogWriter, Position,
+    RealDisk, Recovery, WriteError, fault,
 };
 use ownership::{EndError, EndReason, Members, NodeRow, SESSION_DEAD_MS};
 use protocol::calls::Histories;
@@ -26,7 +26,9 @@ use queue::lanes::{LaneError, LaneState, Lanes};
 use records::{Ended, EpochBegan, Record as _};
 use runtime::SharedClock;
 use serde::Serialize;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,11 +143,18 @@ pub async fn start(
     parts: ClusterParts,
     on_fatal: impl FnOnce(String) + Send + 'static,
 ) -> Result<(Arc<ClusterNode>, Started), StartError> {
-    let mut starting = Starting::open(&config, parts).await?;
-    starting.end_last().await?;
-    let (writer, epoch, first) = starting.begin().await?;
-    let Starting { parts, mut started, .. } = starting;
-    (started.epoch, started.first) = (epoch.0, first);
+    let origin = Origin {
+        node: config.node,
+        dir: config.dir.join("log"),
+        options: config.log.clone().unwrap_or_else(|| LogOptions::new(LogKind::FLOW, config.node.0)),
+        disk: RealDisk,
+        ledger: Arc::clone(&parts.ledger),
+        lanes: Arc::clone(&parts.lanes),
+        clock: parts.clock.clone(),
+        pause: Arc::new(|length| Box::pin(tokio::time::sleep(length))),
+    };
+    let (writer, started) = recover(origin).await?;
+    let (epoch, first) = (NodeEpoch(started.epoch), started.first);
 
     let session = Arc::new(Session::default());
     let waiting = Waiting::new(Position(first), Arc::clone(&session), parts.clock.clone());
@@ -167,40 +176,70 @@ pub async fn start(
     Ok((Arc::new(node), started))
 }
 
+/// Lets time pass.
+pub type Pause = Arc<dyn Fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// What a start begins from: the node's disk and the cluster around it. Any disk: the simulation starts nodes by the same
+/// code.
+pub struct Origin<D: Disk> {
+    /// The node's number.
+    pub node: NodeId,
+    /// The log's folder.
+    pub dir: PathBuf,
+    /// Sizes of the log.
+    pub options: LogOptions,
+    /// The disk.
+    pub disk: D,
+    /// The quota ledger of the cluster.
+    pub ledger: Arc<dyn QuotaLedger>,
+    /// The nodes' lanes.
+    pub lanes: Arc<dyn Lanes>,
+    /// Time.
+    pub clock: SharedClock,
+    /// How to wait.
+    pub pause: Pause,
+}
+
+/// Brings whatever the last process left to an end, and begins a new epoch in ledger and log. The log, whose end is behind
+/// the new epoch's first group, and what was done.
+///
+/// # Errors
+/// See [`StartError`]. After an error of ledger or lane the same again may succeed.
+pub async fn recover<D: Disk>(origin: Origin<D>) -> Result<(LogWriter<D>, Started), StartError> {
+    let mut starting = Starting::open(origin).await?;
+    starting.end_last().await?;
+    starting.begin().await
+}
+
 /// A start under way.
-struct Starting {
-    node: NodeId,
-    dir: PathBuf,
-    options: LogOptions,
-    parts: ClusterParts,
+struct Starting<D: Disk> {
+    from: Origin<D>,
     lane: LaneState,
     /// The node's newest epoch in the ledger.
     last: Option<NodeRow>,
     /// The log, unless the folder is empty.
-    log: Option<(LogWriter<RealDisk>, Recovery)>,
+    log: Option<(LogWriter<D>, Recovery)>,
     started: Started,
 }
 
-impl Starting {
-    async fn open(config: &NodeConfig, parts: ClusterParts) -> Result<Starting, StartError> {
-        let (node, dir) = (config.node, config.dir.join("log"));
-        let folder = |error| StartError::Folder { path: dir.clone(), error };
-        std::fs::create_dir_all(&dir).map_err(folder)?;
-        let options = config.log.clone().unwrap_or_else(|| LogOptions::new(LogKind::FLOW, node.0));
-        let last = newest(&*parts.ledger, node).await?;
-        let lane = end_of(&*parts.lanes, node).await?;
-        let fresh = !has_segments(&dir).map_err(folder)?;
+impl<D: Disk> Starting<D> {
+    async fn open(from: Origin<D>) -> Result<Starting<D>, StartError> {
+        let folder = |error| StartError::Folder { path: from.dir.clone(), error };
+        from.disk.create_dir_all(&from.dir).map_err(folder)?;
+        let last = newest(&*from.ledger, from.node).await?;
+        let lane = end_of(&from).await?;
+        let fresh = !has_segments(&from.disk, &from.dir).map_err(folder)?;
         let log = if fresh {
             None
         } else {
             // Positions of the lane are those of the log as long as nobody has ended the epoch.
             let same = last.as_ref().is_some_and(|row| row.is_open() && row.epoch == lane.epoch);
             let known = same.then_some(lane.next);
-            Some(LogWriter::open(RealDisk, &dir, options.clone(), known, None)?)
+            Some(LogWriter::open(from.disk.clone(), &from.dir, from.options.clone(), known, None)?)
         };
         fault::point("start.after_recovery");
         let started = Started { fresh, ..Started::default() };
-        Ok(Starting { node, dir, options, parts, lane, last, log, started })
+        Ok(Starting { from, lane, last, log, started })
     }
 
     /// Brings the last epoch to its end, if that has not been done.
@@ -213,14 +252,14 @@ impl Starting {
             } else {
                 self.wait_until_dead(&row).await?;
             }
-            let ended = self.parts.ledger.end_epoch(self.node, NodeEpoch(row.epoch), EndReason::BySelf).await?;
+            let ended = self.from.ledger.end_epoch(self.from.node, NodeEpoch(row.epoch), EndReason::BySelf).await?;
             fault::point("start.after_end_epoch");
             self.started.ended |= ended;
         }
-        let row = newest(&*self.parts.ledger, self.node).await?.unwrap_or(row);
-        let done = bury(&*self.parts.ledger, &*self.parts.lanes, &row, EndReason::BySelf).await?;
+        let row = newest(&*self.from.ledger, self.from.node).await?.unwrap_or(row);
+        let done = bury(&*self.from.ledger, &*self.from.lanes, &row, EndReason::BySelf).await?;
         self.started.settled = done.settled;
-        self.lane = end_of(&*self.parts.lanes, self.node).await?;
+        self.lane = end_of(&self.from).await?;
         Ok(())
     }
 
@@ -229,15 +268,15 @@ impl Starting {
     async fn ship_rest(&mut self, row: &NodeRow) -> Result<(), StartError> {
         let Some((writer, report)) = &self.log else { return Ok(()) };
         let from = self.lane.next.max(report.first);
-        let mut reader = LogReader::new(RealDisk, &self.dir, &self.options, from);
+        let mut reader = LogReader::new(self.from.disk.clone(), &self.from.dir, &self.from.options, from);
         let end = writer.end();
-        let alive = Tick { node: self.node, epoch: NodeEpoch(row.epoch), ..Tick::default() };
+        let alive = Tick { node: self.from.node, epoch: NodeEpoch(row.epoch), ..Tick::default() };
         loop {
             let batch = reader.read_batch(end, SHIP_BYTES)?;
             if batch.is_empty() {
                 return Ok(());
             }
-            match self.parts.ledger.tick(&alive).await {
+            match self.from.ledger.tick(&alive).await {
                 Err(TickError::Session(_)) => return Ok(()),
                 Err(error) => tracing::warn!(%error, "the ledger did not answer while the log was shipped"),
                 Ok(_) => {}
@@ -248,18 +287,18 @@ impl Starting {
                 continue;
             }
             self.started.shipped += groups.len() as u64;
-            let lanes = &*self.parts.lanes;
-            repeat(|| lanes.ship(self.node.0, groups.clone())).await?;
+            let lanes = &*self.from.lanes;
+            repeat(&self.from.pause, || lanes.ship(self.from.node.0, groups.clone())).await?;
             fault::point("start.after_ship");
         }
     }
 
     /// An open epoch that is not in this log is ended when its session is dead, and not before: it may be another's.
     async fn wait_until_dead(&self, row: &NodeRow) -> Result<(), StartError> {
-        let (node, epoch) = (self.node, NodeEpoch(row.epoch));
+        let (node, epoch) = (self.from.node, NodeEpoch(row.epoch));
         let mut seen = false;
         loop {
-            match self.parts.ledger.end_epoch(node, epoch, EndReason::Expired).await {
+            match self.from.ledger.end_epoch(node, epoch, EndReason::Expired).await {
                 Ok(_) => return Ok(()),
                 Err(EpochError::End(EndError::StillSeen { ago_ms, .. })) if seen => {
                     return Err(StartError::InUse { node: node.0, epoch: epoch.0, ago_ms });
@@ -268,33 +307,34 @@ impl Starting {
                     tracing::info!(%epoch, ago_ms, "an epoch of this node is open that is not in its log; waiting for its end");
                     seen = true;
                     let left = SESSION_DEAD_MS.saturating_sub(ago_ms) + 100;
-                    tokio::time::sleep(Duration::from_millis(left)).await;
+                    (self.from.pause)(Duration::from_millis(left)).await;
                 }
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Begins a new epoch in ledger and log; the position of its first group.
-    async fn begin(&mut self) -> Result<(LogWriter<RealDisk>, NodeEpoch, u64), StartError> {
-        let now_ms = || self.parts.clock.now_ms();
+    /// Begins a new epoch in ledger and log.
+    async fn begin(mut self) -> Result<(LogWriter<D>, Started), StartError> {
+        let now_ms = || self.from.clock.now_ms();
+        let Origin { dir, options, disk, .. } = &self.from;
         let (mut writer, report) = match self.log.take() {
             Some(log) => log,
             None => {
-                seed(&self.dir, &self.options, &self.lane)
-                    .map_err(|error| StartError::Folder { path: self.dir.clone(), error })?;
-                LogWriter::open(RealDisk, &self.dir, self.options.clone(), None, None)?
+                seed(disk, dir, options, &self.lane)
+                    .map_err(|error| StartError::Folder { path: dir.clone(), error })?;
+                LogWriter::open(disk.clone(), dir, options.clone(), None, None)?
             }
         };
         let last_in_log = report.last_epoch.unwrap_or(0);
         let behind = self.lane.next.0.saturating_sub(writer.end().0);
         if behind > FILL_MAX {
-            let (dir, end) = (self.dir.clone(), writer.end().0);
-            return Err(StartError::Behind { dir, end, node: self.node.0, lane: self.lane.next.0 });
+            let (dir, end) = (dir.clone(), writer.end().0);
+            return Err(StartError::Behind { dir, end, node: self.from.node.0, lane: self.lane.next.0 });
         }
         if behind > 0 {
             // Marks of others took these positions in the lane.
-            let mark = Ended { node: self.node, epoch: NodeEpoch(last_in_log) }.encode();
+            let mark = Ended { node: self.from.node, epoch: NodeEpoch(last_in_log) }.encode();
             writer.begin_epoch(last_in_log)?;
             for _ in 0..behind {
                 writer.append_group(&[&mark], now_ms(), Class::Ending)?;
@@ -302,47 +342,46 @@ impl Starting {
             }
         }
         let above = last_in_log.max(self.lane.epoch).max(self.lane.ended_up_to);
-        let epoch = self.parts.ledger.begin_epoch(self.node, NodeEpoch(above)).await?;
+        let epoch = self.from.ledger.begin_epoch(self.from.node, NodeEpoch(above)).await?;
         fault::point("start.after_begin_epoch");
         writer.begin_epoch(epoch.0)?;
-        let began = EpochBegan { node: self.node, epoch, time_ms: now_ms() };
+        let began = EpochBegan { node: self.from.node, epoch, time_ms: now_ms() };
         let first = writer.append_group(&[began.encode()], now_ms(), Class::Ending)?;
         writer.sync()?;
         fault::point("start.after_epoch_began");
-        Ok((writer, epoch, first.0))
+        (self.started.epoch, self.started.first) = (epoch.0, first.0);
+        Ok((writer, self.started))
     }
 }
 
-async fn end_of(lanes: &dyn Lanes, node: NodeId) -> Result<LaneState, LaneError> {
-    repeat(|| lanes.end(node.0)).await
+async fn end_of<D: Disk>(from: &Origin<D>) -> Result<LaneState, LaneError> {
+    repeat(&from.pause, || from.lanes.end(from.node.0)).await
 }
 
 /// Repeats a call to the lane for a while.
-async fn repeat<T, F: Future<Output = Result<T, LaneError>>>(mut call: impl FnMut() -> F) -> Result<T, LaneError> {
+async fn repeat<T, F: Future<Output = Result<T, LaneError>>>(
+    pause: &Pause,
+    mut call: impl FnMut() -> F,
+) -> Result<T, LaneError> {
     let mut tries = 0;
     loop {
         match call().await {
             Err(error) if error.is_retryable() && tries < LANE_TRIES => {
                 tries += 1;
                 tracing::warn!(%error, tries, "the lane did not answer at start");
-                tokio::time::sleep(LANE_PAUSE).await;
+                pause(LANE_PAUSE).await;
             }
             other => return other,
         }
     }
 }
 
-fn has_segments(dir: &Path) -> std::io::Result<bool> {
-    for entry in std::fs::read_dir(dir)? {
-        if entry?.path().extension().is_some_and(|e| e == "seg") {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+fn has_segments(disk: &impl Disk, dir: &Path) -> io::Result<bool> {
+    Ok(disk.list(dir)?.iter().any(|name| name.ends_with(".seg")))
 }
 
 /// Makes the log of an empty folder begin where the lane ends: an empty segment of the epoch that ended last.
-fn seed(dir: &Path, options: &LogOptions, lane: &LaneState) -> std::io::Result<()> {
+fn seed(disk: &impl Disk, dir: &Path, options: &LogOptions, lane: &LaneState) -> io::Result<()> {
     if lane.next == Position::ZERO {
         return Ok(());
     }
@@ -357,9 +396,9 @@ fn seed(dir: &Path, options: &LogOptions, lane: &LaneState) -> std::io::Result<(
     };
     // Recovery removes it if the process ends before it has its name.
     let (unfinished, name) = (dir.join("new.tmp"), dir.join(format!("{:020}.seg", lane.next.0)));
-    let file = std::fs::File::create(&unfinished)?;
-    std::io::Write::write_all(&mut &file, &header.encode())?;
-    file.sync_all()?;
-    std::fs::rename(&unfinished, name)?;
-    std::fs::File::open(dir)?.sync_all()
+    let file = disk.create(&unfinished)?;
+    file.write_at(&header.encode(), 0)?;
+    file.sync_data()?;
+    disk.rename(&unfinished, &name)?;
+    disk.sync_dir(dir)
 }

@@ -32,6 +32,8 @@ pub fn audit(lanes: &MemoryLanes, nodes: u16, plan: &Plan, seed: RoundSeed, told
         if let Some(other) = by_draw.insert(draw, win) {
             panic!("draw {draw:?} won twice: {other:?} and {win:?}");
         }
+        let writer = (win.won.award.node().0, win.won.award.epoch().0);
+        assert_eq!(writer, (win.node, win.epoch), "an award's id says who decided it");
         *by_user.entry(win.won.user.0).or_default() += 1;
     }
     let limit = plan.limits.wins_round;

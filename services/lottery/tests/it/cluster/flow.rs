@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 pub struct Awarded {
     pub node: u16,
     pub epoch: u32,
-    pub position: u64,
     pub won: Won,
 }
 
@@ -35,7 +34,6 @@ fn read_on(lanes: &MemoryLanes, node: u16, reading: &mut Reading, out: &mut Vec<
                 RecordKind::Won if group.epoch > reading.ended => out.push(Awarded {
                     node,
                     epoch: group.epoch,
-                    position: group.position.0,
                     won: Won::decode(record).unwrap(),
                 }),
                 RecordKind::Ended => reading.ended = reading.ended.max(Ended::decode(record).unwrap().epoch.0),

@@ -73,9 +73,6 @@ pub struct Node {
     pub lose_answer: bool,
     /// Wanted up.
     pub wanted_up: bool,
-    pub epochs: u32,
-    /// Answers that no node without a session may give: (what, when).
-    pub broke: Option<String>,
 }
 
 impl Node {
@@ -88,13 +85,7 @@ impl Node {
             door: Vec::new(),
             lose_answer: false,
             wanted_up: true,
-            epochs: 0,
-            broke: None,
         }
-    }
-
-    pub fn is_up(&self) -> bool {
-        self.life.is_some()
     }
 
     pub fn serving(&self) -> usize {
@@ -174,7 +165,6 @@ impl Node {
         };
         let core = Arc::new(Core::new(config, log.clone()));
         core.apply(Arc::clone(&shared.plan)).unwrap();
-        self.epochs += 1;
         self.life = Some(Life {
             epoch,
             core,

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use queue::Position;
 use queue::lanes::memory::MemoryLanes;
 use queue::lanes::{LaneError, LaneRead, LaneState, Lanes, RawGroup};
-use runtime::{Clock, SharedClock, Shutdown, SystemClock};
+use runtime::{SharedClock, Shutdown, SystemClock};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -126,6 +126,8 @@ impl QuotaLedger for Line {
 pub struct Wire {
     lanes: MemoryLanes,
     pub cut: AtomicBool,
+    /// Calls arrive in the order in which they went out.
+    turn: tokio::sync::Mutex<()>,
 }
 
 #[async_trait]
@@ -134,6 +136,7 @@ impl Lanes for Wire {
         self.lanes.end_now(node)
     }
     async fn ship(&self, node: u16, groups: Vec<Bytes>) -> Result<(), LaneError> {
+        let _turn = self.turn.lock().await;
         while self.cut.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -227,7 +230,7 @@ impl World {
     /// Starts a process whose data lie somewhere else.
     pub async fn try_start_in(&self, node: u16, folder: &Path) -> Result<Life, StartError> {
         let line = Arc::new(Line { ledger: Arc::clone(&self.ledger), cut: AtomicBool::new(false) });
-        let wire = Arc::new(Wire { lanes: self.lanes.clone(), cut: AtomicBool::new(false) });
+        let wire = Arc::new(Wire { lanes: self.lanes.clone(), cut: AtomicBool::new(false), turn: tokio::sync::Mutex::default() });
         let parts = ClusterParts {
             ledger: line.clone(),
             lanes: wire.clone(),

@@ -4,7 +4,7 @@
 //! Files are not simulated here (their damage is the node's own tests' business); what a snapshot says and from where
 //! the log is read behind it is.
 
-use crate::node::{NodeState, NodeStep};
+use crate::single::{NodeState, NodeStep};
 use crate::world::World;
 use lottery::core::{BUCKETS, WinLog as _};
 use records::SnapshotWin;

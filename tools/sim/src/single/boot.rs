@@ -2,7 +2,7 @@
 //! settle its leases, begin a new one, claim the buckets): it can be killed between any two, and begins anew.
 
 use crate::log::{SimLog, log_dir, log_options};
-use crate::node::{NodeState, NodeStep, Up};
+use crate::single::{NodeState, NodeStep, Up};
 use crate::plan::{NODE, mac_keys, seed_key};
 use crate::world::{Event, World, now};
 use campaign::NodeEpoch;
@@ -175,7 +175,7 @@ impl World {
             .chain(lanes.iter().filter(|l| l.node == NODE).map(|l| l.next))
             .max();
         let (writer, report) =
-            LogWriter::open(self.disk.clone(), log_dir(), log_options(), known.map(Position), None)?;
+            LogWriter::open(self.disk.clone(), log_dir(), log_options(NODE), known.map(Position), None)?;
         let cut = report.cut.as_ref().map_or("nothing", |_| "an unfinished group");
         self.note(format_args!("start: the log goes up to {}, cut off: {cut}; known {known:?}", report.end));
         boot.last_in_log = report.last_epoch.unwrap_or(0);
@@ -189,7 +189,7 @@ impl World {
         let low_water = boot.epochs.iter().map(|e| e.low_water).max().unwrap_or(0);
         let wins_from = self.node.snapshot.as_ref().map_or(0, |s| s.from);
         let from = Position(wins_from.min(low_water));
-        let mut reader = LogReader::new(self.disk.clone(), log_dir(), &log_options(), from);
+        let mut reader = LogReader::new(self.disk.clone(), log_dir(), &log_options(NODE), from);
         boot.replay = Replay::new();
         while let Some(group) = reader.next_group(end)? {
             let keep = group.position().0 >= wins_from;

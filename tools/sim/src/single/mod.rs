@@ -1,26 +1,30 @@
-//! The lottery node at work: ticks, draws, its log's steps, and its end.
+//! The lottery node that stands for itself: ticks, draws, its log's steps, and its end. Its own log is lane and archive.
 
-use crate::boot::Boot;
-use crate::link::Answer;
+mod boot;
+mod snapshot;
+
+use crate::link::{Answer, Caller, take_back};
 use crate::log::{SimLog, Todo, log_dir, log_options};
 use crate::plan::NODE;
 use crate::players::PlayerStep;
-use crate::snapshot::{Copying, Snapshot};
 use crate::world::{DELICATE_ONE_IN, Event, World, now};
-use campaign::{LeaseId, Slot, UnitRange};
+use campaign::LeaseId;
 use flowlog::{LogReader, Position};
 use lottery::core::{BUCKETS, Core, WinLog as _};
-use lottery::ledger::{GrantAnswer, PrizeKey, QuotaLedger as _, StoreError, Tick, TickAnswer, TickError};
+use lottery::ledger::{PrizeKey, QuotaLedger as _, StoreError, Tick, TickError};
 use lottery::node::leases::{Leases, Progress};
 use lottery::node::session::Session;
 use protocol::calls::{Inbox, SubmitCall, SubmitReply};
 use queue::LANE;
-use records::{LeaseGot, LeaseRange, SnapshotWin};
+use records::SnapshotWin;
 use runtime::Clock as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
 use testkit::SimDisk;
+
+use boot::Boot;
+use snapshot::{Copying, Snapshot};
 
 /// From tick to tick, ms.
 const TICK_MS: u64 = 100;
@@ -93,6 +97,15 @@ impl NodeSide {
     pub fn new() -> NodeSide {
         NodeSide { life: 0, state: NodeState::Down, snapshot: None }
     }
+
+    pub fn is_up(&self) -> bool {
+        matches!(self.state, NodeState::Up(_))
+    }
+
+    /// In the middle of writing its log.
+    pub fn is_writing(&self) -> bool {
+        matches!(&self.state, NodeState::Up(up) if up.log.todo() != Todo::Nothing)
+    }
 }
 
 impl Up {
@@ -114,7 +127,7 @@ impl Up {
             prizes: BTreeMap::new(),
             tick: None,
             unanswered: None,
-            reader: LogReader::new(disk, log_dir(), &log_options(), from),
+            reader: LogReader::new(disk, log_dir(), &log_options(NODE), from),
             stopping: false,
             log_step_due: false,
             ship_due: false,
@@ -219,7 +232,7 @@ impl World {
             }
         };
         up.tick = Some(tick.clone());
-        self.send_tick(life, mono_ns, tick);
+        self.send_tick(Caller::Single(life), mono_ns, tick);
     }
 
     fn node_hears(&mut self, answer: Answer) {
@@ -234,7 +247,8 @@ impl World {
             }
             Err(TickError::Store(StoreError::NotDone(_))) => {}
             Err(TickError::Store(StoreError::Unknown(_))) if lost_is_not_done => {
-                take_back(up, &tick, mono_ns)
+                let now_ms = up.session.now(mono_ns).ms;
+                take_back(&up.core, &mut up.leases, &up.log, &up.prizes, &tick, now_ms, true);
             }
             Err(TickError::Store(StoreError::Unknown(_))) => up.unanswered = Some(tick),
             Err(TickError::Session(error)) => {
@@ -281,7 +295,7 @@ impl World {
             Todo::Write => match log.write() {
                 Ok(records) => {
                     self.note(format_args!("log: wrote {records} records"));
-                    self.delicate = Some(DELICATE_ONE_IN);
+                    self.delicate = Some((DELICATE_ONE_IN, NODE));
                     // A disk is quick, but not always.
                     if self.rng.one_in(12) { self.between(50, 400) } else { self.between(1, 12) }
                 }
@@ -290,13 +304,13 @@ impl World {
             Todo::Sync => match log.sync() {
                 Ok(end) => {
                     self.note(format_args!("log: durable up to {end}"));
-                    self.delicate = Some(DELICATE_ONE_IN);
+                    self.delicate = Some((DELICATE_ONE_IN, NODE));
                     self.between(0, 2)
                 }
                 Err(error) => return self.node_disk_failed(&error),
             },
             Todo::Answer => {
-                let answered = log.answer();
+                let answered = log.acknowledge(log.durable());
                 if answered > 0 {
                     self.note(format_args!("log: {answered} winners answered"));
                 }
@@ -321,7 +335,7 @@ impl World {
         replies.into_iter().for_each(|reply| self.reply(reply));
     }
 
-    fn reply(&mut self, reply: SubmitReply) {
+    pub fn reply(&mut self, reply: SubmitReply) {
         if self.trouble(self.config.network_loss) {
             return;
         }
@@ -372,17 +386,13 @@ impl World {
     }
 
     fn node_applies(&mut self) {
-        let (plan, grey) = (self.plan(), self.grey.clone());
-        let Some(up) = self.up() else { return };
-        let newer = match up.core.apply(Arc::clone(&plan)) {
-            Ok(newer) => newer,
-            Err(error) => return self.node_gone(format!("the core refused a plan: {error}")),
-        };
-        let users = grey.as_ref().map_or(0, |g| g.users_per_mille);
-        match up.core.apply_grey(grey.map(|g| g.plan), plan.campaign, users) {
-            Ok(changed) => self
-                .note(format_args!("node: plan {} in force: {newer}; another trial: {changed}", plan.seq_no)),
-            Err(error) => self.node_gone(format!("the core refused a trial: {error}")),
+        let NodeState::Up(up) = &self.node.state else { return };
+        match self.put_into_force(&up.core) {
+            Ok(()) => {
+                let seq_no = self.plan().seq_no;
+                self.note(format_args!("node: plan {seq_no} in force"));
+            }
+            Err(why) => self.node_gone(why),
         }
     }
 
@@ -450,39 +460,5 @@ impl World {
             self.node.life += 1;
         }
         self.disk.crash();
-    }
-}
-
-/// The planted fault 'a lost answer is taken for not done': what the call asked for is asked for under new numbers,
-/// and what it closed is drawn from again.
-fn take_back(up: &mut Up, tick: &Tick, mono_ns: u64) {
-    let now_ms = up.session.now(mono_ns).ms;
-    let forgotten = TickAnswer {
-        now_ms,
-        grants: tick.asks.iter().map(|a| (a.lease, GrantAnswer::Closed)).collect(),
-        closed: tick.closes.iter().map(|c| c.lease).collect(),
-        ..TickAnswer::default()
-    };
-    up.leases.answered(&up.core, tick, &forgotten, &mut &*up.log);
-    let campaigns = up.core.campaigns();
-    for close in tick.closes.iter().filter(|c| !c.returned.is_empty()) {
-        let Some(key) = up.prizes.get(&close.lease) else { continue };
-        let Some(campaign) = campaigns.get(key.campaign.0) else { continue };
-        let Some(round) = campaign.round(key.round) else { continue };
-        let range = |units: UnitRange| LeaseRange {
-            units,
-            first_slot: Slot::at(now_ms),
-            per_slot: units.count as u32,
-            every: 1,
-        };
-        let got = LeaseGot {
-            lease: close.lease,
-            campaign: key.campaign,
-            round: key.round,
-            prize: key.prize,
-            seq_no: campaign.plan.seq_no,
-            ranges: close.returned.iter().map(range).collect(),
-        };
-        round.pool.install(&got, up.log.acknowledged());
     }
 }
