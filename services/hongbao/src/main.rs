@@ -4,6 +4,7 @@ mod admin;
 mod admin_cmd;
 mod call;
 mod cli;
+mod cluster_cmd;
 mod config;
 mod demo;
 mod keys;

@@ -4,10 +4,9 @@
 //! (credentials, an old version, a topic with the wrong number of partitions) ends the start.
 
 use crate::config::{Config, Mistake};
+use super::servers;
 use crate::keys::Keys;
 use access::Nodes;
-use anyhow::Context as _;
-use campaign::NodeId;
 use delivery::account::PgAccounts;
 use delivery::book::PgBook;
 use delivery::{AccountBook, DeliveryBook};
@@ -17,14 +16,14 @@ use ownership::Members as _;
 use ownership::members::{Announcement, MemberState, PgMembers, Poller, Role};
 use protocol::calls::client::{CallOptions, Dialer, Peers, RemoteHistories, Target};
 use protocol::calls::{Cluster, Histories, ServiceSet};
-use queue::kafka::{self, Kafka, KafkaLanes, KafkaOptions, KafkaQueue};
-use queue::{JOURNAL, ORDERS, Queue, TopicOptions};
+use queue::Queue;
+use queue::kafka::{Kafka, KafkaLanes, KafkaQueue};
 use quota_config::{PlanRepository, SqlRepository};
 use runtime::{SharedClock, TaskKind, Tasks};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use storage::pg::{Pg, PgOptions, migrate};
+use storage::pg::{Pg, migrate};
 
 /// How often lists of members are looked at by those who only call others.
 const LOOK: Duration = Duration::from_millis(100);
@@ -81,9 +80,9 @@ impl Base {
         tasks: &Tasks,
     ) -> anyhow::Result<Base> {
         let cluster = Cluster::new(config.cluster.name.clone(), keys.calls.clone())?;
-        let pg = postgres(&config, config.cluster.postgres_connections, None).await?;
+        let pg = servers::postgres(&config, config.cluster.postgres_connections, None).await?;
         check_clock(&pg, &clock).await?;
-        let kafka = kafka::connect(kafka_options(&config, &clock), &topics(&config)).await?;
+        let kafka = servers::kafka(&config, &clock).await?;
         migrate(&pg, ownership::members::SERVICE, ownership::members::MIGRATIONS, clock.now_ms()).await?;
         let address = match config.cluster.advertise.as_str() {
             "" => calls.to_string(),
@@ -119,7 +118,7 @@ impl Base {
     /// # Errors
     /// When its tables can't be used.
     pub async fn ledger(&self) -> anyhow::Result<Arc<dyn QuotaLedger>> {
-        let pg = postgres(&self.config, 3, Some(LEDGER_MS)).await?;
+        let pg = servers::postgres(&self.config, 3, Some(LEDGER_MS)).await?;
         Ok(Arc::new(PgLedger::open(pg, self.clock.now_ms()).await?))
     }
 
@@ -176,7 +175,7 @@ impl Base {
                     seen = list.epoch;
                     let target = |node| Some(Target { node, address: members.address(node)?.to_string() });
                     let serving = list.members.iter().filter(|member| member.weight > 0);
-                    let targets = serving.filter_map(|member| target(member.node)).collect();
+                    let targets: Vec<Target> = serving.filter_map(|member| target(member.node)).collect();
                     following.follow(&dialer, ServiceSet::HISTORIES, targets);
                 }
                 tokio::select! { () = tokio::time::sleep(LOOK) => {}, () = stop.wait() => {} }
@@ -185,27 +184,6 @@ impl Base {
         });
         Arc::new(RemoteHistories::new(peers))
     }
-}
-
-/// Opens PostgreSQL, and waits for it while it is only away.
-pub async fn postgres(config: &Config, connections: u32, limit_ms: Option<u64>) -> anyhow::Result<Pg> {
-    let cluster = &config.cluster;
-    let mut options = match cluster.development {
-        true => PgOptions::development(&cluster.postgres),
-        false => PgOptions::new(&cluster.postgres),
-    };
-    options.connections_max = connections.max(1);
-    options.application = format!("hongbao {}", config.node.id);
-    if let Some(limit_ms) = limit_ms {
-        options.acquire_timeout_ms = limit_ms;
-        options.statement_timeout_ms = limit_ms;
-        options.lock_timeout_ms = limit_ms;
-        options.connect_timeout_ms = options.connect_timeout_ms.min(limit_ms);
-    }
-    let told = |error: &storage::pg::PgOpenError, pause: Duration| {
-        tracing::warn!(%error, again_ms = pause.as_millis() as u64, "PostgreSQL can't be used yet, trying again");
-    };
-    Pg::wait_for(options, told).await.context("PostgreSQL (cluster.postgres)")
 }
 
 /// Everything is dated by the ledger's clock; a machine whose own is far off is one that nobody looks after.
@@ -225,29 +203,4 @@ async fn check_clock(pg: &Pg, clock: &SharedClock) -> anyhow::Result<()> {
         pg.at()
     ))
     .into())
-}
-
-/// The topics between the services.
-fn topics(config: &Config) -> [TopicOptions; 2] {
-    let partitions = config.queue.partitions;
-    [
-        TopicOptions::new(ORDERS).with_partitions(partitions).forgetting(&[flow::service::DELIVERY_GROUP]),
-        TopicOptions::new(JOURNAL).with_partitions(partitions),
-    ]
-}
-
-/// How Kafka is reached.
-pub fn kafka_options(config: &Config, clock: &SharedClock) -> KafkaOptions {
-    let cluster = &config.cluster;
-    let mut options = KafkaOptions::new(&cluster.kafka.join(","), clock.clone());
-    options.prefix = format!("{}.", cluster.name);
-    options.lanes = cluster.lanes;
-    options.development = cluster.development;
-    options.replication = if cluster.development { 1 } else { 3 };
-    options
-}
-
-/// A node's number.
-pub fn node_of(config: &Config) -> NodeId {
-    NodeId(config.node.id)
 }

@@ -12,6 +12,7 @@ mod health;
 mod lottery;
 mod process;
 mod section;
+pub mod servers;
 
 pub use section::ClusterSection;
 

@@ -153,10 +153,10 @@ impl Process {
         }
         let mut code = exit::OK;
         for (name, stage) in self.stages {
-            if name == "flow and delivery" {
-                if let Err(error) = self.base.members.leave().await {
-                    tracing::warn!(%error, "could not leave the table of members; the others notice in three seconds");
-                }
+            if name == "flow and delivery"
+                && let Err(error) = self.base.members.leave().await
+            {
+                tracing::warn!(%error, "could not leave the table of members; the others notice in three seconds");
             }
             let drained = stage.drain(DRAIN).await;
             if !drained.unfinished.is_empty() {

@@ -172,7 +172,7 @@ impl<'a> Script<'a> {
                 self.servers.promote().await?;
                 // From here on PostgreSQL has one copy; the settlement says so.
                 let from_ms = SystemClock.now_ms();
-                self.one_copy.push(OneCopy::new("PostgreSQL", from_ms, None));
+                self.one_copy.push(OneCopy { from_ms, to_ms: None, server: "PostgreSQL".to_owned() });
                 Ok(())
             }
         }
@@ -187,7 +187,7 @@ impl<'a> Script<'a> {
             self.seen = Seen::of(status);
             users = status["node"]["users"].as_u64().unwrap_or(0);
         }
-        let drawn = self.seen.draws.checked_sub(before).unwrap_or(0);
+        let drawn = self.seen.draws.saturating_sub(before);
         let passed_ms = now_ms.saturating_sub(self.looked_ms).max(1);
         let mut picture = watch::picture(&self.plan, &self.seen, now_ms);
         picture.second = (now_ms - self.begun_ms) / 1_000;
