@@ -63,8 +63,9 @@ impl World {
     fn entered(&mut self, player: u32, round: u32, outcome: Outcome) {
         let slot = &self.players[player as usize];
         let latency_us = self.now_us.saturating_sub(slot.intended_us);
-        note_wait(&mut self.waits, self.wall_ms() / 1_000, latency_us / 1_000);
         let asked_ms = slot.asked_ms;
+        let at_s = self.wall_ms() / 1_000;
+        note_wait(&mut self.waits, at_s, latency_us / 1_000);
         if outcome == Outcome::Won {
             self.won.record_us(latency_us)
         } else {
