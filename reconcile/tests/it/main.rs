@@ -2,6 +2,7 @@
 
 mod archive;
 mod golden;
+mod lanes;
 mod property;
 mod repeat;
 mod world;

@@ -99,7 +99,8 @@ impl Collector {
         Collector { keys }
     }
 
-    /// What the groups come to. `lane` is the state as stored, at or behind the first group: groups below its position
+    /// What the groups come to. Positions rise by one, but for those that a lane leaves out between an epoch that has ended and
+    /// the next (the queue has checked that no group is missing there). `lane` is the state as stored, at or behind the first group: groups below its position
     /// have been here before and come to the same again.
     ///
     /// # Errors
@@ -110,7 +111,8 @@ impl Collector {
         groups: &[LaneGroup<'_>],
         plans: &dyn PlanView,
     ) -> Result<LaneBatch, CollectError> {
-        let from = groups.first().map_or(lane.next, |g| g.position);
+        // Positions that are left out before the first group belong to the batch, so that it follows on.
+        let from = groups.first().map_or(lane.next, |g| g.position.min(lane.next));
         let mut batch = LaneBatch {
             node: lane.node,
             from,
@@ -120,22 +122,19 @@ impl Collector {
             alarms: Vec::new(),
             ignored: 0,
         };
-        if from > lane.next {
-            return Err(CollectError::Gap { node: lane.node, expected: lane.next, found: from });
-        }
         let mut state = lane.clone();
+        // Where the next group must stand, and the epoch of the one before, if it is known.
+        let (mut expected, mut epoch) = (from, None);
         for group in groups {
-            if group.position != batch.next {
-                return Err(CollectError::Gap {
-                    node: lane.node,
-                    expected: batch.next,
-                    found: group.position,
-                });
+            let leaves_out = group.position > expected && may_leave_out(&state, epoch, group);
+            if group.position != expected && !leaves_out {
+                return Err(CollectError::Gap { node: lane.node, expected, found: group.position });
             }
             for (index, record) in (0u32..).zip(&group.records) {
                 self.record(&mut state, &mut batch, group, index, record, plans)?;
             }
             batch.next = group.position + 1;
+            (expected, epoch) = (batch.next, Some(group.epoch));
         }
         Ok(batch)
     }
@@ -236,4 +235,12 @@ impl Collector {
         batch.awards.push(row);
         Ok(())
     }
+}
+
+/// Whether a lane may leave positions out before this group: where a new epoch begins behind the end of the one before.
+/// Those were groups of the ended epoch that never left their node.
+fn may_leave_out(lane: &LaneState, before: Option<NodeEpoch>, group: &LaneGroup<'_>) -> bool {
+    lane.marks.iter().any(|mark| {
+        mark.position < group.position && mark.epoch < group.epoch && before.is_none_or(|before| before <= mark.epoch)
+    })
 }

@@ -142,6 +142,12 @@ impl LaneWorker {
     /// Applies one lane's groups; the orders to send.
     async fn apply(&mut self, batch: &Batch) -> Result<Vec<Order>, FlowError> {
         let node = NodeId(batch.partition);
+        let known = self.lanes.get(&node).map_or(0, |lane| lane.next);
+        if batch.groups.first().is_some_and(|first| first.position.0 > known) {
+            // Another process has read this lane meanwhile.
+            let lanes = self.store.lanes().await?;
+            self.lanes.extend(lanes.into_iter().filter(|lane| lane.node == node).map(|lane| (node, lane)));
+        }
         let lane = self.lanes.entry(node).or_insert_with(|| LaneState::new(node));
         let groups: Vec<LaneGroup<'_>> = batch
             .groups
