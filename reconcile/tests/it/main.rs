@@ -3,6 +3,7 @@
 mod archive;
 mod cases;
 mod golden;
+mod lanes;
 mod postgres;
 mod property;
 mod repeat;

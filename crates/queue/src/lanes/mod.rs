@@ -8,6 +8,7 @@
 //! The queue's consumers read the same lanes as the topic [`crate::LANE`]. This port is for those who write them, and for
 //! those who must read a stretch without being a member of a group: the settlement, and the export to the archive.
 
+pub mod export;
 mod mark;
 pub mod memory;
 mod state;

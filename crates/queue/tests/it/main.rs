@@ -2,6 +2,7 @@
 
 mod conformance;
 mod embedded;
+mod kafka;
 mod lane;
 mod lanes;
 mod model;

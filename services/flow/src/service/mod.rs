@@ -85,8 +85,9 @@ impl FlowError {
             FlowError::Store(error) => error.is_retryable(),
             FlowError::Produce(error) => error.is_retryable(),
             // Another member has the partition: what was taken of it comes to that one.
-            FlowError::Commit(error) => matches!(error, CommitError::Lost { .. }),
-            FlowError::Event { .. } | FlowError::Topic(_) | FlowError::Poll(_) => false,
+            FlowError::Commit(error) => matches!(error, CommitError::Lost { .. } | CommitError::Unsure(_)),
+            FlowError::Topic(error) => matches!(error, TopicError::Unavailable { .. }),
+            FlowError::Event { .. } | FlowError::Poll(_) => false,
         }
     }
 }

@@ -118,6 +118,37 @@ enum Entry {
     End(u32),
 }
 
+#[test]
+fn positions_may_be_left_out_behind_the_end_of_an_epoch() {
+    let mut sequence = 0;
+    let mut one = |epoch| {
+        sequence += 1;
+        vec![bytes(&won(epoch, sequence, sequence, 1, sequence))]
+    };
+    let records = [one(1), vec![ended(1)], one(2), one(2), vec![ended(2)], one(3)];
+    let places = [(1, 0), (1, 1), (2, 7), (2, 8), (2, 9), (3, 12)];
+    let all: Vec<_> = places.iter().zip(&records).map(|((e, p), r)| group(*e, *p, r)).collect();
+    let whole = collect(&lane(), &all).unwrap();
+    assert_eq!((whole.from, whole.next, whole.awards.len()), (0, 13, 4));
+    // In two batches, wherever it is cut; the second follows on. And all of it again.
+    for cut in 1..all.len() {
+        let mut state = lane();
+        let first = collect(&state, &all[..cut]).unwrap();
+        first.marks.iter().for_each(|mark| assert!(state.end(*mark)));
+        state.next = first.next;
+        let second = collect(&state, &all[cut..]).unwrap();
+        assert_eq!((second.from, second.next), (first.next, 13));
+        second.marks.iter().for_each(|mark| assert!(state.end(*mark)));
+        state.next = second.next;
+        assert_eq!(collect(&state, &all).unwrap().awards, whole.awards);
+    }
+    // In the middle of an epoch it is a gap, and so it is where nothing has ended.
+    let gap = collect(&lane(), &[all[0].clone(), all[1].clone(), all[2].clone(), group(2, 9, &records[3])]);
+    assert_eq!(gap, Err(CollectError::Gap { node: NodeId(1), expected: 8, found: 9 }));
+    let gap = collect(&lane(), &[all[0].clone(), all[2].clone()]);
+    assert_eq!(gap, Err(CollectError::Gap { node: NodeId(1), expected: 1, found: 7 }));
+}
+
 fn lanes() -> impl Strategy<Value = Vec<(u32, Vec<Entry>)>> {
     let entry = prop_oneof![4 => Just(Entry::Win), 1 => (1u32..5).prop_map(Entry::End)];
     proptest::collection::vec((1u32..5, proptest::collection::vec(entry, 1..4)), 1..12)

@@ -1,5 +1,6 @@
 //! Lanes: the rules by which every reader judges, and the promises of the port.
 
+mod archive;
 pub mod conformance;
 mod rules;
 mod walks;
