@@ -11,6 +11,7 @@ mod error;
 mod health;
 mod migrate;
 mod priority;
+pub mod redis;
 mod rows;
 mod sql;
 

@@ -14,7 +14,8 @@ use crate::limits::RESEND_GRACE_MS;
 /// Where plans come from. Both calls are cheap; `version` is asked for each batch and must be one atomic load. A
 /// version seen means that `plans` gives at least what was current then.
 pub trait PlanSource: Send + Sync {
-    /// Changes whenever the plans do.
+    /// Changes whenever the plans do, and whenever a grey plan comes, goes or changes its share: what is known of
+    /// users who can win nothing is then forgotten.
     fn version(&self) -> u64;
 
     /// The plans in force, one for each campaign.
@@ -51,7 +52,6 @@ struct Window {
 /// A campaign, as a submit needs it.
 pub struct Campaign {
     id: u32,
-    seq_no: u32,
     stagger: Stagger,
     /// Shortest interval that clients are told.
     pub submit_min_ms: u32,
@@ -83,18 +83,12 @@ impl Campaign {
         windows.sort_unstable_by_key(|w| w.open_ms);
         Self {
             id: plan.campaign.0,
-            seq_no: plan.seq_no.0 as u32,
             stagger: plan.stagger,
             submit_min_ms: plan.pacing.submit_min_ms,
             submit_max_ms: plan.pacing.submit_max_ms,
             windows,
             plan,
         }
-    }
-
-    /// The plan's SeqNo, low half.
-    pub fn seq_no(&self) -> u32 {
-        self.seq_no
     }
 
     /// Where a user's submit for a round stands at an instant.
@@ -156,12 +150,14 @@ impl Campaigns {
         Self { version, all: source.plans().iter().map(|plan| Campaign::new(Arc::clone(plan))).collect() }
     }
 
-    /// Reads anew if the source has changed.
+    /// Reads anew if the source has changed; true if it has.
     #[inline]
-    pub fn refresh(&mut self, source: &dyn PlanSource) {
-        if source.version() != self.version {
+    pub fn refresh(&mut self, source: &dyn PlanSource) -> bool {
+        let changed = source.version() != self.version;
+        if changed {
             *self = Self::read(source);
         }
+        changed
     }
 
     /// A campaign by its id.

@@ -9,9 +9,11 @@ use protocol::calls::{Inbox, SubmitCall, SubmitReply};
 use protocol::error::Code;
 use protocol::v1::{self, Outcome, Submit};
 
+use crate::asked::Asked;
 use crate::campaigns::{Campaigns, Standing};
 use crate::counters::{Count, Counters};
-use crate::limits::SHAKES_MAX;
+use crate::gates::Word;
+use crate::limits::{PLANS_SETTLE_MS, SHAKES_MAX};
 use crate::load::LoadGauge;
 use crate::negative::{Exhausted, NegativeCache};
 use crate::requests::Request;
@@ -29,11 +31,14 @@ pub(crate) struct Desk {
     pub out: Vec<u8>,
     /// Slow requests of the connection that has its turn, with their correlation ids.
     pub requests: Vec<(u32, Request)>,
+    /// A login of the connection that has its turn, which the book of rates has to admit first.
+    pub admission: Option<(u32, Box<v1::Login>, Word)>,
     /// Of this turn: wall clock, monotonic.
     pub now_ms: u64,
     pub mono_ms: u64,
     routes: Arc<Routes>,
     routes_version: u64,
+    asked: Asked,
     negative: NegativeCache,
     tokens: TokenCache,
     /// For each node the batch, and what it said at once.
@@ -66,11 +71,13 @@ impl Desk {
             gauge: LoadGauge::default(),
             out: Vec::new(),
             requests: Vec::new(),
+            admission: None,
             now_ms: shared.clock.now_ms(),
             mono_ms: shared.mono_ms(),
             calls: (0..routes.len()).map(|_| Vec::new()).collect(),
             routes,
             routes_version,
+            asked: Asked::new(),
             negative: NegativeCache::new(shared.limits.negative_entries),
             tokens: TokenCache::new(shared.limits.token_entries as usize, token_mark_key),
             replies: Vec::new(),
@@ -86,7 +93,9 @@ impl Desk {
     pub fn begin(&mut self) {
         self.now_ms = self.shared.clock.now_ms();
         self.mono_ms = self.shared.mono_ms();
-        self.campaigns.refresh(&*self.shared.plans);
+        if self.campaigns.refresh(&*self.shared.plans) {
+            self.asked.turn(self.mono_ms);
+        }
         let version = self.shared.routes.version();
         if version != self.routes_version {
             self.routes_version = version;
@@ -129,7 +138,7 @@ impl Desk {
                 return self.end(user, submit, Outcome::NotOpen, Count::NotOpen, wait_ms, until_ms);
             }
         }
-        if let Some(known) = self.negative.get(user, submit.campaign, campaign.seq_no(), self.now_ms) {
+        if let Some(known) = self.negative.get(user, submit.campaign, self.asked.plans(), self.now_ms) {
             let same = submit.round == known.round && submit.counter >= known.next_counter;
             if same || campaign.is_later(submit.round, known.round) {
                 let until_ms = if known.until_ms == u64::MAX { 0 } else { known.until_ms };
@@ -138,9 +147,9 @@ impl Desk {
             }
         }
         let place = self.routes.place(user);
-        let batch = &mut self.calls[place];
-        batch.push(SubmitCall {
-            tag: (batch.len() as u64) << 32 | u64::from(id),
+        let mark = self.asked.mark(submit.campaign, submit.round);
+        self.calls[place].push(SubmitCall {
+            tag: u64::from(mark) << 32 | u64::from(id),
             user,
             campaign: submit.campaign,
             round: submit.round,
@@ -169,9 +178,10 @@ impl Desk {
             asked += calls.len() as u32;
             said += replies.len() as u32;
             for mut reply in replies.drain(..) {
-                if let Some(call) = calls.get((reply.tag >> 32) as usize) {
-                    self.learn(call, &reply);
-                    self.stretch(call.campaign, &mut reply);
+                if let Some((campaign, round)) = self.asked.of((reply.tag >> 32) as u32) {
+                    // In one process lottery has every plan before the front door.
+                    self.learn(campaign, round, &reply);
+                    self.stretch(campaign, &mut reply);
                 }
                 self.count(&reply);
                 each(&mut self.out, reply);
@@ -186,7 +196,11 @@ impl Desk {
 
     /// Prepares a reply that came through an inbox.
     pub fn late(&mut self, reply: &mut SubmitReply) {
-        if let Some(campaign) = reply.award.as_ref().map(|award| award.campaign) {
+        if let Some((campaign, round)) = self.asked.of((reply.tag >> 32) as u32) {
+            // Another process may have decided under plans that were older than the front door's.
+            if self.asked.settled_ms(self.mono_ms) >= PLANS_SETTLE_MS {
+                self.learn(campaign, round, reply);
+            }
             self.stretch(campaign, reply);
         }
         self.count(reply);
@@ -235,18 +249,18 @@ impl Desk {
         u32::try_from(until_ms.saturating_sub(self.now_ms)).unwrap_or(u32::MAX)
     }
 
-    fn learn(&mut self, call: &SubmitCall, reply: &SubmitReply) {
+    #[inline]
+    fn learn(&mut self, campaign: u32, round: u32, reply: &SubmitReply) {
         if reply.outcome != Outcome::LimitReached {
             return;
         }
-        let Some(campaign) = self.campaigns.get(call.campaign) else { return };
         self.negative.put(Exhausted {
-            user: call.user,
+            user: reply.user,
             until_ms: if reply.until_ms == 0 { u64::MAX } else { reply.until_ms },
-            campaign: call.campaign,
-            round: call.round,
+            campaign,
+            round,
             next_counter: reply.next_counter,
-            seq_no: campaign.seq_no(),
+            plans: self.asked.plans(),
         });
     }
 
@@ -357,9 +371,13 @@ mod tests {
     }
 
     fn desk(routes: Arc<RouteTable>, plans: Arc<Swapped>) -> Desk {
+        desk_at(ManualClock::new(1_100_000), routes, plans)
+    }
+
+    fn desk_at(clock: Arc<ManualClock>, routes: Arc<RouteTable>, plans: Arc<Swapped>) -> Desk {
         let keys = TokenKeys::new(vec![TokenKey::new("k", &[1; 32]).unwrap()]).unwrap();
         let deps = AccessDeps {
-            clock: ManualClock::new(1_100_000),
+            clock,
             keys: KeyCell::new(keys),
             plans,
             routes,
@@ -368,7 +386,7 @@ mod tests {
             metrics: Metrics::new(),
             extra: None,
         };
-        Desk::new(Arc::new(Shared::new(deps, None, Limits::default(), 1)), 0, (1, 2))
+        Desk::new(Arc::new(Shared::new(deps, None, Limits::default(), 1, None)), 0, (1, 2))
     }
 
     fn submit(desk: &mut Desk, id: u32, user: u64) -> Option<SubmitReply> {
@@ -433,6 +451,70 @@ mod tests {
         assert!(submit(&mut desk, 0, 2).is_none());
         decide(&mut desk);
         assert_eq!(*node.users.lock(), [2, 4, 2]);
+    }
+
+    /// A node in another process: every reply comes late.
+    struct Late(Outcome);
+
+    impl Draws for Late {
+        fn submit(&self, calls: &[SubmitCall], inbox: &Arc<Inbox>, _: &mut Vec<SubmitReply>) {
+            let mut said = Vec::new();
+            Node::new(self.0).submit(calls, inbox, &mut said);
+            inbox.put_all(said);
+        }
+    }
+
+    /// One submit of user 2, decided elsewhere.
+    fn late(desk: &mut Desk) -> SubmitReply {
+        assert!(submit(desk, 0, 2).is_none());
+        let (inbox, mut said) = (Arc::new(Inbox::new()), Vec::new());
+        assert_eq!(desk.decide(&inbox, |_, _| ()), (1, 0));
+        assert!(inbox.take(&mut said, std::task::Waker::noop()));
+        desk.late(&mut said[0]);
+        said.remove(0)
+    }
+
+    #[test]
+    fn what_another_process_says_is_learnt_once_its_plans_are_surely_ours() {
+        let plans = Arc::new(Swapped(1.into(), Mutex::new(plan())));
+        let clock = ManualClock::new(1_100_000);
+        let routes = RouteTable::new(Routes::single(0, Arc::new(Late(Outcome::LimitReached))));
+        let mut desk = desk_at(clock.clone(), routes, plans.clone());
+        plans.0.store(2, Ordering::Release);
+        desk.begin();
+        late(&mut desk);
+        late(&mut desk);
+        clock.advance_ms(PLANS_SETTLE_MS);
+        desk.begin();
+        assert_eq!(late(&mut desk).outcome, Outcome::LimitReached);
+        assert_eq!(submit(&mut desk, 0, 2).map(|reply| reply.outcome), Some(Outcome::LimitReached));
+        // A grey plan came or went: the version says so, though no plan in force has another SeqNo.
+        plans.0.store(3, Ordering::Release);
+        desk.begin();
+        late(&mut desk);
+    }
+
+    #[test]
+    fn a_pending_draw_is_never_answered_from_what_is_known() {
+        let plans = Arc::new(Swapped(1.into(), Mutex::new(plan())));
+        let clock = ManualClock::new(1_100_000);
+        let node = RouteTable::new(Routes::single(0, Arc::new(Late(Outcome::Pending))));
+        let mut desk = desk_at(clock.clone(), node, plans);
+        clock.advance_ms(PLANS_SETTLE_MS);
+        desk.begin();
+        for _ in 0..3 {
+            let reply = late(&mut desk);
+            assert_eq!((reply.outcome, reply.next_submit_ms), (Outcome::Pending, 100));
+        }
+    }
+
+    #[test]
+    fn load_stretches_what_comes_late_too() {
+        let plans = Arc::new(Swapped(1.into(), Mutex::new(plan())));
+        let node = RouteTable::new(Routes::single(0, Arc::new(Late(Outcome::Lost))));
+        let mut desk = desk(node, plans);
+        desk.gauge.observe(100, 100);
+        assert_eq!(late(&mut desk).next_submit_ms, 3_000);
     }
 
     #[test]

@@ -193,6 +193,26 @@ impl Peers {
         *self.list.write() = Arc::new(peers);
     }
 
+    /// Makes the list the peers at these targets, in their order: those who are in it already keep their connections,
+    /// new ones are dialled, and those who left end theirs once what is under way is answered.
+    pub fn follow(
+        &self,
+        dialer: &Dialer,
+        wants: ServiceSet,
+        targets: impl IntoIterator<Item = Target>,
+    ) -> Arc<Vec<Arc<Peer>>> {
+        let mut list = self.list.write();
+        let stays = |target: &Target| list.iter().find(|peer| peer.target == *target).map(Arc::clone);
+        let peers: Vec<_> = targets
+            .into_iter()
+            .map(|target| stays(&target).unwrap_or_else(|| dialer.dial(target, wants)))
+            .collect();
+        let gone = list.iter().filter(|old| !peers.iter().any(|peer| Arc::ptr_eq(peer, old)));
+        gone.for_each(|peer| peer.stop());
+        *list = Arc::new(peers);
+        Arc::clone(&list)
+    }
+
     /// The list now.
     pub fn get(&self) -> Arc<Vec<Arc<Peer>>> {
         Arc::clone(&self.list.read())
