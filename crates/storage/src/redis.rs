@@ -65,7 +65,7 @@ pub enum RedisError {
 
 enum Client {
     One(redis::Client),
-    Cluster(ClusterClient),
+    Cluster(Box<ClusterClient>),
 }
 
 #[derive(Clone)]
@@ -111,7 +111,7 @@ impl Redis {
                     .response_timeout(Duration::from_millis(options.answer_ms))
                     .retries(1)
                     .build();
-                Client::Cluster(client.map_err(bad)?)
+                Client::Cluster(Box::new(client.map_err(bad)?))
             }
         };
         let attempts = Mutex::new(Attempts { next: None, wait_ms: RETRY_MS.0 });
