@@ -246,6 +246,11 @@ mod tests {
     use runtime::{Shutdown, SystemClock};
     use storage::redis::RedisOptions;
 
+    /// A cluster, if one is named: `redis://host:port,redis://host:port`. The usual servers for tests have none.
+    fn cluster() -> Option<String> {
+        std::env::var("HONGBAO_TEST_REDIS_CLUSTER").ok().filter(|urls| !urls.is_empty())
+    }
+
     /// Address of the Redis server for tests; a missing one is a failure where every server must be there.
     fn server() -> Option<String> {
         let url = std::env::var("HONGBAO_TEST_REDIS").ok().filter(|url| !url.is_empty());
@@ -259,9 +264,10 @@ mod tests {
         url
     }
 
-    fn door(url: &str, prefix: &str, rates: AddressRates, tasks: &Tasks) -> Arc<RedisRates> {
-        let options =
-            RedisOptions { urls: vec![url.to_owned()], cluster: false, connect_ms: 2_000, answer_ms: 2_000 };
+    /// Several addresses are those of a cluster.
+    fn door(urls: &str, prefix: &str, rates: AddressRates, tasks: &Tasks) -> Arc<RedisRates> {
+        let urls: Vec<_> = urls.split(',').map(str::to_owned).collect();
+        let options = RedisOptions { cluster: urls.len() > 1, urls, connect_ms: 2_000, answer_ms: 2_000 };
         let redis = Redis::new(options).unwrap();
         let options = RedisRatesOptions { prefix: prefix.to_owned(), within_ms: 5_000 };
         RedisRates::start(redis, options, rates, SystemClock::shared(), tasks)
@@ -269,13 +275,13 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn conforms_with_several_doors() {
-        let Some(url) = server() else { return };
         let tasks = Tasks::new(Shutdown::new());
-        for doors in [1, 3] {
+        for (urls, doors) in [(server(), 1), (server(), 3), (cluster(), 3)] {
+            let Some(urls) = urls else { continue };
             let prefix = format!("test-{:016x}", getrandom::u64().unwrap());
             conformance::holds(|rates| {
-                let doors =
-                    (0..doors).map(|_| door(&url, &prefix, rates, &tasks) as Arc<dyn RateBook>).collect();
+                let doors = (0..doors).map(|_| door(&urls, &prefix, rates, &tasks) as Arc<dyn RateBook>);
+                let doors = doors.collect();
                 async move { doors }
             })
             .await;
