@@ -15,6 +15,7 @@ mod health;
 mod migrate;
 pub mod pg;
 mod priority;
+pub mod redis;
 mod rows;
 mod sql;
 mod stored;

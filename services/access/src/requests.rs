@@ -43,6 +43,8 @@ pub enum Request {
 /// What came of it.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Answer {
+    /// A login may go on.
+    Admitted(Box<v1::Login>),
     /// To Prizes.
     Prizes(v1::PrizesAnswer),
     /// To Claim.

@@ -28,22 +28,16 @@ const POLL: Duration = Duration::from_millis(250);
 pub struct AccessPlans {
     version: AtomicU64,
     plans: RwLock<Arc<Vec<Arc<Plan>>>>,
-    /// Of each campaign, the grey version that stands beside.
-    greys: RwLock<BTreeMap<CampaignId, SeqNo>>,
 }
 
 impl AccessPlans {
     /// No plan yet.
     pub fn new() -> Arc<AccessPlans> {
-        Arc::new(AccessPlans {
-            version: AtomicU64::new(0),
-            plans: RwLock::default(),
-            greys: RwLock::default(),
-        })
+        Arc::new(AccessPlans { version: AtomicU64::new(0), plans: RwLock::default() })
     }
 
-    fn set(&self, plans: Vec<Arc<Plan>>, greys: BTreeMap<CampaignId, SeqNo>) {
-        *self.greys.write() = greys;
+    /// Called when a plan has changed, or what is grey beside one.
+    fn set(&self, plans: Vec<Arc<Plan>>) {
         *self.plans.write() = Arc::new(plans);
         self.version.fetch_add(1, Ordering::Release);
     }
@@ -56,12 +50,6 @@ impl PlanSource for AccessPlans {
 
     fn plans(&self) -> Arc<Vec<Arc<Plan>>> {
         self.plans.read().clone()
-    }
-
-    /// Each change of a campaign, and of what is grey of it, takes a number above all before it.
-    fn limits(&self, plan: &Plan) -> u64 {
-        let grey = self.greys.read().get(&plan.campaign).map_or(0, |grey| grey.0);
-        plan.seq_no.0.max(grey)
     }
 }
 
@@ -209,7 +197,7 @@ impl Follower {
             changed |= self.bring(plan, plans.grey(plan.campaign)).await?;
         }
         if let Some(access) = self.targets.access.as_ref().filter(|_| changed) {
-            access.set(self.applied.clone(), self.greys.clone());
+            access.set(self.applied.clone());
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
-//! Limits by address for what is rare and dear: logins and HTTP requests (governor, GCRA).
+//! The limits of one door alone (governor, GCRA).
 //!
-//! Submits on a connection don't come here; they have buckets without a shared map. The maps are swept each second; when
-//! one then still holds too many addresses, all share one bucket until the next sweep. An address gets there only with a
-//! whole TCP handshake, so what comes between two sweeps is bounded by the rate of new connections.
+//! The maps are swept each second; when one then still holds too many addresses, all share one bucket until the next
+//! sweep. An address gets there only with a whole TCP handshake, so what comes between two sweeps is bounded by the rate of
+//! new connections.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
@@ -13,6 +13,7 @@ use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use parking_lot::RwLock;
 
+use super::{AddressRates, Limited, Pass, RateBook};
 use crate::floods::address_key;
 use crate::limits::GATE_KEYS_MAX;
 
@@ -20,7 +21,7 @@ use crate::limits::GATE_KEYS_MAX;
 const OTHERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// A limit by address, replaceable while it runs.
-pub struct Gate {
+struct Gate {
     per_second: RwLock<(u32, Arc<DefaultKeyedRateLimiter<IpAddr>>)>,
     /// Whether the last sweep found too many addresses: counting them takes every lock of the map.
     crowded: AtomicBool,
@@ -33,7 +34,7 @@ fn limiter(per_second: u32) -> Arc<DefaultKeyedRateLimiter<IpAddr>> {
 
 impl Gate {
     /// So many a second from each address; a second's worth may come at once.
-    pub fn new(per_second: u32) -> Self {
+    fn new(per_second: u32) -> Self {
         Self {
             per_second: RwLock::new((per_second, limiter(per_second))),
             crowded: AtomicBool::new(false),
@@ -45,7 +46,7 @@ impl Gate {
     ///
     /// # Errors
     /// The wait in ms, at least 1.
-    pub fn pass(&self, address: IpAddr) -> Result<(), u32> {
+    fn pass(&self, address: IpAddr) -> Result<(), u32> {
         let key = if self.crowded.load(Ordering::Relaxed) { OTHERS } else { address_key(address) };
         self.per_second.read().1.check_key(&key).map_err(|until| {
             let wait = until.wait_time_from(self.clock.now()).as_millis();
@@ -54,7 +55,7 @@ impl Gate {
     }
 
     /// Forgets addresses that have been quiet, and takes a changed rate. About once a second.
-    pub fn sweep(&self, per_second: u32) {
+    fn sweep(&self, per_second: u32) {
         let (rate, limiter_now) = self.per_second.read().clone();
         if rate != per_second {
             *self.per_second.write() = (per_second, limiter(per_second));
@@ -66,9 +67,51 @@ impl Gate {
     }
 }
 
+/// A book of one door: nothing is shared.
+pub struct GovernorRates {
+    logins: Gate,
+    http: Gate,
+}
+
+impl GovernorRates {
+    /// A book with these rates.
+    pub fn new(rates: AddressRates) -> GovernorRates {
+        let gate = |limited| Gate::new(rates.of(limited));
+        GovernorRates { logins: gate(Limited::Login), http: gate(Limited::Http) }
+    }
+
+    fn gate(&self, limited: Limited) -> &Gate {
+        match limited {
+            Limited::Login => &self.logins,
+            Limited::Http => &self.http,
+        }
+    }
+}
+
+impl RateBook for GovernorRates {
+    fn pass(&self, limited: Limited, address: IpAddr) -> Pass {
+        self.gate(limited).pass(address).map_or_else(Pass::Wait, |()| Pass::Yes)
+    }
+
+    fn sweep(&self, rates: AddressRates) {
+        Limited::ALL.iter().for_each(|limited| self.gate(*limited).sweep(rates.of(*limited)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Gate;
+    use super::{Gate, GovernorRates};
+    use crate::gates::conformance;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn conforms() {
+        conformance::holds(|rates| {
+            let book = Arc::new(GovernorRates::new(rates));
+            async move { vec![book as _] }
+        })
+        .await;
+    }
 
     #[test]
     fn holds_each_address_to_its_rate_and_takes_a_new_one() {
