@@ -374,7 +374,7 @@ fn postgresql_does_what_memory_does() {
     let book = runtime.block_on(pg_again(&database, 3));
     let empty = "TRUNCATE delivery_order, delivery_journal, delivery_count, delivery_published; \
                  UPDATE delivery_shard SET position = 0";
-    let config = Config { cases: 24, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 10, failure_persistence: None, ..Config::default() };
     let done = TestRunner::new(config).run(&ops(), |ops| {
         runtime.block_on(async {
             let pg = pg_at(&database).await;
