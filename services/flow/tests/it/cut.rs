@@ -106,7 +106,8 @@ async fn a_commit_without_an_answer_may_be_repeated() {
         let applied = store.apply(&b).await.unwrap();
         assert_eq!((applied.new_awards, applied.new_alarms), (2 - 2 * done, 1 - done));
         assert!(applied.refused.iter().copied().eq([twice.award]));
-        let events = [event(&good, 1, DeliveryState::Ready, 50), event(&good, 2, DeliveryState::Delivered, 60)];
+        let events =
+            [event(&good, 1, DeliveryState::Ready, 50), event(&good, 2, DeliveryState::Delivered, 60)];
         cutter.next(cut);
         assert!(store.apply_events(&events).await.unwrap_err().is_retryable());
         assert_eq!(store.apply_events(&events).await.unwrap().changed, 1 - done);

@@ -269,11 +269,15 @@ async fn one_node_repeats_and_all_of_them_answer() {
     for node in &nodes {
         let handle = FlowHandle::new(&node.parts, node.progress.clone(), node.live.clone()).unwrap();
         assert_eq!(handle.passed(&[2, 1]).await.unwrap(), [(2, 0), (1, 1)]);
-        let asked = [(wins[1].user, CampaignId(1)), (UserId(999), CampaignId(1)), (wins[1].user, CampaignId(9))];
+        let asked =
+            [(wins[1].user, CampaignId(1)), (UserId(999), CampaignId(1)), (wins[1].user, CampaignId(9))];
         let found = handle.wins(&asked).await.unwrap();
         assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0, 0]);
         let win = found[0][0];
-        assert_eq!((win.award, win.unit, win.day, win.fen), (wins[1].award, wins[1].unit, 20_000, wins[1].fen));
+        assert_eq!(
+            (win.award, win.unit, win.day, win.fen),
+            (wins[1].award, wins[1].unit, 20_000, wins[1].fen)
+        );
         let many = vec![asked[0]; protocol::calls::HISTORY_USERS_MAX + 1];
         let refused = handle.wins(&many).await.unwrap_err().to_string();
         assert!(refused.contains("513 users; at most 512"), "{refused}");
