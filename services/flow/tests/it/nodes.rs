@@ -16,7 +16,7 @@ use protocol::calls::Histories;
 use queue::memory::MemoryQueue;
 use queue::{JOURNAL, LANE, ORDERS, Queue, TopicOptions};
 use records::{DeliveryState, Ended, Order, Record, Won};
-use runtime::ManualClock;
+use runtime::{ManualClock, Shutdown, Tasks};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -235,6 +235,38 @@ async fn two_nodes_at_once_on_postgresql() {
     assert_eq!(told, wanted);
     let units: i64 = store.statistics().await.unwrap().iter().map(|(_, v)| v.delivered_units).sum();
     assert_eq!(units, told as i64, "a step that came before its award, or with it, is counted once");
+}
+
+#[tokio::test]
+async fn every_node_shows_what_all_have_counted() {
+    let Some((database, one)) = pg().await else { return };
+    let other = pg_again(&database).await;
+    let (queue, (groups, good)) = (queue(), lanes());
+    let nodes = [Node::new(&queue, Arc::new(one)), Node::new(&queue, Arc::new(other))];
+    let all: Vec<Tasks> = nodes.iter().map(|_| Tasks::new(Shutdown::new())).collect();
+    let mut handles = Vec::new();
+    for (node, tasks) in nodes.iter().zip(&all) {
+        handles.push(flow::service::start(node.parts.clone(), tasks).await.unwrap());
+    }
+    groups.iter().for_each(|group| ship(&queue, group));
+    let counted = |handle: &FlowHandle| {
+        handle.statistics().rounds.iter().map(|line| line.sums.awarded_units).sum::<i64>()
+    };
+    let shown = async {
+        while handles.iter().any(|handle| counted(handle) < good.len() as i64) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), shown).await.unwrap();
+    for (handle, tasks) in handles.iter().zip(all) {
+        assert_eq!(counted(handle), good.len() as i64);
+        let drained = tasks.drain(Duration::from_secs(10)).await;
+        assert!(drained.unfinished.is_empty() && drained.failure.is_none(), "{drained:?}");
+    }
+    // They may have stopped before the orders of their last batch.
+    let mut last = nodes[0].lanes().await;
+    while last.step().await.unwrap() {}
+    check(&queue, &*nodes[0].parts.store, &good).await;
 }
 
 #[tokio::test]
