@@ -198,7 +198,7 @@ async fn meet(shared: &Shared, known: Vec<Order>) -> Result<(), BookError> {
 /// What is done while no orders come: lapse what was not claimed, and bring to a person what no configured vendor
 /// serves any more.
 async fn housekeeping(shared: &Shared) -> Result<(), BookError> {
-    let (now_ms, held) = (shared.clock.now_ms(), shared.shards.held());
+    let (now_ms, held) = (shared.clock.now_ms(), shared.shards.usable(shared.clock.mono_ns()));
     let before_ms = now_ms.saturating_sub(shared.config.lapse_grace_ms);
     let unclaimed = shared.book.lapse_due(&held, before_ms, BATCH_MAX).await?;
     apply(shared, unclaimed.into_iter().map(|row| (row, Input::Lapse)).collect()).await?;

@@ -35,9 +35,14 @@ impl Shards {
         self.count
     }
 
-    /// The shards whose journal is published here, and whose unclaimed awards lapse here.
+    /// The shards whose journal is published here.
     pub fn held(&self) -> Vec<u16> {
         self.holdings.lock().held()
+    }
+
+    /// The shards that no other node works on any more.
+    pub fn usable(&self, now_ns: u64) -> Vec<u16> {
+        self.holdings.lock().usable(now_ns)
     }
 
     /// Whether a call may begin now.
@@ -47,50 +52,40 @@ impl Shards {
 }
 
 impl Shared {
-    /// Takes a new limit of a vendor into this node's part.
+    /// Takes this node's part of a vendor's limit, as shards and limit are now.
     pub fn divide(&self, room: &super::VendorRoom, now_ns: u64) {
+        // Held first: of two that come here at once the later one has seen what the earlier one has.
+        let mut known = room.part.lock();
         let usable = self.shards.holdings.lock().usable(now_ns);
-        room.divide(&usable, now_ns);
+        let part = room.allotment.lock().part(&usable, now_ns);
+        if **known == part {
+            return;
+        }
+        if known.serves.len() != part.serves.len() {
+            let (vendor, limit) = (room.config.id, part.limit_per_second);
+            tracing::info!(vendor, limit, shards = part.serves.len(), "part of a vendor");
+        }
+        room.pacer.lock().set_limit(part.limit_per_second);
+        *known = Arc::new(part);
+        drop(known);
+        room.kick.notify_one();
     }
 
     /// Takes in the partitions that this node has, at this moment.
     pub fn confirm(&self, partitions: &[u16]) {
         let mine: Vec<u16> = partitions.iter().copied().filter(|p| *p < self.shards.count()).collect();
         let now_ns = self.clock.mono_ns();
-        let (usable, right_until_ns) = {
+        let right_until_ns = {
             let mut holdings = self.shards.holdings.lock();
             holdings.assign(&mine, now_ns);
-            (holdings.usable(now_ns), holdings.right_until_ns())
+            holdings.right_until_ns()
         };
-        for room in self.vendors.values() {
-            room.divide(&usable, now_ns);
-        }
+        self.vendors.values().for_each(|room| self.divide(room, now_ns));
         self.shards.right_until_ns.store(right_until_ns, Relaxed);
     }
 }
 
 impl super::VendorRoom {
-    /// Takes this node's part of the vendor's limit.
-    fn divide(&self, usable: &[u16], now_ns: u64) {
-        let part = self.allotment.lock().part(usable, now_ns);
-        let mut known = self.part.lock();
-        if **known != part {
-            let (was, limit) = (known.serves.len(), part.limit_per_second);
-            if was != part.serves.len() {
-                tracing::info!(
-                    vendor = self.config.id,
-                    limit,
-                    shards = part.serves.len(),
-                    "part of a vendor"
-                );
-            }
-            self.pacer.lock().set_limit(limit);
-            *known = Arc::new(part);
-            drop(known);
-            self.kick.notify_one();
-        }
-    }
-
     /// This node's part of the vendor.
     pub fn part(&self) -> Arc<Part> {
         Arc::clone(&self.part.lock())

@@ -157,10 +157,11 @@ async fn shards_are_apart(book: &dyn DeliveryBook) {
         assert!(lines.iter().all(|l| mine(l.event.user)));
         all.extend(lines.iter().map(|l| (l.event.award, l.event.step)));
         let due = book.due(&[shard], vendor, Lane::Send, NOW_MS, 100).await.unwrap();
-        assert!(due.iter().map(|r| r.award).eq(steps[30..]
-            .iter()
-            .filter(|s| mine(s.row.user))
-            .map(|s| s.row.award)));
+        assert!(
+            due.iter()
+                .map(|r| r.award)
+                .eq(steps[30..].iter().filter(|s| mine(s.row.user)).map(|s| s.row.award))
+        );
         book.set_published(shard, lines.len() as u64).await.unwrap();
         assert_eq!(book.published(shard).await.unwrap(), lines.len() as u64);
     }
@@ -353,7 +354,8 @@ async fn alike(a: &dyn DeliveryBook, b: &dyn DeliveryBook, shards: u16) {
     }
     for lane in [Lane::Send, Lane::Ask, Lane::Claim] {
         for limit in [100, 3] {
-            let (a, b) = (a.due(&all, VendorId(7), lane, far, limit), b.due(&all, VendorId(7), lane, far, limit));
+            let (a, b) =
+                (a.due(&all, VendorId(7), lane, far, limit), b.due(&all, VendorId(7), lane, far, limit));
             assert_eq!(a.await.unwrap(), b.await.unwrap());
         }
         let (a, b) = (a.oldest_due(VendorId(7), lane), b.oldest_due(VendorId(7), lane));
@@ -374,7 +376,7 @@ fn postgresql_does_what_memory_does() {
     let book = runtime.block_on(pg_again(&database, 3));
     let empty = "TRUNCATE delivery_order, delivery_journal, delivery_count, delivery_published; \
                  UPDATE delivery_shard SET position = 0";
-    let config = Config { cases: 24, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 10, failure_persistence: None, ..Config::default() };
     let done = TestRunner::new(config).run(&ops(), |ops| {
         runtime.block_on(async {
             let pg = pg_at(&database).await;

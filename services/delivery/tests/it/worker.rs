@@ -91,7 +91,10 @@ impl World {
                 }
                 for line in lines {
                     after += 1;
-                    assert_eq!((line.position, shard_of(line.event.user, self.book.shards())), (after, shard));
+                    assert_eq!(
+                        (line.position, shard_of(line.event.user, self.book.shards())),
+                        (after, shard)
+                    );
                     let step = steps.entry(line.event.award).or_default();
                     *step += 1;
                     assert_eq!(line.event.step, *step);

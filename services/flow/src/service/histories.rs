@@ -20,7 +20,8 @@ impl Histories for FlowHandle {
 
     async fn wins(&self, asked: &[(UserId, CampaignId)]) -> Result<Vec<Vec<PastWin>>, CallError> {
         if asked.len() > HISTORY_USERS_MAX {
-            let why = format!("{} users; at most {HISTORY_USERS_MAX} may be asked about in a call", asked.len());
+            let why =
+                format!("{} users; at most {HISTORY_USERS_MAX} may be asked about in a call", asked.len());
             return Err(CallError::Invalid(why));
         }
         let wins = self.store().wins_of(asked).await.map_err(unavailable)?;

@@ -16,7 +16,7 @@ use protocol::calls::Histories;
 use queue::memory::MemoryQueue;
 use queue::{JOURNAL, LANE, ORDERS, Queue, TopicOptions};
 use records::{DeliveryState, Ended, Order, Record, Won};
-use runtime::ManualClock;
+use runtime::{ManualClock, Shutdown, Tasks};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -116,7 +116,7 @@ async fn check(queue: &MemoryQueue, store: &dyn AwardStore, good: &[Won]) {
         }
     }
     assert!(orders.keys().copied().eq(want.iter().map(|w| w.award)));
-    assert_eq!(queue.lag(LANE, GROUP).unwrap(), 0);
+    assert!(store.lanes().await.unwrap().iter().all(|lane| lane.next == 12 && lane.epoch == NodeEpoch(2)));
     assert!(store.alarms(0, 10).await.unwrap().is_empty());
 }
 
@@ -164,6 +164,17 @@ async fn lanes_go_back_and_forth_on_postgresql() {
     }
 }
 
+/// Whether delivery tells of an award.
+fn is_told(won: &Won) -> bool {
+    (won.award.sequence() / 10).is_multiple_of(2)
+}
+
+/// Awards of which the store knows that they were delivered.
+async fn told(store: &dyn AwardStore) -> usize {
+    let all = store.scan(None, 10_000).await.unwrap();
+    all.iter().filter(|r| r.progress.is_some_and(|p| p.state == DeliveryState::Delivered)).count()
+}
+
 /// Two nodes at full speed, lanes and journal, in threads of their own; the group is disturbed all the while.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_nodes_at_once_on_postgresql() {
@@ -185,10 +196,11 @@ async fn two_nodes_at_once_on_postgresql() {
             tokio::task::yield_now().await;
         }
     };
+    let wanted = good.iter().filter(|w| is_told(w)).count();
     let feed = async {
         for (i, group) in groups.iter().enumerate() {
             // Delivery is quick: some of its news come before their awards.
-            for won in good.iter().filter(|w| w.award.sequence() / 10 * 3 == i as u64 && i % 2 == 0) {
+            for won in good.iter().filter(|w| w.award.sequence() / 10 * 3 == i as u64 && is_told(w)) {
                 for (step, state) in [(1, DeliveryState::Ready), (2, DeliveryState::Delivered)] {
                     let event = bytes(&event(won, step, state, 6_000));
                     queue.produce(JOURNAL, (won.user.0 % 2) as u16, &[&event]).await.unwrap();
@@ -201,9 +213,12 @@ async fn two_nodes_at_once_on_postgresql() {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        let store = &nodes[0].parts.store;
         let caught_up = async {
-            while queue.lag(LANE, GROUP).unwrap() + queue.lag(JOURNAL, GROUP).unwrap() > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+            while store.lanes().await.unwrap().iter().map(|lane| lane.next).sum::<u64>() < 36
+                || told(&**store).await < wanted
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         let in_time = tokio::time::timeout(Duration::from_secs(60), caught_up).await;
@@ -211,14 +226,47 @@ async fn two_nodes_at_once_on_postgresql() {
         in_time.unwrap();
     };
     tokio::join!(busy(&nodes[0]), busy(&nodes[1]), feed);
+    // What was applied and not committed when they were stopped comes again.
+    let mut last = nodes[0].lanes().await;
+    while last.step().await.unwrap() {}
     let store = &nodes[0].parts.store;
     check(&queue, &**store, &good).await;
-    let delivered = |w: &&Won| w.award.sequence() / 10 * 3 % 2 == 0;
-    let all = store.scan(None, 10_000).await.unwrap();
-    let told = all.iter().filter(|r| r.progress.is_some_and(|p| p.state == DeliveryState::Delivered)).count();
-    assert_eq!(told, good.iter().filter(delivered).count());
+    let told = told(&**store).await;
+    assert_eq!(told, wanted);
     let units: i64 = store.statistics().await.unwrap().iter().map(|(_, v)| v.delivered_units).sum();
     assert_eq!(units, told as i64, "a step that came before its award, or with it, is counted once");
+}
+
+#[tokio::test]
+async fn every_node_shows_what_all_have_counted() {
+    let Some((database, one)) = pg().await else { return };
+    let other = pg_again(&database).await;
+    let (queue, (groups, good)) = (queue(), lanes());
+    let nodes = [Node::new(&queue, Arc::new(one)), Node::new(&queue, Arc::new(other))];
+    let all: Vec<Tasks> = nodes.iter().map(|_| Tasks::new(Shutdown::new())).collect();
+    let mut handles = Vec::new();
+    for (node, tasks) in nodes.iter().zip(&all) {
+        handles.push(flow::service::start(node.parts.clone(), tasks).await.unwrap());
+    }
+    groups.iter().for_each(|group| ship(&queue, group));
+    let counted = |handle: &FlowHandle| {
+        handle.statistics().rounds.iter().map(|line| line.sums.awarded_units).sum::<i64>()
+    };
+    let shown = async {
+        while handles.iter().any(|handle| counted(handle) < good.len() as i64) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), shown).await.unwrap();
+    for (handle, tasks) in handles.iter().zip(all) {
+        assert_eq!(counted(handle), good.len() as i64);
+        let drained = tasks.drain(Duration::from_secs(10)).await;
+        assert!(drained.unfinished.is_empty() && drained.failure.is_none(), "{drained:?}");
+    }
+    // They may have stopped before the orders of their last batch.
+    let mut last = nodes[0].lanes().await;
+    while last.step().await.unwrap() {}
+    check(&queue, &*nodes[0].parts.store, &good).await;
 }
 
 #[tokio::test]
@@ -253,11 +301,15 @@ async fn one_node_repeats_and_all_of_them_answer() {
     for node in &nodes {
         let handle = FlowHandle::new(&node.parts, node.progress.clone(), node.live.clone()).unwrap();
         assert_eq!(handle.passed(&[2, 1]).await.unwrap(), [(2, 0), (1, 1)]);
-        let asked = [(wins[1].user, CampaignId(1)), (UserId(999), CampaignId(1)), (wins[1].user, CampaignId(9))];
+        let asked =
+            [(wins[1].user, CampaignId(1)), (UserId(999), CampaignId(1)), (wins[1].user, CampaignId(9))];
         let found = handle.wins(&asked).await.unwrap();
         assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0, 0]);
         let win = found[0][0];
-        assert_eq!((win.award, win.unit, win.day, win.fen), (wins[1].award, wins[1].unit, 20_000, wins[1].fen));
+        assert_eq!(
+            (win.award, win.unit, win.day, win.fen),
+            (wins[1].award, wins[1].unit, 20_000, wins[1].fen)
+        );
         let many = vec![asked[0]; protocol::calls::HISTORY_USERS_MAX + 1];
         let refused = handle.wins(&many).await.unwrap_err().to_string();
         assert!(refused.contains("513 users; at most 512"), "{refused}");

@@ -342,7 +342,7 @@ fn postgresql_does_what_memory_does() {
     use proptest::test_runner::{Config, TestRunner};
     let Some(database) = FreshDatabase::new() else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let config = Config { cases: 24, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 10, failure_persistence: None, ..Config::default() };
     let database = Arc::new(database);
     runtime.block_on(pg_again(&database));
     let done = TestRunner::new(config).run(&steps(), |steps| {

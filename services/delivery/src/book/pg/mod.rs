@@ -10,9 +10,7 @@
 mod rows;
 mod write;
 
-use super::{
-    ALARMS_MAX, Alarm, BATCH_MAX, BookError, Count, DeliveryBook, JournalRow, SERVICE, Transition,
-};
+use super::{ALARMS_MAX, Alarm, BATCH_MAX, BookError, Count, DeliveryBook, JournalRow, SERVICE, Transition};
 use crate::core::{Lane, OrderRow, Step};
 use async_trait::async_trait;
 use campaign::{AwardId, Fen, UserId, VendorId};
@@ -111,7 +109,8 @@ impl PgBook {
     }
 
     async fn stored_shards(&self) -> Result<u64, BookError> {
-        let rows = self.read(sqlx::query("SELECT COUNT(*) FROM delivery_shard"), |row| number(row, 0)).await?;
+        let rows =
+            self.read(sqlx::query("SELECT COUNT(*) FROM delivery_shard"), |row| number(row, 0)).await?;
         Ok(rows.first().copied().unwrap_or(0))
     }
 
@@ -250,15 +249,11 @@ impl DeliveryBook for PgBook {
         let fronts = fronts(shards, ORDER_COLUMNS);
         let text = format!("SELECT {ORDER_COLUMNS} FROM ({fronts}) AS due ORDER BY due_ms, award LIMIT $4");
         let query = sqlx::query(&text).bind(i64::from(vendor.0)).bind(lane as i64);
-        self.read(query.bind(signed(now_ms.min(crate::core::TIME_MAX_MS))).bind(rows_max(limit)), order_of).await
+        self.read(query.bind(signed(now_ms.min(crate::core::TIME_MAX_MS))).bind(rows_max(limit)), order_of)
+            .await
     }
 
-    async fn lapse_due(
-        &self,
-        shards: &[u16],
-        now_ms: u64,
-        limit: usize,
-    ) -> Result<Vec<OrderRow>, BookError> {
+    async fn lapse_due(&self, shards: &[u16], now_ms: u64, limit: usize) -> Result<Vec<OrderRow>, BookError> {
         // The index is by vendor; the counts say which vendors have orders that wait for a claim.
         let waiting = "SELECT DISTINCT vendor FROM delivery_count WHERE state = 1 AND orders > 0 AND \
                        shard = ANY($1::bigint[]) ORDER BY vendor";
@@ -323,7 +318,8 @@ impl DeliveryBook for PgBook {
 
     async fn published(&self, shard: u16) -> Result<u64, BookError> {
         self.check_shard(shard)?;
-        let query = sqlx::query("SELECT position FROM delivery_published WHERE shard = $1").bind(i64::from(shard));
+        let query =
+            sqlx::query("SELECT position FROM delivery_published WHERE shard = $1").bind(i64::from(shard));
         Ok(self.read(query, |row| number(row, 0)).await?.first().copied().unwrap_or(0))
     }
 
@@ -363,7 +359,8 @@ impl DeliveryBook for PgBook {
         if alarms.is_empty() {
             return Ok(());
         }
-        let kept = self.read(sqlx::query("SELECT COUNT(*) FROM delivery_alarm"), |row| number(row, 0)).await?;
+        let kept =
+            self.read(sqlx::query("SELECT COUNT(*) FROM delivery_alarm"), |row| number(row, 0)).await?;
         let text = if kept.first().is_some_and(|kept: &u64| *kept < ALARMS_MAX) {
             "INSERT INTO delivery_alarm (kind, award, detail, at_ms, times) \
              SELECT * FROM UNNEST($1::text[], $2::bytea[], $3::text[], $4::bigint[], $5::bigint[]) \

@@ -37,7 +37,11 @@ pub(super) async fn take(tx: &mut PgConnection, first: &[Step], shards: u16) -> 
 }
 
 /// Writes steps whose rows still stand where they were read; the awards that did.
-pub(super) async fn steps(tx: &mut PgConnection, batch: &[Transition], shards: u16) -> Done<HashSet<AwardId>> {
+pub(super) async fn steps(
+    tx: &mut PgConnection,
+    batch: &[Transition],
+    shards: u16,
+) -> Done<HashSet<AwardId>> {
     let mut positions = lock(tx, batch.iter().map(|t| &t.step.row), shards).await?;
     let mut sorted: Vec<&Transition> = batch.iter().collect();
     sorted.sort_unstable_by_key(|t| (slot_of(t.step.row.award), t.step.row.award));
@@ -155,7 +159,8 @@ async fn finish(
     if written.is_empty() {
         return Ok(());
     }
-    let (mut lines, mut by_shard) = (Vec::with_capacity(written.len()), BTreeMap::<u16, Vec<Written<'_>>>::new());
+    let (mut lines, mut by_shard) =
+        (Vec::with_capacity(written.len()), BTreeMap::<u16, Vec<Written<'_>>>::new());
     for (step, from) in written {
         let shard = shard_of(step.row.user, shards);
         let position = positions.entry(shard).or_default();
@@ -165,8 +170,10 @@ async fn finish(
     }
     insert_lines(tx, &lines).await?;
     add_counts(tx, &by_shard).await?;
-    let touched: Vec<(i64, i64)> =
-        by_shard.keys().map(|shard| (i64::from(*shard), positions.get(shard).copied().unwrap_or(0))).collect();
+    let touched: Vec<(i64, i64)> = by_shard
+        .keys()
+        .map(|shard| (i64::from(*shard), positions.get(shard).copied().unwrap_or(0)))
+        .collect();
     sqlx::query(
         "UPDATE delivery_shard SET position = v.position FROM UNNEST($1::bigint[], $2::bigint[]) AS v(shard, position) \
          WHERE delivery_shard.shard = v.shard",
@@ -213,7 +220,8 @@ async fn insert_lines(tx: &mut PgConnection, lines: &[(i64, i64, &Step)]) -> Don
 async fn add_counts(tx: &mut PgConnection, by_shard: &BTreeMap<u16, Vec<Written<'_>>>) -> Done<()> {
     let mut rows = Vec::new();
     for (shard, written) in by_shard {
-        let changes = written.iter().map(|(step, from)| (step.row.vendor, *from, step.row.state, step.row.fen));
+        let changes =
+            written.iter().map(|(step, from)| (step.row.vendor, *from, step.row.state, step.row.fen));
         for ((vendor, state), (orders, fen)) in count_changes(changes) {
             rows.push((i64::from(*shard), i64::from(vendor.0), i64::from(state), orders, fen));
         }

@@ -39,7 +39,8 @@ pub(super) async fn apply(
     let mut known = Known::default();
     if !blind {
         known.awards = awards(tx, lane).await?;
-        let claims = decide(lane, &mut Known { awards: known.awards.clone(), ..Known::default() }, book).units;
+        let claims =
+            decide(lane, &mut Known { awards: known.awards.clone(), ..Known::default() }, book).units;
         put_units(tx, &claims).await?;
         known.units = owners(tx, &claims).await?;
     }

@@ -50,7 +50,8 @@ pub(super) async fn apply(
     }
     applied.delta.retain(|_, value| *value != StatValue::default());
     applied.changed = after.len() as u64;
-    let (there, new): (Vec<_>, Vec<_>) = after.into_iter().partition(|((_, award), _)| stored.contains_key(award));
+    let (there, new): (Vec<_>, Vec<_>) =
+        after.into_iter().partition(|((_, award), _)| stored.contains_key(award));
     if !insert(tx, &new).await? {
         return Ok(None);
     }

@@ -89,7 +89,12 @@ impl PgAwardStore {
         self.pg.within(what, async { Ok::<_, SqlError>(work.await) }).await.map_err(told)?
     }
 
-    async fn try_apply(&self, lane: &LaneBatch, book: &StatBook, blind: bool) -> Result<Option<Applied>, StoreError> {
+    async fn try_apply(
+        &self,
+        lane: &LaneBatch,
+        book: &StatBook,
+        blind: bool,
+    ) -> Result<Option<Applied>, StoreError> {
         let mut tx = self.begin().await?;
         match self.timed("applying a lane", apply::apply(&mut tx, lane, book, blind)).await {
             Ok(Some(applied)) => {
@@ -121,10 +126,13 @@ impl PgAwardStore {
     async fn lanes_where(&self, node: Option<NodeId>) -> Result<Vec<LaneState>, StoreError> {
         let of = |text: &'static str| sqlx::query(text).bind(node.map(|node| i64::from(node.0)));
         // Marks last: one that comes between the two belongs to groups behind the position, and does no harm.
-        let lanes = of("SELECT node, next, epoch FROM flow_lane WHERE $1::bigint IS NULL OR node = $1 ORDER BY node");
+        let lanes =
+            of("SELECT node, next, epoch FROM flow_lane WHERE $1::bigint IS NULL OR node = $1 ORDER BY node");
         let lanes = self.rows(lanes).await?;
-        let marks = of("SELECT node, position, idx, epoch FROM flow_lane_mark WHERE $1::bigint IS NULL OR node = $1 \
-                        ORDER BY node, position, idx");
+        let marks = of(
+            "SELECT node, position, idx, epoch FROM flow_lane_mark WHERE $1::bigint IS NULL OR node = $1 \
+                        ORDER BY node, position, idx",
+        );
         let mut states = BTreeMap::new();
         for row in &lanes {
             let node = NodeId(int(row, "node")?);
@@ -184,7 +192,8 @@ impl AwardStore for PgAwardStore {
     }
 
     async fn award(&self, award: AwardId) -> Result<Option<AwardRecord>, StoreError> {
-        let text = format!("SELECT {COLUMNS} FROM flow_award WHERE slot = $1 AND id = $2 AND won IS NOT NULL");
+        let text =
+            format!("SELECT {COLUMNS} FROM flow_award WHERE slot = $1 AND id = $2 AND won IS NOT NULL");
         let query = sqlx::query(&text).bind(slot_of(award)).bind(award.to_bytes().to_vec());
         Ok(self.records(query).await?.pop())
     }
@@ -200,14 +209,18 @@ impl AwardStore for PgAwardStore {
              ORDER BY id LIMIT $4"
         );
         let query = sqlx::query(&text).bind(i64::from(bucket_of(user.0).get())).bind(signed(user.0));
-        self.records(query.bind(behind(after)).bind(signed(limit as u64))).await
+        self.records(query.bind(behind(after)).bind(rows_max(limit))).await
     }
 
     async fn wins_of(&self, asked: &[(UserId, CampaignId)]) -> Result<Vec<Vec<Won>>, StoreError> {
         if asked.len() > WINS_USERS_MAX {
-            return Err(StoreError::Damaged(format!("{} users; at most {WINS_USERS_MAX} a call", asked.len())));
+            return Err(StoreError::Damaged(format!(
+                "{} users; at most {WINS_USERS_MAX} a call",
+                asked.len()
+            )));
         }
-        let keys: Vec<(UserId, CampaignId)> = asked.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        let keys: Vec<(UserId, CampaignId)> =
+            asked.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
         let query = sqlx::query(
             "SELECT a.won FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS q(bucket, user_id, campaign) \
              JOIN flow_award a ON a.bucket = q.bucket AND a.user_id = q.user_id AND a.campaign = q.campaign \
@@ -243,7 +256,7 @@ impl AwardStore for PgAwardStore {
         let query = sqlx::query(
             "SELECT number, kind, award, node, position, other FROM flow_alarm WHERE number > $1 ORDER BY number LIMIT $2",
         );
-        let rows = self.rows(query.bind(signed(after)).bind(signed(limit as u64))).await?;
+        let rows = self.rows(query.bind(signed(after)).bind(rows_max(limit))).await?;
         rows.iter()
             .map(|row| {
                 let kind: u8 = int(row, "kind")?;
@@ -264,18 +277,19 @@ impl AwardStore for PgAwardStore {
             "SELECT {COLUMNS} FROM flow_award WHERE (slot, id) > ($1, $2) AND won IS NOT NULL ORDER BY slot, id LIMIT $3"
         );
         let query = sqlx::query(&text).bind(after.map_or(-1, slot_of)).bind(behind(after));
-        self.records(query.bind(signed(limit as u64))).await
+        self.records(query.bind(rows_max(limit))).await
     }
 
     async fn orders_due(&self, won_before_ms: u64, limit: usize) -> Result<Vec<AwardRecord>, StoreError> {
         let text = format!(
             "SELECT {COLUMNS} FROM flow_award WHERE step = 0 AND doubt = 0 AND won_ms < $1 AND won IS NOT NULL LIMIT $2"
         );
-        self.records(sqlx::query(&text).bind(signed(won_before_ms)).bind(signed(limit as u64))).await
+        self.records(sqlx::query(&text).bind(signed(won_before_ms)).bind(rows_max(limit))).await
     }
 
     async fn backlog(&self) -> Result<Vec<(VendorId, u64)>, StoreError> {
-        let vendors = self.rows(sqlx::query("SELECT DISTINCT vendor FROM flow_statistic ORDER BY vendor")).await?;
+        let vendors =
+            self.rows(sqlx::query("SELECT DISTINCT vendor FROM flow_statistic ORDER BY vendor")).await?;
         let mut backlog = Vec::new();
         for row in &vendors {
             let vendor: u32 = int(row, "vendor")?;
@@ -340,6 +354,10 @@ fn line(row: &PgRow) -> Result<(StatKey, StatValue), StoreError> {
         lapsed_fen: Fen(int(row, "lapsed_fen")?),
     };
     Ok((key, value))
+}
+
+fn rows_max(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 fn behind(after: Option<AwardId>) -> Vec<u8> {
