@@ -149,7 +149,8 @@ pub async fn start(
 
     let session = Arc::new(Session::default());
     let waiting = Waiting::new(Position(first), Arc::clone(&session), parts.clock.clone());
-    let hooks = Hooks { on_durable: None, on_fatal: Some(Box::new(move |error| on_fatal(error.to_string()))) };
+    let hooks =
+        Hooks { on_durable: None, on_fatal: Some(Box::new(move |error| on_fatal(error.to_string()))) };
     let log = FlowLog::start(writer, RealDisk, Arc::new(parts.clock.clone()), hooks)?;
     let journal = Arc::new(Journal::new(log, Arc::clone(&waiting)));
     let core = Core::new(
@@ -213,7 +214,8 @@ impl Starting {
             } else {
                 self.wait_until_dead(&row).await?;
             }
-            let ended = self.parts.ledger.end_epoch(self.node, NodeEpoch(row.epoch), EndReason::BySelf).await?;
+            let ended =
+                self.parts.ledger.end_epoch(self.node, NodeEpoch(row.epoch), EndReason::BySelf).await?;
             fault::point("start.after_end_epoch");
             self.started.ended |= ended;
         }
@@ -318,7 +320,9 @@ async fn end_of(lanes: &dyn Lanes, node: NodeId) -> Result<LaneState, LaneError>
 }
 
 /// Repeats a call to the lane for a while.
-async fn repeat<T, F: Future<Output = Result<T, LaneError>>>(mut call: impl FnMut() -> F) -> Result<T, LaneError> {
+async fn repeat<T, F: Future<Output = Result<T, LaneError>>>(
+    mut call: impl FnMut() -> F,
+) -> Result<T, LaneError> {
     let mut tries = 0;
     loop {
         match call().await {
