@@ -191,7 +191,12 @@ impl Core {
                     self.wants.store(true, Ordering::Relaxed);
                 }
                 tally.put_off += 1;
-                return Some(self.put_off(&terms.plan, call, not_now, shard.held(bucket, place, call.user, call.campaign)));
+                return Some(self.put_off(
+                    &terms.plan,
+                    call,
+                    not_now,
+                    shard.held(bucket, place, call.user, call.campaign),
+                ));
             }
         };
         let Some((index, rules)) = scope.stretch.round.as_ref().filter(|(_, r)| r.round == call.round) else {

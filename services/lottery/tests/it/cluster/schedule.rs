@@ -25,15 +25,33 @@ const STEP_MS: u64 = 20;
 #[derive(Clone, Debug)]
 enum Op {
     Wait(u64),
-    Kill { node: usize, keep: bool },
+    Kill {
+        node: usize,
+        keep: bool,
+    },
     /// Killed, and not started before all is calm.
-    Leave { node: usize },
-    Replace { node: usize },
-    Sleep { node: usize, ms: u64 },
+    Leave {
+        node: usize,
+    },
+    Replace {
+        node: usize,
+    },
+    Sleep {
+        node: usize,
+        ms: u64,
+    },
     Weights([u32; NODES as usize]),
-    LoseAnswer { node: usize },
-    Lane { node: u16, trouble: Trouble },
-    Land { node: u16, messages: usize },
+    LoseAnswer {
+        node: usize,
+    },
+    Lane {
+        node: u16,
+        trouble: Trouble,
+    },
+    Land {
+        node: u16,
+        messages: usize,
+    },
     HoldFlow(bool),
 }
 
@@ -162,9 +180,20 @@ impl World {
         let recent = self.next_user.saturating_sub(60);
         let users = self.counters.range(1..40).chain(self.counters.range(recent..));
         for (&user, &counter) in users.filter(|(user, _)| (*user + self.steps).is_multiple_of(3)) {
-            let call = SubmitCall { user, counter, campaign: CAMPAIGN.0, round: 1, shakes: 1, ..SubmitCall::default() };
+            let call = SubmitCall {
+                user,
+                counter,
+                campaign: CAMPAIGN.0,
+                round: 1,
+                shakes: 1,
+                ..SubmitCall::default()
+            };
             let stray = (user * 7 + self.steps).is_multiple_of(23);
-            let node = if stray { (user + self.steps) % u64::from(NODES) } else { ring.owner(bucket_of(user)).into() };
+            let node = if stray {
+                (user + self.steps) % u64::from(NODES)
+            } else {
+                ring.owner(bucket_of(user)).into()
+            };
             calls[node as usize].push(call);
         }
         let mut replies = Vec::new();
