@@ -115,7 +115,12 @@ const KEYS: [&str; 17] = [
 ];
 
 /// Reads a list of prizes. Prizes with mistakes are left out; the mistakes are in the sink.
-pub(crate) fn read_prizes(node: &Node<'_>, path: &Path<'_>, vendors: &VendorIds, sink: &mut Sink) -> PrizeList {
+pub(crate) fn read_prizes(
+    node: &Node<'_>,
+    path: &Path<'_>,
+    vendors: &VendorIds,
+    sink: &mut Sink,
+) -> PrizeList {
     let mut out = PrizeList { mark: node.mark, path: path.to_string(), prizes: Vec::new() };
     let text: Rc<str> = out.path.as_str().into();
     let Some(nodes) = list(node, path, sink) else { return out };
