@@ -200,7 +200,9 @@ fn two_people_run_a_campaign_from_a_terminal() {
 
     // Grey, wider, and back.
     let source = desk.expect("vic", &["show", "7", "--source"], 0, "campaign: 7").out;
-    let grey = source.replace("max: 3s}", "max: 4s}").replace("name: Wallet}", "name: Wallet, release_per_second: 5000}");
+    let grey = source
+        .replace("max: 3s}", "max: 4s}")
+        .replace("name: Wallet}", "name: Wallet, release_per_second: 5000}");
     let grey = desk.file("grey.yaml", &grey);
     let grey = grey.to_str().unwrap();
     let tenth = desk.json("alice", &["apply", grey, "--grey-users", "10%", "--reason", "try", "--yes"]);
@@ -259,5 +261,10 @@ fn rehearsals_are_the_same_here_and_on_the_server() {
     let remote = desk.json("alice", &remote);
     assert_eq!((&remote["state"], &remote["summary"]["totals"]["wins"]), (&"done".into(), &"40".into()));
     assert!(std::fs::read_to_string(html).unwrap().contains("<html"));
-    desk.expect("alice", &["simulate", "nowhere.yaml", "--players", "1", "--arrivals", rows], 1, "nowhere.yaml");
+    desk.expect(
+        "alice",
+        &["simulate", "nowhere.yaml", "--players", "1", "--arrivals", rows],
+        1,
+        "nowhere.yaml",
+    );
 }
