@@ -210,10 +210,8 @@ impl Follower {
             }
             Err(error) => return Err(error.into()),
         };
-        match beside {
-            Some(grey) => drop(self.greys.insert(campaign, grey.plan.seq_no)),
-            None => drop(self.greys.remove(&campaign)),
-        }
+        self.greys.remove(&campaign);
+        self.greys.extend(beside.map(|grey| (campaign, grey.plan.seq_no)));
         if let Some(grey) = beside {
             self.flow.insert(&grey.plan);
         }
