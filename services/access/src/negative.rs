@@ -2,8 +2,9 @@
 //!
 //! Filled from lottery's own 'limit reached' answers and good as long as the limits are those that they were given
 //! under: a newer plan, or a grey one, may have raised them, so entries from before count for nothing. A submit is
-//! answered from here only if it is a new draw: the same round with a counter that lottery had not seen, or a round that began later. A resend goes to
-//! lottery, which knows what the player was told. The table has a fixed size; losing an entry costs one call.
+//! answered from here only if it is a new draw: the same round with a counter that lottery had not seen, or a round
+//! that began later. A resend goes to lottery, which knows what the player was told. The table has a fixed size; losing
+//! an entry costs one call.
 
 const WAYS: usize = 4;
 
