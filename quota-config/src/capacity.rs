@@ -106,7 +106,7 @@ fn check_prize(prize: &Prize, spec: &PrizeSpec, duration_ms: u64, sink: &mut Sin
     let (Some(speed), Some(rate)) = (spec.speed_max, SlotRate::per_second(prize.speed_max)) else { return };
     let out = behind_limit(prize);
     let units = prize.units();
-    let path = format!("{}.speed_max", spec.path);
+    let path = || format!("{}.speed_max", spec.path);
     // One slot's worth of slack: a curve as steep as the limit is no mistake.
     let slack = Parts::from(rate.per_slot) * Parts::from(WHOLE);
     let released = out.last().map_or(0, |o| o.1);
@@ -119,7 +119,7 @@ fn check_prize(prize: &Prize, spec: &PrizeSpec, duration_ms: u64, sink: &mut Sin
         );
         let span_ms = prize.curve.end_ms() - prize.curve.begin_ms();
         let cure = format!("the rest stays unissued: allow at least {}", per_second(units, span_ms));
-        sink.warning(speed.mark, &path, what, cure);
+        sink.warning(speed.mark, &path(), what, cure);
         return;
     }
     let lags = prize
@@ -136,7 +136,7 @@ fn check_prize(prize: &Prize, spec: &PrizeSpec, duration_ms: u64, sink: &mut Sin
         );
         sink.warning(
             speed.mark,
-            &path,
+            &path(),
             what,
             "raise it or flatten the curve; what is behind is caught up later",
         );

@@ -146,7 +146,7 @@ fn compile_into(
             close_ms: opening.close_ms(),
             seed_key_id: seed.key_id,
             seed_commitment: seed.sha256,
-            prizes: built.list(&spec, opening.round, sink).to_vec(),
+            prizes: built.next(opening.round),
         });
     }
     let plan = Plan {
@@ -298,13 +298,30 @@ fn days(spec: &CampaignSpec, openings: &[Opening<'_>], sink: &mut Sink) -> Optio
 #[derive(Default)]
 struct Built {
     lists: BTreeMap<(usize, u64), Vec<Prize>>,
+    /// How many openings still want each.
+    wanted: BTreeMap<(usize, u64), usize>,
 }
 
 impl Built {
-    fn list(&mut self, spec: &CampaignSpec, round: &RoundSpec, sink: &mut Sink) -> &[Prize] {
-        let Some(list) = round.prizes else { return &[] };
-        let duration_ms = round.duration.value;
-        self.lists.entry((list, duration_ms)).or_insert_with(|| build(&spec.lists[list], duration_ms, sink))
+    /// Builds what an opening wants.
+    fn list(&mut self, spec: &CampaignSpec, round: &RoundSpec, sink: &mut Sink) {
+        let Some(list) = round.prizes else { return };
+        let key = (list, round.duration.value);
+        *self.wanted.entry(key).or_default() += 1;
+        self.lists.entry(key).or_insert_with(|| build(&spec.lists[list], key.1, sink));
+    }
+
+    /// What an opening wants; the last that wants a list has it without a copy.
+    fn next(&mut self, round: &RoundSpec) -> Vec<Prize> {
+        let Some(list) = round.prizes else { return Vec::new() };
+        let key = (list, round.duration.value);
+        match self.wanted.get_mut(&key) {
+            Some(more) if *more > 1 => {
+                *more -= 1;
+                self.lists.get(&key).cloned().unwrap_or_default()
+            }
+            _ => self.lists.remove(&key).unwrap_or_default(),
+        }
     }
 }
 
@@ -339,7 +356,7 @@ fn places(spec: &CampaignSpec, openings: &[Opening<'_>]) -> Places {
         let round = opening.round;
         places.rounds.insert(opening.id, (round.opens_mark, round.path.clone()));
         for prize in round.prizes.iter().flat_map(|list| &spec.lists[*list].prizes) {
-            places.prizes.insert((opening.id, prize.id), (prize.mark, prize.path.clone()));
+            places.prizes.insert((opening.id, prize.id), (prize.mark, prize.path.to_string()));
         }
     }
     places

@@ -77,10 +77,10 @@ fn cn(spec: &CampaignSpec, sink: &mut Sink) {
 fn top_prize(prize: &PrizeSpec, sink: &mut Sink) {
     let top = yuan(i128::from(CN_TOP_PRIZE_FEN.0));
     let cure = format!("the highest prize of a draw is worth at most {top} yuan in China");
-    for (tranche, (mark, path)) in prize.tranches.iter().zip(&prize.amounts) {
+    for (tranche, at) in prize.tranches.iter().zip(&prize.amounts) {
         if tranche.max > CN_TOP_PRIZE_FEN {
             let what = format!("up to {} yuan to one winner", yuan(i128::from(tranche.max.0)));
-            sink.error(*mark, path, what, cure.as_str());
+            sink.error(at.mark, &at.path(prize), what, cure.as_str());
         }
     }
     match prize.value {

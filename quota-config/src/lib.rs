@@ -43,9 +43,9 @@ pub use bounds::FILE_BYTES_MAX;
 pub use cell::{GreyPlan, PlanCell, PlanFailure, PlanReader, Plans};
 pub use compile::{After, CompileOptions, Compiled, Stated, campaign_of, compile, compile_for};
 pub use desk::{
-    CampaignInfo, Change, ChangeState, Desk, DeskError, Effect, Finished, GreyInfo, Lowered, NodeFailure, NodePlan,
-    NodeStatus, OperationError, Operations, Phase, PlatformStatus, Preview, PrizeStatus, Shown, VendorLimit,
-    VendorStatus,
+    CampaignInfo, Change, ChangeState, Desk, DeskError, Effect, Finished, GreyInfo, Lowered, NodeFailure,
+    NodePlan, NodeStatus, OperationError, Operations, Phase, PlatformStatus, Preview, PrizeStatus, Shown,
+    VendorLimit, VendorStatus,
 };
 pub use diff::{Diff, DiffEntry};
 pub use disclosure::{Disclosure, DisclosureRow, disclosure};

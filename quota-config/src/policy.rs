@@ -66,17 +66,25 @@ impl Policy {
             reasons.push(format!("{} yuan are added; one person may add {}", yuan(fen), yuan(most_fen)));
         } else if let Some(fen) = alone.filter(|_| diff.budget.fen_up > 0).and_then(fen) {
             let most = yuan(most_fen);
-            reasons.push(format!("{} yuan are added within {hours} hours; one person may add {most}", yuan(fen)));
+            reasons.push(format!(
+                "{} yuan are added within {hours} hours; one person may add {most}",
+                yuan(fen)
+            ));
         }
         let units = |diff: &Diff| Some(diff.budget.units_up).filter(|units| *units > most_units);
         let shown = |units: i128| count(units.unsigned_abs());
         if let Some(units) = units(diff) {
-            reasons
-                .push(format!("{} units are added; one person may add {}", shown(units), shown(most_units)));
+            reasons.push(format!(
+                "{} units are added; one person may add {}",
+                shown(units),
+                shown(most_units)
+            ));
         } else if let Some(units) = alone.filter(|_| diff.budget.units_up > 0).and_then(units) {
             let most = shown(most_units);
-            reasons
-                .push(format!("{} units are added within {hours} hours; one person may add {most}", shown(units)));
+            reasons.push(format!(
+                "{} units are added within {hours} hours; one person may add {most}",
+                shown(units)
+            ));
         }
     }
 
@@ -101,7 +109,10 @@ impl Policy {
             }
             reasons.push(match speed.percent {
                 Some(percent) => {
-                    format!("{} is raised by {percent}%{within}; one person may raise it by {most}%", speed.path)
+                    format!(
+                        "{} is raised by {percent}%{within}; one person may raise it by {most}%",
+                        speed.path
+                    )
                 }
                 None => format!("{} is taken away: there is no limit any more", speed.path),
             });

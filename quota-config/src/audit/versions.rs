@@ -73,7 +73,9 @@ impl Told {
             let what = match repository.get(*campaign, *seq_no).await {
                 Ok(Some(version)) => self.differs(&version, reserved),
                 Ok(None) => Some((reserved.row, "is not stored any more".to_string())),
-                Err(RepositoryError::Damaged { what, .. }) => Some((reserved.row, format!("is damaged: {what}"))),
+                Err(RepositoryError::Damaged { what, .. }) => {
+                    Some((reserved.row, format!("is damaged: {what}")))
+                }
                 Err(e) => return Err(e),
             };
             if let Some((at, what)) = what {

@@ -41,7 +41,11 @@ impl Desk {
         }
         let later = covered(&prepared.plan, target, self.clock.now_ms()).saturating_sub(near.len());
         if later > 0 {
-            let prizes = if later == 1 { "1 prize of a round that opens later is" } else { &format!("{later} prizes of rounds that open later are") };
+            let prizes = if later == 1 {
+                "1 prize of a round that opens later is"
+            } else {
+                &format!("{later} prizes of rounds that open later are")
+            };
             let what = format!("{prizes} paused by SeqNo {seq_no}");
             effects.push(Effect { prize: None, what, effective_units: None, taken: None, done: true });
         }

@@ -53,8 +53,7 @@ impl Desk {
     async fn live(&self, plan: &Plan, now_ms: u64) -> (Live, Option<String>) {
         let mut live = Live { now_ms, prizes: Vec::new() };
         let Some(round) = plan.round_at(now_ms) else { return (live, None) };
-        let prizes: Vec<_> =
-            round.prizes.iter().map(|p| PrizeAt { round: round.id, prize: p.id }).collect();
+        let prizes: Vec<_> = round.prizes.iter().map(|p| PrizeAt { round: round.id, prize: p.id }).collect();
         let asked = self.operations.prizes(plan.campaign, &prizes);
         let why = match tokio::time::timeout(Duration::from_millis(LEDGER_MS), asked).await {
             Ok(Ok(rows)) => {
@@ -71,7 +70,12 @@ impl Desk {
             Err(_) => format!("no answer within {LEDGER_MS} ms"),
         };
         let round = round.id;
-        (live, Some(format!("how round {round} stands is not known ({why}): its times are reckoned as if nothing of it had been won or lowered")))
+        (
+            live,
+            Some(format!(
+                "how round {round} stands is not known ({why}): its times are reckoned as if nothing of it had been won or lowered"
+            )),
+        )
     }
 
     /// Why a change takes a second person; empty: one suffices.
@@ -90,12 +94,7 @@ impl Desk {
     }
 
     /// What one person alone would have changed within the window, this change among it; `None`: nothing but this.
-    async fn since_two(
-        &self,
-        base: &Base,
-        plan: &Arc<Plan>,
-        now_ms: u64,
-    ) -> Result<Option<Diff>, DeskError> {
+    async fn since_two(&self, base: &Base, plan: &Arc<Plan>, now_ms: u64) -> Result<Option<Diff>, DeskError> {
         let campaign = plan.campaign;
         let from_ms = now_ms.saturating_sub(u64::from(self.policy.window_hours) * 3_600_000);
         let counts = |info: &VersionInfo| {

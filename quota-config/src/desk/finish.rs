@@ -44,7 +44,8 @@ impl Desk {
                 Ok(more) => found.extend(more),
                 // One campaign that is damaged keeps nothing back from the others.
                 Err(error) => {
-                    let (what, error) = ("looking for changes that were cut off".to_string(), Some(error.to_string()));
+                    let (what, error) =
+                        ("looking for changes that were cut off".to_string(), Some(error.to_string()));
                     found.push(Finished { campaign: Some(campaign), what, error });
                 }
             }
@@ -60,7 +61,13 @@ impl Desk {
                 continue;
             }
             if let Some(edit) = self.half_done(info).await? {
-                let what = format!("SeqNo {}, {} of {}: {}", info.seq_no, info.kind.name(), info.author, info.reason);
+                let what = format!(
+                    "SeqNo {}, {} of {}: {}",
+                    info.seq_no,
+                    info.kind.name(),
+                    info.author,
+                    info.reason
+                );
                 let by = By::new(info.author.clone(), info.role);
                 let done = self.change(campaign, edit, None, (&by, &info.reason)).await;
                 let error = done.err().map(|e| e.to_string());

@@ -50,13 +50,7 @@ impl Desk {
     }
 
     /// The grey version once more, on top of what is active now.
-    async fn widened(
-        &self,
-        grey: Version,
-        what: &str,
-        by: &By,
-        reason: &str,
-    ) -> Result<Draft, DeskError> {
+    async fn widened(&self, grey: Version, what: &str, by: &By, reason: &str) -> Result<Draft, DeskError> {
         let info = grey.info;
         let active = self.repository.newest(info.campaign).await?;
         Ok(Draft {

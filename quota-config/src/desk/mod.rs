@@ -22,11 +22,11 @@ mod operations;
 mod prepare;
 mod types;
 
+pub use finish::Finished;
 pub use operations::{
     Lowered, NodeFailure, NodePlan, NodeStatus, OperationError, Operations, PlatformStatus, PrizeStatus,
     VendorStatus,
 };
-pub use finish::Finished;
 pub use types::{
     CampaignInfo, Change, ChangeState, DeskError, Effect, GreyInfo, Phase, Preview, Shown, VendorLimit,
 };

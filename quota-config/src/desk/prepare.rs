@@ -124,7 +124,10 @@ impl Desk {
         let mut prepared = self.previewed(campaign, base.as_ref(), contents, now_ms).await?;
         if let Edit::Lower { prize, units } = edit {
             // The plan has the units still: what is effective is the ledger's to say.
-            prepared.preview.summary.push(format!("prize {prize}: {units} units less, as far as they are not granted"));
+            prepared
+                .preview
+                .summary
+                .push(format!("prize {prize}: {units} units less, as far as they are not granted"));
         }
         Ok(prepared)
     }

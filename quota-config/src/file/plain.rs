@@ -16,7 +16,8 @@ pub(super) fn parse(text: &str) -> Option<Node<'_>> {
     if !text.bytes().all(|b| b >= b' ' && b != 0x7f || b == b'\n') || odd_letters(text) {
         return None;
     }
-    let mut reader = Reader { text, bytes: text.as_bytes(), at: 0, line: 0, begin: 0, next: 0, indent: None, depth: 0 };
+    let mut reader =
+        Reader { text, bytes: text.as_bytes(), at: 0, line: 0, begin: 0, next: 0, indent: None, depth: 0 };
     reader.advance()?;
     let indent = reader.indent?;
     let root = reader.map(indent)?;
@@ -27,7 +28,11 @@ pub(super) fn parse(text: &str) -> Option<Node<'_>> {
 fn odd_letters(text: &str) -> bool {
     !text.is_ascii()
         && text.chars().any(|c| {
-            matches!(c, '\u{80}'..='\u{9f}' | '\u{a0}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+            matches!(
+                c,
+                '\u{80}'
+                    ..='\u{9f}' | '\u{a0}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}'
+            )
         })
 }
 
@@ -143,7 +148,11 @@ impl<'a> Reader<'a> {
                 self.advance()?;
                 match self.indent? {
                     below if below > indent => {
-                        if self.is_dash() { self.list(below, indent)? } else { self.map(below)? }
+                        if self.is_dash() {
+                            self.list(below, indent)?
+                        } else {
+                            self.map(below)?
+                        }
                     }
                     same if same == indent && self.is_dash() => self.list(indent, indent)?,
                     _ => return None,
@@ -240,7 +249,9 @@ impl<'a> Reader<'a> {
             match self.byte(end) {
                 b'\n' => break,
                 b'#' if self.byte(end - 1) == b' ' => break,
-                b':' if matches!(self.byte(end + 1), b' ' | b'\n' | b',' | b'}' | b']' | b'{' | b'[') => return None,
+                b':' if matches!(self.byte(end + 1), b' ' | b'\n' | b',' | b'}' | b']' | b'{' | b'[') => {
+                    return None;
+                }
                 b',' | b'}' | b']' if in_flow => break,
                 b'{' | b'[' | b'?' if in_flow => return None,
                 _ => end += 1,
@@ -322,18 +333,72 @@ mod tests {
     #[test]
     fn what_is_not_plain_is_left_to_the_general_parser() {
         for text in [
-            "a: &x 1", "a: *x", "a: !t 1", "a: |\n  b", "a: >\n  b", "a:", "a:\nb: 1", "a: ~", "a: b\n  c", "a: b: c", "a: b:",
-            "a: \"b\\n\"", "a: 'b''c'", "a: \"b\n c\"", "- 1", "{a: 1}", "a:\t1", "a: 1\r\n", "---\na: 1", "a: 1\n...", "%YAML\na: 1",
-            "a: {b: 1,\n c: 2}", "a: {b: 1, }", "a: {}", "a: []", "a: [b: 1]", "a: {b:1}", "a: {b}", "? a\n: 1", "a: - b", "- - 1",
-            "a:\n  - 1\n b: 2", "a:\n    b: 1\n  c: 2", "\"a\": 1", "a: \u{feff}b", "a b: 1", "a: @b", "a: `b", "a: %b", "",
-            "a: 1 #b\n#c\n  d", "a:\n- 1\n-", "a: {b: c: d}", "a: {b: c #d}", "a: 1}\n b", "a: ]", "a: ,b",
+            "a: &x 1",
+            "a: *x",
+            "a: !t 1",
+            "a: |\n  b",
+            "a: >\n  b",
+            "a:",
+            "a:\nb: 1",
+            "a: ~",
+            "a: b\n  c",
+            "a: b: c",
+            "a: b:",
+            "a: \"b\\n\"",
+            "a: 'b''c'",
+            "a: \"b\n c\"",
+            "- 1",
+            "{a: 1}",
+            "a:\t1",
+            "a: 1\r\n",
+            "---\na: 1",
+            "a: 1\n...",
+            "%YAML\na: 1",
+            "a: {b: 1,\n c: 2}",
+            "a: {b: 1, }",
+            "a: {}",
+            "a: []",
+            "a: [b: 1]",
+            "a: {b:1}",
+            "a: {b}",
+            "? a\n: 1",
+            "a: - b",
+            "- - 1",
+            "a:\n  - 1\n b: 2",
+            "a:\n    b: 1\n  c: 2",
+            "\"a\": 1",
+            "a: \u{feff}b",
+            "a b: 1",
+            "a: @b",
+            "a: `b",
+            "a: %b",
+            "",
+            "a: 1 #b\n#c\n  d",
+            "a:\n- 1\n-",
+            "a: {b: c: d}",
+            "a: {b: c #d}",
+            "a: 1}\n b",
+            "a: ]",
+            "a: ,b",
         ] {
             assert!(parse(text).is_none() || same(text), "{text}");
         }
         for text in [
-            "a: 1", "a: 1 # b", "a: b#c", "a:\n  b: 1\n\n  # x\n  c: 2\nd: e f", "a:\n- 1\n- 2\nb: 3", "a:\n  - b: 1\n    c: 2\n  - d",
-            "a: {b: 1, c: [x, y z, {d: e}]} # f", "a: \"b: c\"\nd: 'e # f'", "红: 1\nname: 红包 雨 # 红\nb: {c: 红, d: 2}", "  a: 1\n  b: 2",
-            "a: +20s\nb: -5\nc: .5\nd: 20:00:01\ne: 2026-02-16T20:00+08:00", "a: b, c", "a: 1}", "a: b'c", "a:   x  \nb:  y",
+            "a: 1",
+            "a: 1 # b",
+            "a: b#c",
+            "a:\n  b: 1\n\n  # x\n  c: 2\nd: e f",
+            "a:\n- 1\n- 2\nb: 3",
+            "a:\n  - b: 1\n    c: 2\n  - d",
+            "a: {b: 1, c: [x, y z, {d: e}]} # f",
+            "a: \"b: c\"\nd: 'e # f'",
+            "红: 1\nname: 红包 雨 # 红\nb: {c: 红, d: 2}",
+            "  a: 1\n  b: 2",
+            "a: +20s\nb: -5\nc: .5\nd: 20:00:01\ne: 2026-02-16T20:00+08:00",
+            "a: b, c",
+            "a: 1}",
+            "a: b'c",
+            "a:   x  \nb:  y",
         ] {
             assert!(same(text) || text.starts_with('红'), "{text}");
         }
@@ -355,8 +420,9 @@ mod tests {
         let end = prop_oneof![6 => Just(""), 1 => Just(" "), 1 => Just(" # x"), 1 => Just("#")];
         let begin = prop_oneof![4 => Just(""), 2 => Just("- "), 1 => Just("-"), 1 => Just("# ")];
         let key = prop_oneof![6 => "[a-d]{1,2}: ?", 1 => Just(String::new())];
-        (0..4usize, begin, key, scalar(), end)
-            .prop_map(|(depth, begin, key, value, end)| format!("{}{begin}{key}{value}{end}", "  ".repeat(depth)))
+        (0..4usize, begin, key, scalar(), end).prop_map(|(depth, begin, key, value, end)| {
+            format!("{}{begin}{key}{value}{end}", "  ".repeat(depth))
+        })
     }
 
     proptest! {

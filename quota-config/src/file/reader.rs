@@ -39,15 +39,28 @@ impl<'a> Keys<'a> {
             sink.error(node.mark, path, format!("{} where a map belongs", node.kind()), cure);
             return None;
         };
+        // Which of the first 64 known keys stand there: each must be looked for only once, and mostly behind the one before.
+        let (mut seen, mut from) = (0u64, 0);
         for (i, entry) in entries.iter().enumerate() {
-            if !known.contains(&&*entry.key) {
+            let is = |key: &&str| *key == entry.key;
+            let ahead = known[from..].iter().position(is).map(|n| n + from);
+            let at = ahead.or_else(|| known[..from].iter().position(is));
+            if let Some(at) = at {
+                from = at + 1;
+            }
+            if let Some(bit) = at.filter(|at| *at < 64).map(|at| 1u64 << at)
+                && seen & bit == 0
+            {
+                seen |= bit;
+                continue;
+            }
+            if at.is_none() {
                 let cure = match nearest(&entry.key, known.iter().copied()) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("known here: {}", known.join(", ")),
                 };
                 sink.error(entry.mark, &path.key(&entry.key), "unknown key", cure);
             }
-            // Campaign maps have a dozen keys; only prize_sets may have many, and is not read through here.
             if let Some(first) = entries[..i].iter().find(|e| e.key == entry.key) {
                 let what = format!("the key stands twice, first in line {}", first.mark.line);
                 sink.error(entry.mark, &path.key(&entry.key), what, "keep one of them");

@@ -9,6 +9,8 @@ use crate::problem::{Mark, Path, Sink};
 use campaign::curve::POINTS_MAX;
 use campaign::plan::PRIZES_MAX;
 use campaign::{Delivery, Fen, PrizeId, PrizeKind, Tranche, VendorId};
+use std::fmt;
+use std::rc::Rc;
 
 /// Prizes that a round may have: a set, or what stands in the round itself.
 pub(crate) struct PrizeList {
@@ -20,7 +22,7 @@ pub(crate) struct PrizeList {
 /// A prize.
 pub(crate) struct PrizeSpec {
     pub mark: Mark,
-    pub path: String,
+    pub path: PrizePath,
     pub id: PrizeId,
     pub name: String,
     pub kind: PrizeKind,
@@ -33,8 +35,40 @@ pub(crate) struct PrizeSpec {
     /// What one is worth, where it is not cash and the file says so.
     pub value: Option<At<Fen>>,
     pub tranches: Vec<Tranche>,
-    /// Where the largest amount of each tranche stands, and its path.
-    pub amounts: Vec<(Mark, String)>,
+    /// Where the largest amount of each tranche stands.
+    pub amounts: Vec<AmountAt>,
+}
+
+/// Where a prize stands in the document; text only when something is said of it, for there may be a great many.
+#[derive(Clone)]
+pub(crate) struct PrizePath {
+    list: Rc<str>,
+    index: usize,
+}
+
+impl fmt::Display for PrizePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.list, self.index)
+    }
+}
+
+/// Where the largest amount of a tranche stands.
+#[derive(Clone, Copy)]
+pub(crate) struct AmountAt {
+    pub mark: Mark,
+    /// Which of `tranches`; `None`: the one in the prize itself.
+    tranche: Option<usize>,
+    /// Its key; `None` where there is no amount.
+    key: Option<&'static str>,
+}
+
+impl AmountAt {
+    /// Its path in the document.
+    pub fn path(&self, prize: &PrizeSpec) -> String {
+        let tranche = self.tranche.map_or(String::new(), |i| format!(".tranches[{i}]"));
+        let key = self.key.map_or(String::new(), |key| format!(".{key}"));
+        format!("{}{tranche}{key}", prize.path)
+    }
 }
 
 /// A release curve before the round's length is known.
@@ -81,8 +115,14 @@ const KEYS: [&str; 17] = [
 ];
 
 /// Reads a list of prizes. Prizes with mistakes are left out; the mistakes are in the sink.
-pub(crate) fn read_prizes(node: &Node<'_>, path: &Path<'_>, vendors: &VendorIds, sink: &mut Sink) -> PrizeList {
+pub(crate) fn read_prizes(
+    node: &Node<'_>,
+    path: &Path<'_>,
+    vendors: &VendorIds,
+    sink: &mut Sink,
+) -> PrizeList {
     let mut out = PrizeList { mark: node.mark, path: path.to_string(), prizes: Vec::new() };
+    let text: Rc<str> = out.path.as_str().into();
     let Some(nodes) = list(node, path, sink) else { return out };
     if nodes.is_empty() {
         sink.error(node.mark, path, "no prizes", "list at least one");
@@ -92,9 +132,11 @@ pub(crate) fn read_prizes(node: &Node<'_>, path: &Path<'_>, vendors: &VendorIds,
         sink.error(node.mark, path, what, format!("a round has at most {PRIZES_MAX}"));
         return out;
     }
+    out.prizes.reserve_exact(nodes.len());
     for (i, node) in nodes.iter().enumerate() {
         let path = path.index(i);
-        let Some(prize) = read_prize(node, &path, vendors, sink) else { continue };
+        let at = PrizePath { list: Rc::clone(&text), index: i };
+        let Some(prize) = read_prize(node, (&path, at), vendors, sink) else { continue };
         if let Some(first) = out.prizes.iter().find(|p| p.id == prize.id) {
             let what = format!("prize {} stands twice, first in line {}", prize.id, first.mark.line);
             sink.error(prize.mark, &path.key("id"), what, "each prize of a round has a number of its own");
@@ -104,7 +146,12 @@ pub(crate) fn read_prizes(node: &Node<'_>, path: &Path<'_>, vendors: &VendorIds,
     out
 }
 
-fn read_prize(node: &Node<'_>, path: &Path<'_>, vendors: &VendorIds, sink: &mut Sink) -> Option<PrizeSpec> {
+fn read_prize(
+    node: &Node<'_>,
+    (path, at_path): (&Path<'_>, PrizePath),
+    vendors: &VendorIds,
+    sink: &mut Sink,
+) -> Option<PrizeSpec> {
     let keys = Keys::open(node, path, &KEYS, sink)?;
     let id = keys.need("id", "give the prize a number that is never used again", sink, scalar(whole32(1)));
     let title = keys.need("name", "give the prize a name for people", sink, scalar(name));
@@ -133,7 +180,7 @@ fn read_prize(node: &Node<'_>, path: &Path<'_>, vendors: &VendorIds, sink: &mut 
     let tranches = read_budget(&keys, kind, sink);
     Some(PrizeSpec {
         mark: keys.mark,
-        path: path.to_string(),
+        path: at_path,
         id: PrizeId(id?),
         name: title?,
         kind: kind?,
@@ -144,7 +191,7 @@ fn read_prize(node: &Node<'_>, path: &Path<'_>, vendors: &VendorIds, sink: &mut 
         speed_max,
         catch_up_percent: percent,
         value,
-        amounts: tranches.as_ref().map(|t| t.iter().map(|t| t.amount.clone()).collect()).unwrap_or_default(),
+        amounts: tranches.as_ref().map(|t| t.iter().map(|t| t.amount).collect()).unwrap_or_default(),
         tranches: tranches?.into_iter().map(|t| t.tranche).collect(),
     })
 }
@@ -173,7 +220,7 @@ fn read_delivery(keys: &Keys<'_>, sink: &mut Sink) -> Option<Delivery> {
 struct TrancheSpec {
     tranche: Tranche,
     mark: Mark,
-    amount: (Mark, String),
+    amount: AmountAt,
 }
 
 /// The tranches: the one that stands in the prize itself, then those of `tranches`.
@@ -184,7 +231,7 @@ fn read_budget(keys: &Keys<'_>, kind: Option<PrizeKind>, sink: &mut Sink) -> Opt
         (None, Some(_)) => {
             keys.forbid(&MONEY, "an amount without units", "add `units`, or leave it out", sink)
         }
-        _ => match read_tranche(keys, kind, sink) {
+        _ => match read_tranche(keys, kind, None, sink) {
             Some(tranche) => tranches.push(tranche),
             None => good = false,
         },
@@ -226,7 +273,7 @@ fn read_tranches(
     for (i, node) in nodes.iter().enumerate() {
         let path = path.index(i);
         if let Some(keys) = Keys::open(node, &path, &["units", "each", "sum", "min", "max"], sink)
-            && let Some(tranche) = read_tranche(&keys, kind, sink)
+            && let Some(tranche) = read_tranche(&keys, kind, Some(i), sink)
         {
             tranches.push(tranche);
         }
@@ -235,14 +282,19 @@ fn read_tranches(
 }
 
 /// Units and money: `each`, or `sum` with `min` and `max`; neither where the prize is not cash.
-fn read_tranche(keys: &Keys<'_>, kind: Option<PrizeKind>, sink: &mut Sink) -> Option<TrancheSpec> {
+fn read_tranche(
+    keys: &Keys<'_>,
+    kind: Option<PrizeKind>,
+    index: Option<usize>,
+    sink: &mut Sink,
+) -> Option<TrancheSpec> {
     let mark = keys.mark;
     let count = keys.need("units", "say how many there are", sink, at(scalar(units)));
     if kind.is_some_and(|k| k != PrizeKind::Cash) {
         keys.forbid(&MONEY, "only cash has an amount", "leave it out, or write `kind: cash`", sink);
         let (units, none) = (count?.value, Fen::ZERO);
         let tranche = Tranche { first: 0, units, fen: none, min: none, max: none };
-        return Some(TrancheSpec { tranche, mark, amount: (mark, keys.path.to_string()) });
+        return Some(TrancheSpec { tranche, mark, amount: AmountAt { mark, tranche: index, key: None } });
     }
     kind?;
     let money = if keys.get("each").is_some() {
@@ -287,7 +339,8 @@ fn read_tranche(keys: &Keys<'_>, kind: Option<PrizeKind>, sink: &mut Sink) -> Op
     }
     warn_of_range(keys, &tranche, sink);
     let key = if keys.get("each").is_some() { "each" } else { "max" };
-    let amount = (keys.get(key).map_or(mark, |n| n.mark), keys.path.key(key).to_string());
+    let place = keys.get(key).map_or(mark, |n| n.mark);
+    let amount = AmountAt { mark: place, tranche: index, key: Some(key) };
     Some(TrancheSpec { tranche, mark, amount })
 }
 

@@ -102,7 +102,12 @@ fn read_opens(keys: &Keys<'_>, zone: &Zone, sink: &mut Sink) -> Option<Vec<(Mome
     Some(vec![(open, String::new())])
 }
 
-fn read_repeat(node: &Node<'_>, path: &Path<'_>, zone: &Zone, sink: &mut Sink) -> Option<Vec<(Moment, String)>> {
+fn read_repeat(
+    node: &Node<'_>,
+    path: &Path<'_>,
+    zone: &Zone,
+    sink: &mut Sink,
+) -> Option<Vec<(Moment, String)>> {
     let keys = Keys::open(node, path, &["from", "to", "first", "last", "every"], sink)?;
     let from = keys.need("from", "give the first date, as in 2026-02-10", sink, scalar(date));
     let to = keys.need("to", "give the last date, as in 2026-02-12", sink, at(scalar(date)));

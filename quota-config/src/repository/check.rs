@@ -261,7 +261,9 @@ pub(super) fn may_be_grey(info: &VersionInfo, around: &Around) -> Result<(), Rep
     let (campaign, seq_no) = (info.campaign, info.seq_no);
     match (info.state, around.grey) {
         (State::Grey, _) => Ok(()),
-        (State::Reserved, Some(_)) if info.kind == Kind::Widen && info.of == around.grey => on_top(info, around),
+        (State::Reserved, Some(_)) if info.kind == Kind::Widen && info.of == around.grey => {
+            on_top(info, around)
+        }
         (State::Reserved, _) if info.kind == Kind::Widen => {
             Err(RepositoryError::NotGrey { campaign, seq_no: info.of.unwrap_or(SeqNo(0)) })
         }

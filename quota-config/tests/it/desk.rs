@@ -282,12 +282,16 @@ async fn many_small_raises_are_a_large_one() {
     assert_eq!(rate(119).await.state, ChangeState::Active);
     assert_eq!(rate(142).await.state, ChangeState::Active);
     w.clock.advance_ms(25 * 3_600_000);
-    for (speed, state) in
-        [(150, ChangeState::Active), (160, ChangeState::Active), (170, ChangeState::Active), (180, ChangeState::Waiting)]
-    {
+    for (speed, state) in [
+        (150, ChangeState::Active),
+        (160, ChangeState::Active),
+        (170, ChangeState::Active),
+        (180, ChangeState::Waiting),
+    ] {
         let change = rate(speed).await;
         assert_eq!(change.state, state, "{speed}");
-        let told = "vendor:1.release_per_second is raised by 27% within 24 hours; one person may raise it by 20%";
+        let told =
+            "vendor:1.release_per_second is raised by 27% within 24 hours; one person may raise it by 20%";
         assert!(state == ChangeState::Active || change.preview.needs_two == [told], "{change:?}");
     }
     // No limit is the highest raise of all; the file's word, here the same, too.
@@ -302,7 +306,10 @@ async fn a_preview_says_when_prizes_run_out() {
     let slow = SMALL.replace("{id: 1, name: Wallet}", "{id: 1, name: Wallet, release_per_second: 20}");
     let preview = w.desk.preview(slow.as_bytes(), None).await.unwrap();
     assert_eq!(preview.exhaustion.len(), 0, "{preview:?}");
-    let early = SMALL.replace("max: 20", "max: 20\n      curve: [{at: 0s, share: 0%}, {at: 30s, share: 100%}, {at: end, share: 100%}]");
+    let early = SMALL.replace(
+        "max: 20",
+        "max: 20\n      curve: [{at: 0s, share: 0%}, {at: 30s, share: 100%}, {at: end, share: 100%}]",
+    );
     let preview = w.desk.preview(early.as_bytes(), None).await.unwrap();
     assert_eq!(preview.exhaustion.len(), 2, "{preview:?}");
     let ends = "round 2, Cash: exhausted 20:05:30 instead of 20:05:57";
@@ -310,7 +317,10 @@ async fn a_preview_says_when_prizes_run_out() {
     assert_eq!(preview.warnings.len(), 0, "{preview:?}");
     *w.platform.away.lock() = true;
     let preview = w.desk.preview(early.as_bytes(), None).await.unwrap();
-    assert!(preview.warnings[0].starts_with("how round 1 stands is not known (connection lost)"), "{preview:?}");
+    assert!(
+        preview.warnings[0].starts_with("how round 1 stands is not known (connection lost)"),
+        "{preview:?}"
+    );
 }
 
 #[tokio::test]

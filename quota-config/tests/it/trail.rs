@@ -1,9 +1,9 @@
 //! The audit trail: whatever is changed in it is found.
 
 use crate::repository::open;
+use crate::support::{EVENING_MS, SMALL, draft};
 use campaign::{CampaignId, SeqNo};
 use proptest::prelude::*;
-use crate::support::{EVENING_MS, SMALL, draft};
 use quota_config::audit::{Verifier, verify, verify_all};
 use quota_config::{Adjustments, AuditEntry, AuditHead, AuditRow, Draft, PlanRepository, Role};
 use storage::sqlx;

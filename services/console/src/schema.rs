@@ -3,6 +3,10 @@
 //! Nothing is ever made of these types. That they are what is really answered is held by the tests, which check every
 //! answer against the document.
 
+mod speeds;
+
+pub(crate) use speeds::{Pace, Speed};
+
 use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
 
@@ -52,28 +56,6 @@ pub(crate) struct IdempotencyKey {
         pattern = "^[ -~]+$"
     )]
     idempotency_key: Option<String>,
-}
-
-/// A release speed: units a second, `none` for no limit, `file` for what the file says.
-#[derive(ToSchema, serde::Serialize)]
-#[serde(untagged)]
-#[allow(dead_code)]
-pub(crate) enum Speed {
-    /// Units a second, from 1 on.
-    Number(u32),
-    /// In a word.
-    Word(SpeedWord),
-}
-
-/// Delivery's pace towards a vendor: sends a second (0: none), or `configured`.
-#[derive(ToSchema, serde::Serialize)]
-#[serde(untagged)]
-#[allow(dead_code)]
-pub(crate) enum Pace {
-    /// Sends a second.
-    Number(u32),
-    /// In a word.
-    Word(PaceWord),
 }
 
 /// Defines shapes that are objects.
@@ -444,8 +426,8 @@ macro_rules! words {
     ($($(#[$doc:meta])* $name:ident { $($word:ident,)* })*) => {
         $(
             $(#[$doc])*
-            #[derive(ToSchema, serde::Serialize)]
-            #[serde(rename_all = "snake_case")]
+            #[derive(ToSchema)]
+            #[schema(rename_all = "snake_case")]
             #[allow(dead_code)]
             pub(crate) enum $name { $($word,)* }
         )*
@@ -463,10 +445,6 @@ words! {
     Kind { File, Rollback, Pause, Resume, Stop, Lower, Rate, Weight, Promote, Widen, }
     /// Where a version stands.
     VersionState { Reserved, Active, Grey, Withdrawn, Promoted, }
-    /// A speed in a word.
-    SpeedWord { None, File, }
-    /// A pace in a word.
-    PaceWord { Configured, }
     /// Where a proposal stands.
     ProposalState { Waiting, Approved, Rejected, Superseded, }
 }

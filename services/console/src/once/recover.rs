@@ -7,8 +7,8 @@
 use crate::problem::Problem;
 use campaign::{CampaignId, SeqNo};
 use quota_config::{
-    Adjustments, By, Change, ChangeState, Desk, Edit, Effect, Kind, Preview, Proposal, ProposalState, RateTarget,
-    State, Version,
+    Adjustments, By, Change, ChangeState, Desk, Edit, Effect, Kind, Preview, Proposal, ProposalState,
+    RateTarget, State, Version,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};

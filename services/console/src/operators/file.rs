@@ -164,7 +164,10 @@ fn entries(contents: Contents) -> Result<Vec<Entry>, String> {
 /// Names are what tells two people apart, so a name has one way of writing.
 fn is_name(name: &str) -> bool {
     let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-@".contains(&b);
-    name != FILE_AUTHOR && name.len() <= 64 && name.bytes().all(known) && name.bytes().next().is_some_and(|b| b.is_ascii_lowercase())
+    name != FILE_AUTHOR
+        && name.len() <= 64
+        && name.bytes().all(known)
+        && name.bytes().next().is_some_and(|b| b.is_ascii_lowercase())
 }
 
 pub(super) fn add(path: &Path, name: &str, role: Role) -> Result<String, OperatorsError> {

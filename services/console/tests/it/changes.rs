@@ -175,7 +175,11 @@ async fn deliverys_pace_is_set_and_written_down() {
     let back = json!({"per_second": "configured", "reason": "it is well again"});
     let answer = world.post("olga", "/v1/vendors/1/limit", back).send().await;
     assert_eq!((answer.status, answer.json()), (200, json!({"vendor": 1, "per_second": null})));
-    for wrong in [json!({"per_second": "none", "reason": "r"}), json!({"reason": "r"}), json!({"per_second": null, "reason": "r"})] {
+    for wrong in [
+        json!({"per_second": "none", "reason": "r"}),
+        json!({"reason": "r"}),
+        json!({"per_second": null, "reason": "r"}),
+    ] {
         world.post("olga", "/v1/vendors/1/limit", wrong).send().await.problem(422, "refused");
     }
     for wrong in [json!(0), json!("configured"), json!(null), json!(-1)] {

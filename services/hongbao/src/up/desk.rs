@@ -62,9 +62,18 @@ async fn finish(desk: &Desk) {
         Ok(found) => {
             for Finished { campaign, what, error } in found {
                 match error {
-                    None => tracing::warn!(?campaign, what, "finished a change that an earlier process left half done"),
+                    None => tracing::warn!(
+                        ?campaign,
+                        what,
+                        "finished a change that an earlier process left half done"
+                    ),
                     Some(error) => {
-                        tracing::error!(?campaign, what, error, "a change that was left half done is not finished");
+                        tracing::error!(
+                            ?campaign,
+                            what,
+                            error,
+                            "a change that was left half done is not finished"
+                        );
                     }
                 }
             }

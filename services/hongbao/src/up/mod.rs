@@ -164,7 +164,10 @@ impl Up {
             (config.node.id, Arc::clone(&node)),
             cell,
             flow.clone(),
-            (delivery.clone(), config.delivery.vendors.iter().map(|v| (v.vendor(), v.capacity_per_second)).collect()),
+            (
+                delivery.clone(),
+                config.delivery.vendors.iter().map(|v| (v.vendor(), v.capacity_per_second)).collect(),
+            ),
             clock.clone(),
         );
         let (data, seed) = (&*args.data, keys.newest_seed().clone());

@@ -200,7 +200,9 @@ fn two_people_run_a_campaign_from_a_terminal() {
 
     // Grey, wider, and back.
     let source = desk.expect("vic", &["show", "7", "--source"], 0, "campaign: 7").out;
-    let grey = source.replace("max: 3s}", "max: 4s}").replace("name: Wallet}", "name: Wallet, release_per_second: 5000}");
+    let grey = source
+        .replace("max: 3s}", "max: 4s}")
+        .replace("name: Wallet}", "name: Wallet, release_per_second: 5000}");
     let grey = desk.file("grey.yaml", &grey);
     let grey = grey.to_str().unwrap();
     let tenth = desk.json("alice", &["apply", grey, "--grey-users", "10%", "--reason", "try", "--yes"]);
@@ -248,7 +250,7 @@ fn rehearsals_are_the_same_here_and_on_the_server() {
     let platform = place.start();
     let desk = Desk::new(&place, &platform);
     desk.person("alice", "operator");
-    let (file, rows) = (desk.file("short.yaml", SHORT), desk.file("rows.csv", "second,players\n0,300\n"));
+    let (file, rows) = (desk.file("short.yaml", SHORT), desk.file("rows.csv", "second,players\n0,300\n1,0\n"));
     let (file, rows) = (file.to_str().unwrap(), rows.to_str().unwrap());
     let simulate = ["simulate", file, "--players", "300", "--arrivals", rows];
     let local = Desk::run(desk.command(&simulate), Path::new("/dev/null"));
@@ -259,5 +261,10 @@ fn rehearsals_are_the_same_here_and_on_the_server() {
     let remote = desk.json("alice", &remote);
     assert_eq!((&remote["state"], &remote["summary"]["totals"]["wins"]), (&"done".into(), &"40".into()));
     assert!(std::fs::read_to_string(html).unwrap().contains("<html"));
-    desk.expect("alice", &["simulate", "nowhere.yaml", "--players", "1", "--arrivals", rows], 1, "nowhere.yaml");
+    desk.expect(
+        "alice",
+        &["simulate", "nowhere.yaml", "--players", "1", "--arrivals", rows],
+        1,
+        "nowhere.yaml",
+    );
 }

@@ -28,7 +28,11 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
         once(&text, rounds)?;
         let sides = (|| took(|| plan_of(&text)), || took(|| checksum(&text)));
         let duel = Duel::run(plan.runs, sides.0, sides.1);
-        let note = format!("{rounds} rounds x {prizes} prizes, {} bytes in {} lines", text.len(), text.lines().count());
+        let note = format!(
+            "{rounds} rounds x {prizes} prizes, {} bytes in {} lines",
+            text.len(),
+            text.lines().count()
+        );
         let peer = "reading the bytes once";
         report.add(Figure::beside(FIGURES[0], &duel, "ms", peer, "< 100 ms", note));
     }
@@ -95,7 +99,10 @@ fn written(rounds: u64, prizes: u64) -> String {
     let mut text = head(prizes) + "rounds:\n";
     for round in 1..=rounds {
         let open = round * 15;
-        let _ = writeln!(text, "  - id: {round}\n    name: Round {round}\n    open: +{open}m\n    duration: 10m\n    prizes:");
+        let _ = writeln!(
+            text,
+            "  - id: {round}\n    name: Round {round}\n    open: +{open}m\n    duration: 10m\n    prizes:"
+        );
         list(prizes, "      ", &mut text);
     }
     text
@@ -107,7 +114,10 @@ fn shared(rounds: u64, prizes: u64) -> String {
     text += "rounds:\n";
     for round in 1..=rounds {
         let open = round * 15;
-        let _ = writeln!(text, "  - {{id: {round}, name: Round {round}, open: +{open}m, duration: 10m, prizes: all}}");
+        let _ = writeln!(
+            text,
+            "  - {{id: {round}, name: Round {round}, open: +{open}m, duration: 10m, prizes: all}}"
+        );
     }
     text
 }

@@ -191,7 +191,12 @@ fn spawn(at: &Path, set: &[String]) -> Result<Process> {
 /// `hongbao token WHAT`.
 fn secret(at: &Path, what: &str) -> Result<String> {
     let hongbao: PathBuf = beside("hongbao")?;
-    let output = Command::new(hongbao).arg("token").args(what.split(' ')).arg("--data").arg(at.join("data")).output()?;
+    let output = Command::new(hongbao)
+        .arg("token")
+        .args(what.split(' '))
+        .arg("--data")
+        .arg(at.join("data"))
+        .output()?;
     if !output.status.success() {
         bail!("hongbao token {what}: {}", String::from_utf8_lossy(&output.stderr));
     }

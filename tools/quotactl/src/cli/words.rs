@@ -100,7 +100,10 @@ impl FromStr for Speed {
             "file" => Ok(Speed::File),
             "0" => Err("write `none` for no limit, or use `pause` or `stop` to give out nothing".into()),
             _ => number(text).map(Speed::PerSecond).ok_or_else(|| {
-                format!("write units a second from 1 to {}, `none` for no limit, or `file` for the file's", u32::MAX)
+                format!(
+                    "write units a second from 1 to {}, `none` for no limit, or `file` for the file's",
+                    u32::MAX
+                )
             }),
         }
     }

@@ -41,7 +41,9 @@ pub async fn rows(context: &Context, page: &Page) -> Result<u8, Failure> {
 fn lines(value: &Value, paint: Paint) -> Result<Vec<String>, Failure> {
     let items = value.get("items").cloned().unwrap_or_default();
     let rows: Vec<Row> = serde_json::from_value(items).map_err(|error| {
-        Failure::Refused(format!("the trail is not what this version of quotactl knows ({error}); use --json"))
+        Failure::Refused(format!(
+            "the trail is not what this version of quotactl knows ({error}); use --json"
+        ))
     })?;
     if rows.is_empty() {
         return Ok(vec!["nothing is behind that in the audit trail".to_owned()]);
@@ -107,7 +109,8 @@ fn verdict(value: &Value, paint: Paint) -> String {
                 text("head"),
                 match text("before_trail").as_str() {
                     "0" | "?" => String::new(),
-                    older => format!("; {older} versions are older than the trail, and nothing vouches for them"),
+                    older =>
+                        format!("; {older} versions are older than the trail, and nothing vouches for them"),
                 }
             ),
         );

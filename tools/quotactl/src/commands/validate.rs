@@ -47,7 +47,12 @@ pub fn run(context: &Context, args: &Validate) -> Result<u8, Failure> {
 /// Compiles as the platform would, for the first version of a campaign.
 fn check(source: &[u8], jurisdiction: Option<Jurisdiction>) -> Result<Compiled, Problems> {
     // Without a plan before, neither the SeqNo nor the moment of publishing decides whether a file is right.
-    let options = CompileOptions { seq_no: SeqNo(1), base_ms: SystemClock::shared().now_ms(), seeds: &NoSeeds, after: None };
+    let options = CompileOptions {
+        seq_no: SeqNo(1),
+        base_ms: SystemClock::shared().now_ms(),
+        seeds: &NoSeeds,
+        after: None,
+    };
     let jurisdiction = jurisdiction.map(|Jurisdiction::Cn| quota_config::Jurisdiction::Cn);
     quota_config::compile_for(source, &options, jurisdiction)
 }
