@@ -316,7 +316,8 @@ impl Up {
 
     fn open_leases(&self) -> usize {
         let campaigns = self.core.campaigns();
-        let rounds = campaigns.iter().flat_map(|c| c.rounds().map(|(_, r)| r.pool.usage()).collect::<Vec<_>>());
+        let rounds =
+            campaigns.iter().flat_map(|c| c.rounds().map(|(_, r)| r.pool.usage()).collect::<Vec<_>>());
         rounds.flatten().map(|usage| usage.leases).sum()
     }
 }
