@@ -301,8 +301,8 @@ impl World {
 
     /// Writes down what is about to be sent, and sends it.
     fn delivery_sends(&mut self, vendor: VendorId) {
-        let due =
-            now(self.delivery.book.due(&[SHARD], vendor, Lane::Send, self.now_ms(), ROUND_ROWS)).unwrap_or_default();
+        let due = now(self.delivery.book.due(&[SHARD], vendor, Lane::Send, self.now_ms(), ROUND_ROWS))
+            .unwrap_or_default();
         for row in due {
             let registered = self.players.iter().any(|p| p.user == row.user && p.registered);
             if !registered && row.attempt == 0 {
@@ -346,7 +346,8 @@ impl World {
     /// Asks about what is accepted or unknown, and finds what a dead process left in `sending`.
     fn delivery_asks(&mut self, vendor: VendorId) {
         let now_ms = self.now_ms();
-        let due = now(self.delivery.book.due(&[SHARD], vendor, Lane::Ask, now_ms, ROUND_ROWS)).unwrap_or_default();
+        let due =
+            now(self.delivery.book.due(&[SHARD], vendor, Lane::Ask, now_ms, ROUND_ROWS)).unwrap_or_default();
         for row in due {
             if self.delivery.in_hand.contains(&row.award) {
                 continue;

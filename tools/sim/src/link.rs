@@ -1,14 +1,12 @@
 //! The way to the ledger: calls that fail, whose answers are lost, that come late or twice.
 
 use crate::cluster::MachineStep;
+use crate::log::SimLog;
 use crate::single::NodeStep;
 use crate::world::{DELICATE_ONE_IN, Event, World, now};
-use crate::log::SimLog;
 use campaign::{LeaseId, NodeId, Slot, UnitRange};
 use lottery::core::{Core, WinLog as _};
-use lottery::ledger::{
-    GrantAnswer, PrizeKey, QuotaLedger as _, StoreError, Tick, TickAnswer, TickError,
-};
+use lottery::ledger::{GrantAnswer, PrizeKey, QuotaLedger as _, StoreError, Tick, TickAnswer, TickError};
 use lottery::node::leases::Leases;
 use records::{LeaseGot, LeaseRange};
 use std::collections::BTreeMap;
@@ -168,7 +166,10 @@ impl World {
                     ));
                 }
             }
-            Err(error) => self.note(format_args!("ledger: tick of node {}, epoch {} refused: {error}", tick.node, tick.epoch)),
+            Err(error) => self.note(format_args!(
+                "ledger: tick of node {}, epoch {} refused: {error}",
+                tick.node, tick.epoch
+            )),
         }
         if let Some((caller, sent_ns)) = reply_to {
             self.answer(caller, answer_in_ms, Answer { sent_ns, result });

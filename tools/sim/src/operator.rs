@@ -1,8 +1,8 @@
 //! The operator: pauses, resumes, stops, lowers and raises prizes, changes odds, speeds and limits, and tries plans on
 //! some of the players, while rounds run. Each change is a version with a SeqNo of its own.
 
-use crate::single::NodeStep;
 use crate::plan::{self, CAMPAIGN};
+use crate::single::NodeStep;
 use crate::world::{Event, World, now};
 use campaign::{Limits, Plan, Prize, SeqNo};
 use lottery::grey::{Grey, blended, check};

@@ -1,8 +1,8 @@
 //! Players on bad networks: they resend what was not answered, under the same counter, and write down what they hear.
 
-use crate::single::NodeStep;
 use crate::plan::{CAMPAIGN, CASH_VENDOR, TERM_MS, VOUCHER_VENDOR};
 use crate::records::Told;
+use crate::single::NodeStep;
 use crate::world::{Event, World};
 use campaign::{AwardId, Fen, PrizeId, RoundId, UserId};
 use protocol::calls::{SubmitCall, SubmitReply};

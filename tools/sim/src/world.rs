@@ -7,10 +7,10 @@ use crate::config::{Config, Planted};
 use crate::delivery::{DeliverySide, DeliveryStep};
 use crate::flow::{FlowSide, FlowStep};
 use crate::link::LedgerLetter;
-use crate::single::{NodeSide, NodeStep};
 use crate::plan::{self, OPEN_MS};
 use crate::players::{Player, PlayerStep};
 use crate::records::Told;
+use crate::single::{NodeSide, NodeStep};
 use crate::trace::Trace;
 use crate::vendor::{SimVendor, VendorStep};
 use campaign::{NodeId, Plan, SeqNo};
@@ -359,7 +359,9 @@ impl World {
             1 => self.delivery_kill(),
             2 => {
                 let (operations, node) = (self.rng.below(12), self.some_node());
-                self.note(format_args!("the power of node {node} will fail after {operations} operations of its disk"));
+                self.note(format_args!(
+                    "the power of node {node} will fail after {operations} operations of its disk"
+                ));
                 self.disk_of(node).go_down_after(operations);
             }
             _ => {

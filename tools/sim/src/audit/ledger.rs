@@ -91,14 +91,7 @@ impl Audit<'_> {
                 .add(campaign::UnitRange { first: award.won.unit, count: 1 })
                 .is_err()
             {
-                broken.push((
-                    1,
-                    format!(
-                        "unit {} was given twice from {}",
-                        award.won.unit,
-                        name(lease)
-                    ),
-                ));
+                broken.push((1, format!("unit {} was given twice from {}", award.won.unit, name(lease))));
             }
             if !got.contains(&lease) {
                 broken.push((

@@ -9,10 +9,10 @@ mod ledger;
 
 pub(crate) use evidence::{Evidence, Source};
 
+use crate::plan::NODE;
 use campaign::{AwardId, NodeEpoch, NodeId};
 use flowlog::{LogReader, Position};
 use lane::LaneGroup;
-use crate::plan::NODE;
 use records::{Ended, LeaseClosed, LeaseGot, Record as _, RecordKind, Won, kind_of};
 use std::collections::BTreeMap;
 use testkit::SimDisk;

@@ -143,11 +143,8 @@ impl World {
     pub fn machine_kill(&mut self, node: NodeId, power: bool) {
         let Some(m) = self.cluster.index(node).filter(|m| !self.cluster.machines[*m].is_dead) else { return };
         self.note(format_args!("node {node} is killed{}", if power { ", its power fails" } else { "" }));
-        let wait = if self.rng.one_in(4) {
-            self.between(LATE_MS.0, LATE_MS.1)
-        } else {
-            self.between(20, 1_000)
-        };
+        let wait =
+            if self.rng.one_in(4) { self.between(LATE_MS.0, LATE_MS.1) } else { self.between(20, 1_000) };
         self.machine_ends(m, power, wait);
     }
 

@@ -175,12 +175,7 @@ impl World {
         rest
     }
 
-    pub fn machine_hears_wins(
-        &mut self,
-        m: usize,
-        id: u64,
-        answer: Result<Vec<Vec<PastWin>>, CallError>,
-    ) {
+    pub fn machine_hears_wins(&mut self, m: usize, id: u64, answer: Result<Vec<Vec<PastWin>>, CallError>) {
         let node = self.cluster.machines[m].node;
         let Some(up) = self.up_at(m) else { return };
         up.wanted.done(id);

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use campaign::{CampaignId, NodeEpoch, NodeId, Plan, Ranges, SeqNo};
 use lottery::ledger::rows::{LeaseKey, LeaseRow};
 use lottery::ledger::{
-    ChangeError, Changed, EpochError, MemoryLedger, PrizeKey, PrizeReport, QuotaLedger, Registered, SettleError,
-    Settled, StoreError, Tick, TickAnswer, TickError,
+    ChangeError, Changed, EpochError, MemoryLedger, PrizeKey, PrizeReport, QuotaLedger, Registered,
+    SettleError, Settled, StoreError, Tick, TickAnswer, TickError,
 };
 use ownership::{BucketRow, EndReason, NodeRow};
 use parking_lot::Mutex;
@@ -134,7 +134,8 @@ impl World {
         let (life, node) = (self.cluster.machines[m].life, self.cluster.machines[m].node);
         let (there, back) = (self.between(1, 15), self.between(1, 15));
         let patience = self.between(PATIENCE_MS.0, PATIENCE_MS.1);
-        let send = |reply| Event::Cluster(ClusterStep::Calls(Box::new(Letter { act: Arc::clone(&act), reply })));
+        let send =
+            |reply| Event::Cluster(ClusterStep::Calls(Box::new(Letter { act: Arc::clone(&act), reply })));
         let whole = Some((m, life, back));
         let gives_up = Event::Machine(m, life, MachineStep::Told(unknown));
         if self.ledger_is_away() {

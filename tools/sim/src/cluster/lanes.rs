@@ -5,8 +5,8 @@
 //! something of it fails, so does everything behind it. After a failure the node sends from the first group that was
 //! not acknowledged, on a new line; what is still under way on the old one may land all the same.
 
-use super::machine::MachineStep;
 use super::ClusterStep;
+use super::machine::MachineStep;
 use crate::world::{Event, World};
 use bytes::Bytes;
 use queue::lanes::LaneError;
@@ -135,7 +135,8 @@ impl World {
             self.note(format_args!("lane of node {node}: {count} groups land: {done:?}"));
             done
         };
-        if let Err(error @ (LaneError::Refused(_) | LaneError::Fault(_) | LaneError::UnknownLane { .. })) = &done
+        if let Err(error @ (LaneError::Refused(_) | LaneError::Fault(_) | LaneError::UnknownLane { .. })) =
+            &done
         {
             self.problem(format!("the lane of node {node} does not take a shipment: {error}"));
         }

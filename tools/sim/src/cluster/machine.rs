@@ -4,13 +4,13 @@
 //! The node's own state machines decide ([`Leases`], [`Buckets`], [`Shipping`], [`Wanted`]); this drives them step by
 //! step, as the node's loop does, and can be killed or stand still between any two.
 
+use super::calls::{Remote, Tell};
 use super::clock::MachineClock;
 use super::lanes::Lines;
 use super::members::View;
 use super::start::{Finish, Starting};
 use super::undertaking::Undertaking;
 use super::work::reader_at;
-use super::calls::{Remote, Tell};
 use crate::link::Answer;
 use crate::log::{SimLog, Todo};
 use crate::world::{Event, World};

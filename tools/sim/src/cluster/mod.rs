@@ -21,9 +21,9 @@ use crate::config::Planted;
 use crate::log::Todo;
 use crate::plan::CAMPAIGN;
 use crate::world::{Event, World, now};
-use campaign::NodeId;
 use asking::{Entries, Question};
 use calls::Letter;
+use campaign::NodeId;
 use hashring::bucket_of;
 use lanes::Shipment;
 use lottery::core::BUCKETS;
@@ -189,7 +189,8 @@ impl World {
         let settled = now(self.ledger.unsettled()).is_ok_and(|left| left.is_empty());
         let closed = open.iter().all(|lease| lease.closed.is_some());
         let machines = &self.cluster.machines;
-        let owned: usize = machines.iter().filter_map(Machine::up_ref).map(|up| up.buckets.counts().open).sum();
+        let owned: usize =
+            machines.iter().filter_map(Machine::up_ref).map(|up| up.buckets.counts().open).sum();
         let at_rest = machines.iter().all(Machine::is_at_rest) && owned == BUCKETS;
         is_planted || (settled && closed && at_rest)
     }

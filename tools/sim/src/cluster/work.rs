@@ -311,12 +311,13 @@ impl Up {
     /// The next tick has something to say about buckets, or may have in a moment.
     fn is_moving(&self) -> bool {
         let (seals, claims) = self.buckets.asks(self.log.acknowledged());
-        !seals.is_empty() || !claims.is_empty() || self.buckets.counts().sealing > 0
+        !seals.is_empty() || !claims.is_empty() || self.buckets.gives_up()
     }
 
     fn open_leases(&self) -> usize {
         let campaigns = self.core.campaigns();
-        let rounds = campaigns.iter().flat_map(|c| c.rounds().map(|(_, r)| r.pool.usage()).collect::<Vec<_>>());
+        let rounds =
+            campaigns.iter().flat_map(|c| c.rounds().map(|(_, r)| r.pool.usage()).collect::<Vec<_>>());
         rounds.flatten().map(|usage| usage.leases).sum()
     }
 }

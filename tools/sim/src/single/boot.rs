@@ -2,8 +2,8 @@
 //! settle its leases, begin a new one, claim the buckets): it can be killed between any two, and begins anew.
 
 use crate::log::{SimLog, log_dir, log_options};
-use crate::single::{NodeState, NodeStep, Up};
 use crate::plan::{NODE, mac_keys, seed_key};
+use crate::single::{NodeState, NodeStep, Up};
 use crate::world::{Event, World, now};
 use campaign::NodeEpoch;
 use flow::store::AwardStore as _;
