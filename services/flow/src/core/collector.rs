@@ -241,6 +241,8 @@ impl Collector {
 /// Those were groups of the ended epoch that never left their node.
 fn may_leave_out(lane: &LaneState, before: Option<NodeEpoch>, group: &LaneGroup<'_>) -> bool {
     lane.marks.iter().any(|mark| {
-        mark.position < group.position && mark.epoch < group.epoch && before.is_none_or(|before| before <= mark.epoch)
+        mark.position < group.position
+            && mark.epoch < group.epoch
+            && before.is_none_or(|before| before <= mark.epoch)
     })
 }
