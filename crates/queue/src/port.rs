@@ -88,7 +88,8 @@ pub trait Queue: Send + Sync + 'static {
     async fn lag(&self, topic: &str, group: &str) -> Result<u64, TopicError> {
         let mut lag = 0u64;
         for partition in self.partitions(topic)? {
-            let (head, done) = (self.head(topic, partition).await?, self.committed(topic, group, partition).await?);
+            let (head, done) =
+                (self.head(topic, partition).await?, self.committed(topic, group, partition).await?);
             lag = lag.saturating_add(head.0.saturating_sub(done.0));
         }
         Ok(lag)

@@ -42,7 +42,8 @@ impl Writer {
     }
 
     fn put(&mut self, epoch: u32, at: (u64, u64), hash: [u8; 32], records: &[Vec<u8>]) -> [u8; 32] {
-        let body: Vec<u8> = records.iter().flat_map(|r| [&(r.len() as u32).to_le_bytes()[..], r].concat()).collect();
+        let body: Vec<u8> =
+            records.iter().flat_map(|r| [&(r.len() as u32).to_le_bytes()[..], r].concat()).collect();
         let mut head = b"HBGR".to_vec();
         head.extend([1u16, 88, 1, NODE].iter().flat_map(|n| n.to_le_bytes()));
         head.extend(epoch.to_le_bytes());
@@ -147,7 +148,10 @@ fn a_jump_needs_an_end_before_it() {
     assert!(first.read(None).unwrap_err().contains("first is 3, expected 0"));
     let mut skipped = Writer::new();
     skipped.begin(1).group(&[epoch_began(NODE, 1)]).mark(1).jump(1).begin(3).group(&[epoch_began(NODE, 3)]);
-    assert!(skipped.read(None).unwrap_err().contains("first is 3, expected 2"), "epoch 2 has no end anywhere");
+    assert!(
+        skipped.read(None).unwrap_err().contains("first is 3, expected 2"),
+        "epoch 2 has no end anywhere"
+    );
 }
 
 #[test]

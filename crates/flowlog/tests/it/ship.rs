@@ -40,7 +40,10 @@ fn an_empty_log_begins_where_it_is_told_and_goes_on_there() {
     let (mut writer, recovery) = open(&disk, &dir(), options()).unwrap();
     assert_eq!((recovery.first, recovery.end), (Position(41), Position(42)));
     let refused = writer.begin_at(Position(50));
-    assert!(matches!(refused, Err(WriteError::NotEmpty { asked: Position(50), end: Position(42) })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(WriteError::NotEmpty { asked: Position(50), end: Position(42) })),
+        "{refused:?}"
+    );
     // The positions that a lane has ahead of the log are filled before the next epoch.
     writer.begin_epoch(5).unwrap();
     while writer.end() < Position(45) {

@@ -56,7 +56,9 @@ impl Checkpoints {
                 let (before, behind) = (self.0[i - 1].offset, self.0[i + 1].offset);
                 (behind - before) as f64 / (end - before) as f64
             };
-            let Some(least) = (1..self.0.len() - 1).min_by(|a, b| cost(*a).total_cmp(&cost(*b))) else { return };
+            let Some(least) = (1..self.0.len() - 1).min_by(|a, b| cost(*a).total_cmp(&cost(*b))) else {
+                return;
+            };
             self.0.remove(least);
         }
     }
@@ -70,7 +72,8 @@ impl Checkpoints {
     pub fn to_text(&self, at: Checkpoint) -> String {
         let one = |c: &Checkpoint| format!("{},{}", c.offset, c.state.to_text());
         let older = self.0.iter().filter(|c| c.offset < at.offset);
-        let all: Vec<String> = [VERSION.to_owned()].into_iter().chain(older.map(one)).chain([one(&at)]).collect();
+        let all: Vec<String> =
+            [VERSION.to_owned()].into_iter().chain(older.map(one)).chain([one(&at)]).collect();
         all.join(";")
     }
 
@@ -98,7 +101,10 @@ mod tests {
 
     fn at(offset: i64) -> Checkpoint {
         let next = Position(offset as u64);
-        Checkpoint { offset, state: LaneState { next, epoch: 4_000_000_000, hash: [255; 32], ..LaneState::ORIGIN } }
+        Checkpoint {
+            offset,
+            state: LaneState { next, epoch: 4_000_000_000, hash: [255; 32], ..LaneState::ORIGIN },
+        }
     }
 
     #[test]
@@ -129,7 +135,9 @@ mod tests {
     fn rubbish_is_no_checkpoint() {
         let good = Checkpoints::default().to_text(at(7));
         assert_eq!(Checkpoints::from_text(&good).unwrap().newest(), Some(at(7)));
-        for wrong in ["", "1", "2;7", &good[..good.len() - 12], &format!("{good};3"), &good.replace("1;", "2;")] {
+        for wrong in
+            ["", "1", "2;7", &good[..good.len() - 12], &format!("{good};3"), &good.replace("1;", "2;")]
+        {
             assert_eq!(Checkpoints::from_text(wrong), None, "{wrong}");
         }
         assert_eq!(Checkpoints::default().before(Position(5)), None);

@@ -11,7 +11,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use runtime::SharedClock;
 
-/// Longest that a single request waits for a broker.
+/// Longest that a single question waits for a broker.
 pub(crate) const REQUEST: Duration = Duration::from_secs(10);
 /// Brokers whose last trouble is remembered.
 const TROUBLES_MAX: usize = 64;
@@ -31,6 +31,8 @@ pub struct KafkaOptions {
     pub development: bool,
     /// Replicas of topics that are made here; at least 3 unless `development`.
     pub replication: u16,
+    /// How long a write waits for the in-sync replicas before it is `Unsure`.
+    pub patience: Duration,
     /// Further settings, handed on as they are: TLS, SASL.
     pub settings: BTreeMap<String, String>,
     /// Time.
@@ -47,6 +49,7 @@ impl KafkaOptions {
             lane_groups: vec!["flow".to_owned()],
             development: false,
             replication: 3,
+            patience: REQUEST,
             settings: BTreeMap::new(),
             clock,
         }

@@ -86,7 +86,12 @@ impl Part {
                 let text = &committed.metadata;
                 part.checkpoints = Checkpoints::from_text(text)
                     .filter(|c| c.newest().is_some_and(|newest| newest.offset == committed.offset))
-                    .ok_or_else(|| format!("offset {} is committed with a state that can't be read: {text:?}", committed.offset))?;
+                    .ok_or_else(|| {
+                        format!(
+                            "offset {} is committed with a state that can't be read: {text:?}",
+                            committed.offset
+                        )
+                    })?;
                 state = part.checkpoints.newest().map_or(state, |newest| newest.state);
             }
             part.committed = Some(checkpoint(committed.offset, state));
@@ -154,7 +159,12 @@ impl Part {
     }
 
     /// Takes what fits into the bounds; if `any`, one group fits always.
-    pub fn take(&mut self, max_records: usize, max_bytes: usize, any: bool) -> Result<Vec<Group>, (Position, String)> {
+    pub fn take(
+        &mut self,
+        max_records: usize,
+        max_bytes: usize,
+        any: bool,
+    ) -> Result<Vec<Group>, (Position, String)> {
         if self.ahead.is_empty()
             && let Some(fault) = &self.fault
         {
@@ -198,13 +208,17 @@ impl Part {
         }
         match self.delivered.iter().rev().find(|(behind, _)| *behind == position) {
             // What follows and counts for nothing is done too.
-            Some((behind, at)) if self.ahead.is_empty() && self.delivered.back().is_some_and(|l| l.0 == *behind) => {
+            Some((behind, at))
+                if self.ahead.is_empty() && self.delivered.back().is_some_and(|l| l.0 == *behind) =>
+            {
                 Point::At(self.tail.unwrap_or(*at))
             }
             Some((_, at)) => Point::At(*at),
             None => match self.delivered.back() {
                 Some((last, _)) if position < *last => Point::TooLate,
-                last => Point::Ahead(last.map_or(self.committed.map_or(Position::ZERO, |c| c.state.next), |l| l.0)),
+                last => Point::Ahead(
+                    last.map_or(self.committed.map_or(Position::ZERO, |c| c.state.next), |l| l.0),
+                ),
             },
         }
     }

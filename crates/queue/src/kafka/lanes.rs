@@ -16,10 +16,12 @@ use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, PurgeConfig, Producer as _, ThreadedProducer};
+use rdkafka::producer::{
+    BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
+};
 use tokio::sync::{oneshot, watch};
 
-use super::client::{REQUEST, Troubles, log};
+use super::client::{Troubles, log};
 use super::reader::LaneReader;
 use super::{Kafka, OpenError};
 use crate::lanes::{LaneError, LaneRead, LaneState, Lanes, RawGroup, check_shipped, foreign_mark};
@@ -179,7 +181,8 @@ impl KafkaLanes {
         bytes: &[u8],
         sent: Sent,
     ) -> Result<(), KafkaError> {
-        let record: BaseRecord<'_, (), [u8], _> = BaseRecord::with_opaque_to(&self.shared.topic, Box::new(sent));
+        let record: BaseRecord<'_, (), [u8], _> =
+            BaseRecord::with_opaque_to(&self.shared.topic, Box::new(sent));
         producer.send(record.partition(node.into()).payload(bytes)).map_err(|(error, _)| error)
     }
 
@@ -242,9 +245,11 @@ impl KafkaLanes {
     async fn acknowledged(&self, lane: &Lane, number: u64, behind: Reached) -> Result<(), LaneError> {
         let mut progress = lane.progress.subscribe();
         let decided = progress.wait_for(|p| p.number != number || p.failed || p.acked >= behind);
-        let (acked, failed) = match tokio::time::timeout(REQUEST, decided).await {
+        let (acked, failed) = match tokio::time::timeout(self.shared.kafka.options.patience, decided).await {
             Ok(Ok(p)) => (p.acked, p.failed || p.number != number),
-            Ok(Err(_)) | Err(_) => return Err(self.unsure("the in-sync replicas did not acknowledge in time.")),
+            Ok(Err(_)) | Err(_) => {
+                return Err(self.unsure("the in-sync replicas did not acknowledge in time."));
+            }
         };
         if acked >= behind {
             return Ok(());
@@ -259,8 +264,9 @@ impl KafkaLanes {
     async fn stray(&self, node: u16, bytes: &[u8]) -> Result<(), LaneError> {
         let (number, producer) = self.producer();
         let (answer, waiter) = oneshot::channel();
-        self.send(&producer, node, bytes, Sent::Stray(answer)).map_err(|error| self.refused(number, &error))?;
-        match tokio::time::timeout(REQUEST, waiter).await {
+        self.send(&producer, node, bytes, Sent::Stray(answer))
+            .map_err(|error| self.refused(number, &error))?;
+        match tokio::time::timeout(self.shared.kafka.options.patience, waiter).await {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(error))) => {
                 self.replace(number);

@@ -154,7 +154,8 @@ impl Runner {
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", "10000")
             .set("heartbeat.interval.ms", "1000");
-        let client: Client = config.create_with_context(Context(Arc::clone(&self.shared))).map_err(|e| e.to_string())?;
+        let client: Client =
+            config.create_with_context(Context(Arc::clone(&self.shared))).map_err(|e| e.to_string())?;
         client.subscribe(&[&self.shared.name]).map_err(|e| e.to_string())?;
         let client = Arc::new(client);
         let mut inner = self.shared.inner.lock();
@@ -211,7 +212,13 @@ impl Runner {
                 let (low, _) = marks.map_err(|e| e.to_string())?;
                 if low > expected {
                     let topic = &self.shared.name;
-                    tracing::error!(topic, partition, expected, low, "records were removed before they were consumed");
+                    tracing::error!(
+                        topic,
+                        partition,
+                        expected,
+                        low,
+                        "records were removed before they were consumed"
+                    );
                     if let Some(part) = self.shared.inner.lock().parts.get_mut(&partition) {
                         part.came(offset, payload, true);
                     }
@@ -227,7 +234,9 @@ impl Runner {
 
     fn seek(&self, client: &Client, partition: u16, offset: Option<i64>) -> Result<(), String> {
         let offset = offset.map_or(Offset::Beginning, Offset::Offset);
-        client.seek(&self.shared.name, partition.into(), offset, REQUEST).map_err(|e| format!("going back: {e}"))
+        client
+            .seek(&self.shared.name, partition.into(), offset, REQUEST)
+            .map_err(|e| format!("going back: {e}"))
     }
 
     fn rewind(&self, client: &Client) -> Result<(), String> {
@@ -248,7 +257,9 @@ impl Runner {
     fn throttle(&self, client: &Client) -> Result<(), String> {
         let (mut pause, mut resume) = (TopicPartitionList::new(), TopicPartitionList::new());
         for (number, part) in &mut self.shared.inner.lock().parts {
-            if part.is_paused != (part.bytes > if part.is_paused { BUFFER_BYTES_MAX / 2 } else { BUFFER_BYTES_MAX }) {
+            if part.is_paused
+                != (part.bytes > if part.is_paused { BUFFER_BYTES_MAX / 2 } else { BUFFER_BYTES_MAX })
+            {
                 part.is_paused = !part.is_paused;
                 let list = if part.is_paused { &mut pause } else { &mut resume };
                 list.add_partition(&self.shared.name, i32::from(*number));
@@ -274,7 +285,8 @@ impl Runner {
         for (number, part) in &mut inner.parts {
             let Some(at) = part.idle_point() else { continue };
             let list = one(&self.shared.name, *number, at.offset, &part.metadata(at));
-            let committed = list.and_then(|list| client.commit(&list, CommitMode::Async).map_err(|e| e.to_string()));
+            let committed =
+                list.and_then(|list| client.commit(&list, CommitMode::Async).map_err(|e| e.to_string()));
             match committed {
                 Ok(()) => part.committed(at),
                 Err(why) => tracing::debug!(why, "an idle lane's offset was not committed"),
@@ -320,7 +332,11 @@ impl Member {
     }
 
     /// Where a commit of the position goes; none if it is committed.
-    async fn point(&self, partition: u16, position: Position) -> Result<Option<(Arc<Client>, Checkpoint, String)>, CommitError> {
+    async fn point(
+        &self,
+        partition: u16,
+        position: Position,
+    ) -> Result<Option<(Arc<Client>, Checkpoint, String)>, CommitError> {
         let (client, point) = {
             let inner = self.shared.inner.lock();
             let part = inner.parts.get(&partition).ok_or_else(|| self.lost(partition))?;
@@ -400,7 +416,8 @@ impl Consumer for Member {
     async fn commit(&mut self, partition: u16, position: Position) -> Result<(), CommitError> {
         let Some((client, at, metadata)) = self.point(partition, position).await? else { return Ok(()) };
         let list = one(&self.shared.name, partition, at.offset, &metadata).map_err(CommitError::Unsure)?;
-        let waited = tokio::time::timeout(REQUEST * 2, blocking(move || client.commit(&list, CommitMode::Sync))).await;
+        let waited =
+            tokio::time::timeout(REQUEST * 2, blocking(move || client.commit(&list, CommitMode::Sync))).await;
         let answer = match waited {
             Ok(answer) => answer.map_err(CommitError::Unsure)?,
             Err(_) => return Err(CommitError::Unsure("no broker answered in time".to_owned())),

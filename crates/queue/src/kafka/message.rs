@@ -22,7 +22,9 @@ pub(crate) fn encode(records: &[&[u8]]) -> Vec<u8> {
 
 /// The group that a message holds, at its place.
 pub(crate) fn decode(position: Position, message: &[u8]) -> Result<Group, String> {
-    let Some((header, body)) = message.split_first_chunk::<HEADER_LEN>().filter(|(h, _)| h.starts_with(&MAGIC)) else {
+    let Some((header, body)) =
+        message.split_first_chunk::<HEADER_LEN>().filter(|(h, _)| h.starts_with(&MAGIC))
+    else {
         return Err("the message is none of hongbao's: it does not begin with HBQM".to_owned());
     };
     let field = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);

@@ -65,7 +65,9 @@ pub enum OpenError {
         why: String,
     },
     /// The brokers don't know who we are.
-    #[error("Kafka at {brokers} refuses us: {why}; look at user, password and mechanism in the configuration")]
+    #[error(
+        "Kafka at {brokers} refuses us: {why}; look at user, password and mechanism in the configuration"
+    )]
     Credentials {
         /// Where.
         brokers: String,
@@ -131,15 +133,15 @@ pub async fn connect(options: KafkaOptions, topics: &[TopicOptions]) -> Result<K
 impl Kafka {
     /// One look at brokers and topics.
     async fn look(&self) -> Result<(), OpenError> {
-        let settings = |e: KafkaError| OpenError::Settings {
-            brokers: self.options.brokers.clone(),
-            why: e.to_string(),
-        };
+        let settings =
+            |e: KafkaError| OpenError::Settings { brokers: self.options.brokers.clone(), why: e.to_string() };
         // A client for each look: it would go on trying to connect to a broker that has moved.
         let context = || Plain(self.troubles.clone());
-        let asker: BaseConsumer<Plain> = self.options.client().create_with_context(context()).map_err(settings)?;
+        let asker: BaseConsumer<Plain> =
+            self.options.client().create_with_context(context()).map_err(settings)?;
         let asker = Arc::new(asker);
-        let admin: AdminClient<Plain> = self.options.client().create_with_context(context()).map_err(settings)?;
+        let admin: AdminClient<Plain> =
+            self.options.client().create_with_context(context()).map_err(settings)?;
         self.metadata(&asker).await?;
         for topic in &self.topics {
             self.see_to(&asker, &admin, topic).await?;
@@ -156,7 +158,8 @@ impl Kafka {
         let name = self.options.topic(&topic.name);
         for made in [false, true] {
             let all = self.metadata(asker).await?;
-            if let Some(found) = all.topics().iter().find(|t| t.name() == name && !t.partitions().is_empty()) {
+            if let Some(found) = all.topics().iter().find(|t| t.name() == name && !t.partitions().is_empty())
+            {
                 topics::check_shape(found, &self.options, topic)?;
                 return topics::check_settings(admin, &self.options, topic).await;
             }

@@ -21,7 +21,7 @@ const WAIT: Duration = Duration::from_secs(40);
 fn cluster() -> (MockCluster<'static, DefaultProducerContext>, Kafka) {
     let cluster = MockCluster::new(1).unwrap();
     let mut options = KafkaOptions::new(&cluster.bootstrap_servers(), SystemClock::shared());
-    (options.lanes, options.development) = (1, true);
+    (options.lanes, options.development, options.patience) = (1, true, Duration::from_secs(2));
     cluster.create_topic(LANE, 1, 1).unwrap();
     cluster.create_topic("t", 1, 1).unwrap();
     let topics = vec![TopicOptions::new("t").with_partitions(1), TopicOptions::new(LANE).with_partitions(1)];

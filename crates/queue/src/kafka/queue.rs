@@ -83,9 +83,10 @@ impl KafkaQueue {
             why: e.to_string(),
         };
         let mut config = kafka.options.producer();
-        config.set("message.timeout.ms", REQUEST.as_millis().to_string());
+        config.set("message.timeout.ms", kafka.options.patience.as_millis().to_string());
         let producer = config.create_with_context(Deliveries(kafka.troubles.clone())).map_err(settings)?;
-        let admin = kafka.options.client().create_with_context(Plain(kafka.troubles.clone())).map_err(settings)?;
+        let admin =
+            kafka.options.client().create_with_context(Plain(kafka.troubles.clone())).map_err(settings)?;
         let forgets = kafka.topics.iter().filter(|t| t.retain == Retain::Uncommitted);
         let trimmed = forgets
             .map(|t| (t.name.clone(), (0..t.partitions).map(|_| AtomicI64::new(0)).collect()))
@@ -123,7 +124,8 @@ impl KafkaQueue {
     async fn committed_all(&self, topic: &str, group: &str) -> Result<Vec<(i64, String)>, TopicError> {
         let partitions: Vec<u16> = (0..self.topic(topic)?.partitions).collect();
         let name = self.shared.kafka.options.group(topic, group);
-        let found = self.shared.lookup.committed(topic, &name, &partitions).await.map_err(unavailable(topic))?;
+        let found =
+            self.shared.lookup.committed(topic, &name, &partitions).await.map_err(unavailable(topic))?;
         Ok(found.into_iter().map(|c| c.map_or((0, String::new()), |c| (c.offset, c.metadata))).collect())
     }
 
@@ -133,7 +135,7 @@ impl KafkaQueue {
             ProduceError::Unsure(format!("{why} {tried}"))
         };
         // The library gives up by itself before that.
-        match tokio::time::timeout(REQUEST * 2, waiter).await {
+        match tokio::time::timeout(self.shared.kafka.options.patience * 2, waiter).await {
             Ok(Ok(Ok(offset))) => Ok(offset),
             Ok(Ok(Err(error))) => match error.rdkafka_error_code() {
                 Some(
@@ -159,7 +161,12 @@ impl Queue for KafkaQueue {
         Ok((0..self.topic(topic)?.partitions).collect())
     }
 
-    async fn produce(&self, topic: &str, partition: u16, records: &[&[u8]]) -> Result<Position, ProduceError> {
+    async fn produce(
+        &self,
+        topic: &str,
+        partition: u16,
+        records: &[&[u8]],
+    ) -> Result<Position, ProduceError> {
         self.partition(topic, partition)?;
         if topic == LANE {
             return Err(ProduceError::ReadOnly(topic.to_owned()));
@@ -192,7 +199,11 @@ impl Queue for KafkaQueue {
     async fn consumer(&self, topic: &str, group: &str) -> Result<Box<dyn Consumer>, TopicError> {
         check_name("group", group)?;
         let options = self.topic(topic)?;
-        let trim = Trim { queue: self.clone(), topic: topic.to_owned(), is_on: options.retain == Retain::Uncommitted };
+        let trim = Trim {
+            queue: self.clone(),
+            topic: topic.to_owned(),
+            is_on: options.retain == Retain::Uncommitted,
+        };
         Ok(Box::new(Member::join(&self.shared.kafka, topic, group, trim)?))
     }
 
@@ -221,7 +232,8 @@ impl Queue for KafkaQueue {
     async fn lag(&self, topic: &str, group: &str) -> Result<u64, TopicError> {
         let mut lag = 0u64;
         for (partition, (done, _)) in (0u16..).zip(self.committed_all(topic, group).await?) {
-            let (low, high) = self.shared.lookup.watermarks(topic, partition).await.map_err(unavailable(topic))?;
+            let (low, high) =
+                self.shared.lookup.watermarks(topic, partition).await.map_err(unavailable(topic))?;
             lag = lag.saturating_add(high.saturating_sub(done.max(low)).max(0) as u64);
         }
         Ok(lag)
@@ -242,10 +254,17 @@ impl Trim {
             return;
         }
         let trimmed = self.queue.shared.trimmed.get(&self.topic).and_then(|t| t.get(usize::from(partition)));
-        let Some(trimmed) = trimmed.filter(|t| offset >= t.load(Ordering::Relaxed) + TRIM_EVERY) else { return };
+        let Some(trimmed) = trimmed.filter(|t| offset >= t.load(Ordering::Relaxed) + TRIM_EVERY) else {
+            return;
+        };
         trimmed.store(offset, Ordering::Relaxed);
         if let Err(why) = self.trim(partition, offset).await {
-            tracing::warn!(topic = self.topic, partition, why, "records that are done with could not be removed");
+            tracing::warn!(
+                topic = self.topic,
+                partition,
+                why,
+                "records that are done with could not be removed"
+            );
         }
     }
 

@@ -78,7 +78,12 @@ impl LaneReader {
     }
 
     /// Groups that count, from a position on.
-    pub async fn read(&self, node: u16, from: Position, max_groups: usize) -> Result<LaneRead<RawGroup>, LaneError> {
+    pub async fn read(
+        &self,
+        node: u16,
+        from: Position,
+        max_groups: usize,
+    ) -> Result<LaneRead<RawGroup>, LaneError> {
         let scanned = self.scan(node, Wanted { from, max_groups }).await?;
         Ok(LaneRead { groups: scanned.groups, at_end: scanned.at_end })
     }
@@ -132,7 +137,8 @@ impl LaneReader {
             let groups = [GROUP.to_owned()].into_iter().chain(self.kafka.options.lane_groups.iter().cloned());
             for group in groups {
                 let name = self.kafka.options.group(LANE, &group);
-                let committed = self.lookup.committed(LANE, &name, &[node]).await.map_err(LaneError::Unavailable)?;
+                let committed =
+                    self.lookup.committed(LANE, &name, &[node]).await.map_err(LaneError::Unavailable)?;
                 let text = committed.into_iter().next().flatten().map(|c| c.metadata).unwrap_or_default();
                 let found = Checkpoints::from_text(&text).and_then(|c| c.before(from));
                 best = found.filter(|c| c.offset > best.offset && c.offset <= high).unwrap_or(best);
@@ -167,8 +173,12 @@ fn run(
     high: i64,
     wanted: Wanted,
 ) -> Result<Scanned, LaneError> {
-    let mut scanned =
-        Scanned { at: start, passed: Checkpoints::default(), groups: Vec::new(), at_end: start.offset >= high };
+    let mut scanned = Scanned {
+        at: start,
+        passed: Checkpoints::default(),
+        groups: Vec::new(),
+        at_end: start.offset >= high,
+    };
     if scanned.at_end {
         return Ok(scanned);
     }
@@ -195,13 +205,17 @@ fn drive(
     while scanned.at.offset < high {
         let message = match reader.poll(std::time::Duration::from_millis(100)) {
             Some(Ok(message)) => message,
-            Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
+            Some(Err(error))
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition) =>
+            {
                 return Err(LaneError::Unavailable(format!("lane of node {node}: {error}")));
             }
             other => {
                 if clock.mono_ns().saturating_sub(heard_ns) > patience_ns {
                     let why = other.and_then(|r| r.err()).map(|e| e.to_string()).unwrap_or_default();
-                    return Err(LaneError::Unavailable(format!("lane of node {node}: no broker sends it. {why}")));
+                    return Err(LaneError::Unavailable(format!(
+                        "lane of node {node}: no broker sends it. {why}"
+                    )));
                 }
                 continue;
             }
@@ -223,7 +237,9 @@ fn drive(
             && place.position >= wanted.from
         {
             bytes += payload.len();
-            if scanned.groups.len() >= wanted.max_groups || (bytes > READ_BYTES_MAX && !scanned.groups.is_empty()) {
+            if scanned.groups.len() >= wanted.max_groups
+                || (bytes > READ_BYTES_MAX && !scanned.groups.is_empty())
+            {
                 return Ok(());
             }
             scanned.groups.push(RawGroup { place, bytes: Bytes::copy_from_slice(payload) });

@@ -1,7 +1,9 @@
 //! Topics as they must be: made when they are missing, checked when they are there. A topic that could lose what was
 //! acknowledged is refused by name, with what was found and what to do.
 
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::MetadataTopic;
 
@@ -55,7 +57,8 @@ pub(crate) async fn create(
         wanted: format!("{} partitions, {replication} replicas", topic.partitions),
         advice: "start as many brokers, or make the topic by hand".to_owned(),
     };
-    let results = admin.create_topics([&new], &admin_options()).await.map_err(|e| OpenError::NotNow(e.to_string()))?;
+    let results =
+        admin.create_topics([&new], &admin_options()).await.map_err(|e| OpenError::NotNow(e.to_string()))?;
     match results.into_iter().next() {
         Some(Ok(_)) => {
             tracing::info!(topic = name, partitions = topic.partitions, replication, "made a topic");
@@ -104,7 +107,12 @@ pub(crate) fn check_shape(
         } else {
             "records would change their partition: write the number that was found into the configuration"
         };
-        return wrong("has another number of partitions", partitions.to_string(), topic.partitions.to_string(), advice);
+        return wrong(
+            "has another number of partitions",
+            partitions.to_string(),
+            topic.partitions.to_string(),
+            advice,
+        );
     }
     let fewest = found.partitions().iter().map(|p| p.replicas().len()).min().unwrap_or_default();
     if !options.development && fewest < REPLICATION_MIN {

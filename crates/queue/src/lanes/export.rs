@@ -13,8 +13,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use flowlog::format::{self, GROUP_HEADER_LEN, GroupHeader, Hash, SEGMENT_HEADER_LEN, SegmentHeader};
 use flowlog::LogKind;
+use flowlog::format::{self, GROUP_HEADER_LEN, GroupHeader, Hash, SEGMENT_HEADER_LEN, SegmentHeader};
 
 use super::{LaneError, Lanes, RawGroup, is_mark};
 use crate::Position;

@@ -75,7 +75,9 @@ mod tests {
 
     #[test]
     fn a_mark_of_something_else_is_refused() {
-        for (node, epoch, record) in [(8, 3, &ENDED[..]), (7, 4, &ENDED), (7, 3, &ENDED[..9]), (7, 3, &[]), (7, 3, b"x")] {
+        for (node, epoch, record) in
+            [(8, 3, &ENDED[..]), (7, 4, &ENDED), (7, 3, &ENDED[..9]), (7, 3, &[]), (7, 3, b"x")]
+        {
             assert!(foreign_mark(node, epoch, record, 0).is_err(), "{node} {epoch} {record:?}");
         }
         assert!(foreign_mark(7, 0, &[5, 1, 6, 0, 7, 0, 0, 0, 0, 0], 0).is_err());

@@ -145,7 +145,8 @@ pub(crate) fn check_shipped(node: u16, groups: &[Bytes]) -> Result<Vec<GroupHead
             return Err(LaneError::Refused(why));
         }
         if header.node != node || header.kind != flowlog::LogKind::FLOW.0 || is_mark(&header) {
-            let why = format!("a group of kind {}, node {} for the lane of node {node}", header.kind, header.node);
+            let why =
+                format!("a group of kind {}, node {} for the lane of node {node}", header.kind, header.node);
             return Err(LaneError::Refused(why));
         }
         if let Some(last) = headers.last() {

@@ -17,8 +17,8 @@
 //!
 //! Anything else is a fault: the lane was damaged, or somebody writes who must not, and the reader stops there.
 
-use flowlog::format::{self, Defect, GROUP_HEADER_LEN, GroupHeader, Hash};
 use flowlog::LogKind;
+use flowlog::format::{self, Defect, GROUP_HEADER_LEN, GroupHeader, Hash};
 
 use super::mark::{ended_of, is_mark};
 use crate::{Group, Position};
@@ -153,7 +153,8 @@ impl LaneState {
             ));
         }
         if header.prev_hash != self.hash {
-            return Err("it does not continue the hash chain: this group, or the one before it, was changed".to_owned());
+            return Err("it does not continue the hash chain: this group, or the one before it, was changed"
+                .to_owned());
         }
         Ok(())
     }
@@ -162,7 +163,9 @@ impl LaneState {
     fn begins(&self, header: &GroupHeader) -> Result<(), String> {
         let GroupHeader { node, epoch, epoch_seq, position, .. } = *header;
         if epoch_seq != 0 {
-            return Err(format!("epoch {epoch} begins with its group number {epoch_seq}; those before it are missing"));
+            return Err(format!(
+                "epoch {epoch} begins with its group number {epoch_seq}; those before it are missing"
+            ));
         }
         if header.prev_hash != format::epoch_genesis(node, epoch) {
             return Err(format!("the hash chain of epoch {epoch} does not begin with the hash of its start"));
@@ -210,7 +213,10 @@ fn check(node: u16, message: &[u8]) -> Result<GroupHeader, String> {
     let defect = |defect| match defect {
         Defect::Damaged(why) => format!("the message is no whole group: {why}"),
         Defect::Newer(version) => {
-            format!("the group has version {version}, this program knows {}: update it", format::FORMAT_VERSION)
+            format!(
+                "the group has version {version}, this program knows {}: update it",
+                format::FORMAT_VERSION
+            )
         }
     };
     let header = GroupHeader::decode(message).map_err(defect)?;

@@ -117,7 +117,9 @@ async fn a_topic_of_another_shape_is_refused_by_name() {
     connect(options.clone(), &topics()).await.unwrap();
     connect(options.clone(), &topics()).await.unwrap();
     let more = [TopicOptions::new("t").with_partitions(3)];
-    let Err(OpenError::Topic { topic, found, wanted, .. }) = connect(options.clone(), &more).await else { panic!() };
+    let Err(OpenError::Topic { topic, found, wanted, .. }) = connect(options.clone(), &more).await else {
+        panic!()
+    };
     assert_eq!((topic, found, wanted), (format!("{}t", options.prefix), "2".to_owned(), "3".to_owned()));
     let mut lanes = options.clone();
     lanes.lanes = 9;
@@ -184,7 +186,10 @@ async fn compare(kafka: &KafkaLanes, memory: &MemoryLanes, node: u16, steps: Vec
                 groups.clear();
             }
             Step::Read { from, max } => {
-                let (a, b) = (kafka.read(node, Position(from), max).await, memory.read(node, Position(from), max).await);
+                let (a, b) = (
+                    kafka.read(node, Position(from), max).await,
+                    memory.read(node, Position(from), max).await,
+                );
                 assert_eq!(a, b, "from {from}, at most {max}");
             }
         }

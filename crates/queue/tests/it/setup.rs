@@ -77,10 +77,14 @@ pub fn broker() -> Option<String> {
     const NAME: &str = "HONGBAO_TEST_KAFKA";
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/services/env");
     let written = std::fs::read_to_string(file).unwrap_or_default();
-    let line = |text: &str| text.lines().find_map(|l| Some(l.strip_prefix(NAME)?.strip_prefix('=')?.to_owned()));
+    let line =
+        |text: &str| text.lines().find_map(|l| Some(l.strip_prefix(NAME)?.strip_prefix('=')?.to_owned()));
     let found = std::env::var(NAME).ok().filter(|v| !v.is_empty()).or_else(|| line(&written));
     if found.is_none() {
-        assert!(std::env::var("HONGBAO_TEST_SERVERS").as_deref() != Ok("1"), "{NAME} is not known, and must be");
+        assert!(
+            std::env::var("HONGBAO_TEST_SERVERS").as_deref() != Ok("1"),
+            "{NAME} is not known, and must be"
+        );
         eprintln!("skipped: {NAME} is not known; run deploy/local/services up, or set it");
     }
     found

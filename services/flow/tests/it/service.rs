@@ -116,7 +116,7 @@ async fn check(queue: &dyn Queue, store: &dyn AwardStore, good: &[Won], twice: &
     }
     let units: i64 = store.statistics().await.unwrap().iter().map(|(_, v)| v.awarded_units).sum();
     assert_eq!(units, good.len() as i64, "{what}");
-    assert_eq!(queue.lag(LANE, GROUP).unwrap(), 0, "{what}");
+    assert_eq!(queue.lag(LANE, GROUP).await.unwrap(), 0, "{what}");
 }
 
 #[tokio::test]

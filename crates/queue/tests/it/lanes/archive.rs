@@ -71,7 +71,9 @@ async fn an_export_goes_on_where_it_was_cut_off() {
         for len in (0..whole.len()).step_by(7) {
             std::fs::write(&last, &whole[..len]).unwrap();
             if file == 2 {
-                let _ = std::fs::remove_file(dir.path().join("lane-00002/epoch-0000000004/00000000000000000020.seg"));
+                let _ = std::fs::remove_file(
+                    dir.path().join("lane-00002/epoch-0000000004/00000000000000000020.seg"),
+                );
             }
             export(&lanes, NODE, dir.path()).await.unwrap();
             assert_eq!(bytes(dir.path()), want, "cut at {len}");
@@ -80,7 +82,11 @@ async fn an_export_goes_on_where_it_was_cut_off() {
     assert_eq!(export(&lanes, NODE, dir.path()).await.unwrap().groups, 0);
     let mut state = LaneState::ORIGIN;
     let raw = lanes.read_raw(NODE, Position::ZERO, 99).await.unwrap();
-    let counts = raw.groups.iter().filter(|g| matches!(state.accept(NODE, &g.bytes), Ok(Verdict::Accepted(_)))).count();
+    let counts = raw
+        .groups
+        .iter()
+        .filter(|g| matches!(state.accept(NODE, &g.bytes), Ok(Verdict::Accepted(_))))
+        .count();
     assert_eq!(counts, 13, "an archive is a lane in which everything counts");
 }
 

@@ -11,7 +11,9 @@ use queue::{Group, LANE, Position, Queue, TopicOptions};
 
 /// Records of groups as text, with position and epoch.
 fn texts(groups: &[Group]) -> Vec<(u64, u32, String)> {
-    let text = |g: &Group| g.records().map(|r| String::from_utf8_lossy(r).into_owned()).collect::<Vec<_>>().join("+");
+    let text = |g: &Group| {
+        g.records().map(|r| String::from_utf8_lossy(r).into_owned()).collect::<Vec<_>>().join("+")
+    };
     groups.iter().map(|g| (g.position.0, g.epoch, text(g))).collect()
 }
 
@@ -71,7 +73,9 @@ async fn a_stretch_is_read_from_anywhere(lanes: &dyn Lanes, node: u16) {
     lanes.ship(node, log.groups(30)).await.unwrap();
     let whole = all(lanes, node).await;
     assert_eq!(whole.len(), 71);
-    for (from, max) in [(0, 1), (7, 3), (39, 5), (40, 1), (41, 4), (49, 2), (50, 2), (70, 100), (79, 1), (80, 5), (99, 5)] {
+    for (from, max) in
+        [(0, 1), (7, 3), (39, 5), (40, 1), (41, 4), (49, 2), (50, 2), (70, 100), (79, 1), (80, 5), (99, 5)]
+    {
         let read = lanes.read(node, Position(from), max).await.unwrap();
         let want: Vec<Group> = whole.iter().filter(|g| g.position.0 >= from).take(max).cloned().collect();
         assert_eq!(texts(&read.groups), texts(&want), "from {from}");
@@ -95,7 +99,13 @@ async fn zombies_count_for_nothing(lanes: &dyn Lanes, node: u16) {
     let mark = String::from_utf8_lossy(&ended(node, 1)).into_owned();
     assert_eq!(
         texts(&all(lanes, node).await),
-        [(0, 1, "1/0".into()), (1, 1, "1/1".into()), (2, 1, mark), (4, 2, "2/4".into()), (5, 2, "2/5".into())]
+        [
+            (0, 1, "1/0".into()),
+            (1, 1, "1/1".into()),
+            (2, 1, mark),
+            (4, 2, "2/4".into()),
+            (5, 2, "2/5".into())
+        ]
     );
     let raw = lanes.read_raw(node, Position(2), 2).await.unwrap();
     assert_eq!(raw.groups.iter().map(|g| g.place.is_mark).collect::<Vec<_>>(), [true, false]);
@@ -104,7 +114,8 @@ async fn zombies_count_for_nothing(lanes: &dyn Lanes, node: u16) {
 async fn many_in_flight_keep_their_order(lanes: &dyn Lanes, node: u16) {
     let mut log = Log::new(node, 1);
     let groups = log.groups(400);
-    let mut flying: FuturesOrdered<_> = groups.chunks(8).map(|chunk| lanes.ship(node, chunk.to_vec())).collect();
+    let mut flying: FuturesOrdered<_> =
+        groups.chunks(8).map(|chunk| lanes.ship(node, chunk.to_vec())).collect();
     while let Some(shipped) = flying.next().await {
         shipped.unwrap();
     }
@@ -115,7 +126,8 @@ async fn many_in_flight_keep_their_order(lanes: &dyn Lanes, node: u16) {
 async fn what_can_not_be_is_refused(lanes: &dyn Lanes, node: u16, count: u16) {
     let mut log = Log::new(node, 1);
     let groups = log.groups(3);
-    let refused = |result: Result<(), LaneError>| assert!(matches!(result, Err(LaneError::Refused(_))), "{result:?}");
+    let refused =
+        |result: Result<(), LaneError>| assert!(matches!(result, Err(LaneError::Refused(_))), "{result:?}");
     refused(lanes.ship(node, vec![groups[0].clone(), groups[2].clone()]).await);
     refused(lanes.ship(node, vec![Bytes::from_static(b"rubbish")]).await);
     refused(lanes.ship(node, Log::new(node + 1, 1).groups(1)).await);

@@ -96,7 +96,10 @@ fn what_no_rule_allows_is_a_fault_that_names_the_place() {
     let groups = log.groups(3);
     let origin = LaneState::ORIGIN;
     let said = fault(&origin, &groups[1]).to_string();
-    assert!(said.contains("lane of node 7, group 0 of epoch 0: epoch 1 begins with its group number 1"), "{said}");
+    assert!(
+        said.contains("lane of node 7, group 0 of epoch 0: epoch 1 begins with its group number 1"),
+        "{said}"
+    );
     let mut state = origin;
     judge(&mut state, &groups[..1]);
     let said = fault(&state, &groups[2]).why;
@@ -113,7 +116,10 @@ fn what_no_rule_allows_is_a_fault_that_names_the_place() {
     let mut foreign = Log { hash: [1; 32], next: 1, ..Log::new(NODE, 2) };
     assert!(fault(&state, &foreign.group(&[b"x"])).why.contains("does not begin with the hash"));
     let mut jump = Log { next: 1, ..Log::new(NODE, 2) };
-    assert!(fault(&origin, &jump.group(&[b"x"])).why.contains("groups are missing"), "nothing before the first");
+    assert!(
+        fault(&origin, &jump.group(&[b"x"])).why.contains("groups are missing"),
+        "nothing before the first"
+    );
 }
 
 #[test]
