@@ -47,4 +47,3 @@ pub use crate::routes::{RouteError, RouteTable, Routes};
 pub use crate::server::{AccessConfig, AccessServer, BindError, BoundAccess};
 pub use crate::shared::AccessDeps;
 pub use crate::status::{AccessControl, AccessStatus, WorkerStatus};
-pub use router::{Nodes, Router};
