@@ -31,7 +31,7 @@ pub(super) const TICK: Duration = Duration::from_millis(50);
 /// How long the platform stays dead.
 const DEAD_MS: u64 = 1_000;
 /// How long delivery may take behind the last round, ms.
-pub(super) const DRAIN_MS: u64 = 45_000;
+const DRAIN_MS: u64 = 45_000;
 
 /// What the platform writes when it serves.
 #[derive(Clone, Debug, Deserialize)]

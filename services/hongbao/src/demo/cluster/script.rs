@@ -20,7 +20,7 @@ use super::servers::Servers;
 use crate::call::Http;
 use crate::demo::children::Child;
 use crate::demo::around::{self, Crowd, ENOUGH_PLAYERS, PLAYERS_GRACE_MS, Vendors};
-use crate::demo::script::{DRAIN_MS, TICK};
+use crate::demo::script::TICK;
 use crate::demo::setup::{self, DemoVendor};
 use crate::demo::view::Screen;
 use crate::demo::watch::{self, Seen};
@@ -32,6 +32,8 @@ use crate::reconcile_cmd::{self, ClusterSources, Job, Sources};
 const START: Duration = Duration::from_secs(20);
 /// How long a process of the platform may take to end when it is asked to: a lottery node hands its users over in it.
 const STOP: Duration = Duration::from_secs(25);
+/// How long delivery may take behind the last round, ms: every commit waits for the standby.
+const DRAIN_MS: u64 = 150_000;
 /// Waits that ended within this time of an event are put down to it, ms.
 const GAP_MS: u64 = 9_000;
 
@@ -355,8 +357,7 @@ fn cluster_toml(
     cluster.insert("http".into(), "127.0.0.1:0".into());
     cluster.insert("keys".into(), folder.display().to_string().into());
     cluster.insert("postgres".into(), servers.postgres()?.into());
-    // Eleven processes share the server's hundred connections.
-    cluster.insert("postgres_connections".into(), 6.into());
+    cluster.insert("postgres_connections".into(), 16.into());
     cluster.insert("kafka".into(), texts(servers.addresses("KAFKA")?));
     cluster.insert("redis".into(), texts(servers.addresses("REDIS")?));
     cluster.insert("memcached".into(), texts(servers.addresses("MEMCACHED")?));
