@@ -13,9 +13,9 @@
 use std::collections::BTreeMap;
 
 /// How long a node may use its shards after it was last told that they are its own, ns.
-pub const STALE_NS: u64 = 200_000_000;
+pub const STALE_NS: u64 = 500_000_000;
 /// How long a shard that has come is left alone, ns: until its former node's right is stale, one window, and a margin.
-pub const TAKEOVER_NS: u64 = 350_000_000;
+pub const TAKEOVER_NS: u64 = 650_000_000;
 /// How long a vendor rests when a new limit divides it in the other way, ns. All nodes are to be told within that time.
 pub const REDIVIDE_NS: u64 = 600_000_000;
 
@@ -189,8 +189,9 @@ mod tests {
     #[test]
     fn what_comes_waits_and_what_goes_is_gone() {
         const MS: u64 = 1_000_000;
+        const BEGIN: u64 = 9_000 * MS;
         let mut holdings = Holdings::new(4);
-        let mut now = 9_000 * MS;
+        let mut now = BEGIN;
         let told = |holdings: &mut Holdings, now: &mut u64, to: u64, shards: &[u16]| {
             while *now < to {
                 *now += 10 * MS;
@@ -198,16 +199,16 @@ mod tests {
             }
         };
         holdings.assign(&[1, 2], now);
-        told(&mut holdings, &mut now, 9_340 * MS, &[1, 2]);
+        told(&mut holdings, &mut now, BEGIN + TAKEOVER_NS - 10 * MS, &[1, 2]);
         assert!(holdings.usable(now).is_empty());
-        told(&mut holdings, &mut now, 9_350 * MS, &[1, 2]);
+        told(&mut holdings, &mut now, BEGIN + TAKEOVER_NS, &[1, 2]);
         assert_eq!(holdings.usable(now), [1, 2]);
-        told(&mut holdings, &mut now, 9_360 * MS, &[2, 3]);
+        told(&mut holdings, &mut now, BEGIN + TAKEOVER_NS + 10 * MS, &[2, 3]);
         assert_eq!((holdings.usable(now), holdings.held()), (vec![2], vec![2, 3]));
         // Gone and back: as if it had never been here.
-        told(&mut holdings, &mut now, 9_370 * MS, &[3]);
-        told(&mut holdings, &mut now, 9_380 * MS, &[2, 3]);
-        assert_eq!(holdings.usable(9_720 * MS), [3]);
+        told(&mut holdings, &mut now, BEGIN + TAKEOVER_NS + 20 * MS, &[3]);
+        told(&mut holdings, &mut now, BEGIN + TAKEOVER_NS + 30 * MS, &[2, 3]);
+        assert_eq!(holdings.usable(BEGIN + 2 * TAKEOVER_NS + 20 * MS), [3]);
         // Stopped for a while, and told the same behind it: the right ended early, and begins as a new one.
         assert_eq!(holdings.right_until_ns(), now + STALE_NS);
         holdings.assign(&[2, 3], now + TAKEOVER_NS);

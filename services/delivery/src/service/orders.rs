@@ -75,8 +75,8 @@ async fn confirming<T>(shared: &Shared, consumer: &mut dyn Consumer, work: impl 
 
 /// Waits until something may have come, at most so long.
 async fn waiting(shared: &Shared, consumer: &mut dyn Consumer, longest: Duration) {
-    let ends_ns = shared.clock.mono_ns() + longest.as_nanos() as u64;
-    while shared.clock.mono_ns() < ends_ns && !shared.shutdown.is_requested() {
+    let ends = tokio::time::Instant::now() + longest;
+    while tokio::time::Instant::now() < ends && !shared.shutdown.is_requested() {
         tokio::select! {
             () = consumer.ready() => return,
             () = shared.shutdown.wait() => return,
