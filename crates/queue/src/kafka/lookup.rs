@@ -52,7 +52,9 @@ impl Lookup {
     ) -> Result<Vec<Option<Committed>>, String> {
         let (client, name) = (self.client(group)?, self.options.topic(topic));
         let mut list = TopicPartitionList::new();
-        partitions.iter().for_each(|p| drop(list.add_partition(&name, i32::from(*p))));
+        for partition in partitions {
+            list.add_partition(&name, i32::from(*partition));
+        }
         let asked = list.clone();
         let ask = move || {
             drain(&client);
@@ -105,12 +107,13 @@ pub(crate) fn one(
     metadata: &str,
 ) -> Result<TopicPartitionList, String> {
     let mut list = TopicPartitionList::new();
-    let mut element = list.add_partition(topic, i32::from(partition));
-    element.set_offset(Offset::Offset(offset)).map_err(|e| e.to_string())?;
-    if !metadata.is_empty() {
-        element.set_metadata(metadata);
+    {
+        let mut element = list.add_partition(topic, i32::from(partition));
+        element.set_offset(Offset::Offset(offset)).map_err(|e| e.to_string())?;
+        if !metadata.is_empty() {
+            element.set_metadata(metadata);
+        }
     }
-    drop(element);
     Ok(list)
 }
 
