@@ -20,8 +20,8 @@ use tokio::net::TcpStream;
 
 use crate::counters::Count;
 use crate::limits::READS_PER_TURN;
-use crate::requests::Answer;
-use crate::session::{Cut, Session, too_many_logins};
+use crate::requests::{Answer, too_many_logins};
+use crate::session::{Cut, Session};
 use crate::worker::{State, Worker};
 
 type SlowCall = Pin<Box<dyn Future<Output = (u32, Result<Answer, v1::Error>)> + Send>>;

@@ -164,6 +164,13 @@ impl Request {
     }
 }
 
+/// What somebody hears whose address logs in too often.
+pub fn too_many_logins(wait_ms: u32) -> v1::Error {
+    let mut error = Code::RateLimited.message("too many logins from this address");
+    error.retry_after_ms = wait_ms;
+    error
+}
+
 /// Who answers.
 #[derive(Clone)]
 pub struct Desks {

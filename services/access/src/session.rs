@@ -20,7 +20,7 @@ use crate::gates::{Limited, Pass};
 use crate::gateways::{self, Seat};
 use crate::limits::{CLIENT_FRAME_MIN, REQUEST_FRAME_MAX, STRIKES_MAX};
 use crate::rate::Bucket;
-use crate::requests::{Answer, Request};
+use crate::requests::{Answer, Request, too_many_logins};
 use crate::token::Speaker;
 use crate::wire;
 
@@ -480,13 +480,6 @@ fn put_reply(out: &mut Vec<u8>, reply: SubmitReply, gateway: bool) {
 fn say(desk: &mut Desk, id: u32, mut error: v1::Error, fatal: bool) {
     error.fatal = fatal;
     put_message(&mut desk.out, FrameKind::Error, id, &error);
-}
-
-/// What somebody hears whose address logs in too often.
-pub(crate) fn too_many_logins(wait_ms: u32) -> v1::Error {
-    let mut error = Code::RateLimited.message("too many logins from this address");
-    error.retry_after_ms = wait_ms;
-    error
 }
 
 fn out_of_turn(text: &str) -> (v1::Error, Cut) {
