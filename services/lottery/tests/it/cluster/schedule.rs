@@ -68,7 +68,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (node.clone(), any::<bool>()).prop_map(|(node, keep)| Op::Kill { node, keep }),
         1 => node.clone().prop_map(|node| Op::Leave { node }),
         1 => node.clone().prop_map(|node| Op::Replace { node }),
-        2 => (node.clone(), 500u64..7_000).prop_map(|(node, ms)| Op::Sleep { node, ms }),
+        2 => (node.clone(), 500u64..5_000).prop_map(|(node, ms)| Op::Sleep { node, ms }),
         3 => prop::array::uniform3(0u32..3).prop_map(Op::Weights),
         2 => node.prop_map(|node| Op::LoseAnswer { node }),
         4 => (lane.clone(), trouble).prop_map(|(node, trouble)| Op::Lane { node, trouble }),
@@ -83,6 +83,8 @@ fn plan() -> Plan {
     plan.limits.interval_ms = 100;
     plan.limits.shakes_per_second = 5;
     plan.campaign = CAMPAIGN;
+    // What is released while everybody is down must come out by the end.
+    plan.rounds[0].prizes.iter_mut().for_each(|prize| prize.catch_up_percent = 800);
     plan.rounds[0].seed_commitment = seed_key().round_seed(CAMPAIGN, RoundId(1)).commitment();
     plan
 }

@@ -218,13 +218,16 @@ impl World {
     pub fn new(lead_ms: u64, ms: u64, units: u64) -> World {
         let clock = SystemClock::shared();
         let lanes = MemoryLanes::new(NODES);
+        let mut plan = plan(clock.now_ms() + lead_ms, ms, units);
+        // What is released while nobody draws must come out by the end.
+        plan.rounds[0].prizes.iter_mut().for_each(|prize| prize.catch_up_percent = 500);
         World {
             ledger: Arc::new(MemoryLedger::new(clock.clone())),
             flow: Arc::new(LaneFlow::new(lanes.clone(), NODES)),
             lanes,
             cache: Arc::new(MemoryCache::new(10_000)),
             roll: Roll::new(),
-            plan: Arc::new(plan(clock.now_ms() + lead_ms, ms, units)),
+            plan: Arc::new(plan),
             clock,
             dir: tempfile::tempdir().unwrap(),
         }
