@@ -11,6 +11,8 @@ use runtime::Clock as _;
 const JOIN_MAX: usize = 2;
 /// A process that comes back so late finds its epoch ended by others, ms.
 const LATE_MS: (u64, u64) = (3_200, 6_500);
+/// What goes wrong in a calm world is over in so many ms.
+const CALM_MS: u64 = 3_000;
 /// How long a process stands still, ms.
 const FREEZE_MS: (u64, u64) = (200, 6_000);
 
@@ -42,7 +44,8 @@ impl World {
 
     /// Stands still for a while: nothing of it happens, and everything at once when it wakes.
     fn machine_freezes(&mut self, m: usize) {
-        let length = self.between(FREEZE_MS.0, FREEZE_MS.1);
+        // In a calm world it has to be over well before the end of the round.
+        let length = self.between(FREEZE_MS.0, if self.calm { CALM_MS } else { FREEZE_MS.1 });
         let until = self.now_ms() + length;
         let machine = &mut self.cluster.machines[m];
         if machine.is_dead || !machine.is_up() || machine.frozen_until > self.clock.now_ms() {
@@ -98,7 +101,7 @@ impl World {
 
     /// What a node ships takes seconds for a while.
     fn lane_gets_slow(&mut self, m: usize) {
-        let (length, until) = (self.between(200, 4_000), self.now_ms());
+        let (length, until) = (self.between(200, if self.calm { CALM_MS / 2 } else { 4_000 }), self.now_ms());
         let machine = &mut self.cluster.machines[m];
         machine.slow_until = until + length;
         let node = machine.node;
@@ -133,7 +136,7 @@ impl World {
         let node = machine.node;
         self.kills_left -= 1;
         self.counters.kills += 1;
-        let wait = self.between(LATE_MS.0, LATE_MS.1);
+        let wait = self.late_ms();
         let power = self.rng.one_in(2);
         self.note(format_args!("node {node} is killed, and stays away for {wait} ms"));
         self.machine_ends(m, power, wait);
@@ -146,6 +149,10 @@ impl World {
         let wait =
             if self.rng.one_in(4) { self.between(LATE_MS.0, LATE_MS.1) } else { self.between(20, 1_000) };
         self.machine_ends(m, power, wait);
+    }
+
+    fn late_ms(&mut self) -> u64 {
+        self.between(LATE_MS.0, if self.calm { LATE_MS.0 + CALM_MS / 4 } else { LATE_MS.1 })
     }
 
     fn machine_ends(&mut self, m: usize, power: bool, wait: u64) {

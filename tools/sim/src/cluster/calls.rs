@@ -22,6 +22,7 @@ use queue::lanes::{LaneError, LaneRead, LaneState, Lanes, RawGroup};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 /// How long a caller waits, ms.
 const PATIENCE_MS: (u64, u64) = (50, 400);
@@ -46,6 +47,8 @@ struct Call {
     act: Act,
     /// The answer 'nobody knows'.
     unknown: Tell,
+    /// No call at all, but so many ms.
+    pause_ms: Option<u64>,
 }
 
 /// A call on its way.
@@ -92,13 +95,19 @@ impl Remote {
             Box::new(move || *told.lock() = Some(answer))
         });
         let unknown: Tell = Box::new(move || *failed.lock() = Some(unknown));
-        self.calls.lock().push(Call { what, act, unknown });
+        self.calls.lock().push(Call { what, act, unknown, pause_ms: None });
         Slot(slot).await
     }
 
-    /// Lets a moment pass, in which the process may be killed.
-    pub async fn pause(&self) {
-        self.call("pause", (), |_| ()).await;
+    /// Lets time pass, in which the process may be killed.
+    pub async fn pause(&self, length: Duration) {
+        let slot = Arc::new(Mutex::new(None));
+        let over = Arc::clone(&slot);
+        let unknown: Tell = Box::new(move || *over.lock() = Some(()));
+        let act: Act = Arc::new(|_| Box::new(|| ()));
+        let pause_ms = Some(length.as_millis() as u64);
+        self.calls.lock().push(Call { what: "pause", act, unknown, pause_ms });
+        Slot(slot).await
     }
 }
 
@@ -130,7 +139,7 @@ impl World {
     }
 
     fn send_call(&mut self, m: usize, call: Call) {
-        let Call { what, act, unknown } = call;
+        let Call { what, act, unknown, pause_ms } = call;
         let (life, node) = (self.cluster.machines[m].life, self.cluster.machines[m].node);
         let (there, back) = (self.between(1, 15), self.between(1, 15));
         let patience = self.between(PATIENCE_MS.0, PATIENCE_MS.1);
@@ -138,10 +147,13 @@ impl World {
             |reply| Event::Cluster(ClusterStep::Calls(Box::new(Letter { act: Arc::clone(&act), reply })));
         let whole = Some((m, life, back));
         let gives_up = Event::Machine(m, life, MachineStep::Told(unknown));
+        if let Some(ms) = pause_ms {
+            return self.push(ms, gives_up);
+        }
         if self.ledger_is_away() {
             return self.push(patience, gives_up);
         }
-        if what == "pause" || !self.trouble(self.config.ledger_trouble) {
+        if !self.trouble(self.config.ledger_trouble) {
             return self.push(there, send(whole));
         }
         self.counters.ledger_troubles += 1;

@@ -55,7 +55,8 @@ impl World {
     pub fn ship(&mut self, m: usize, token: u64, groups: Vec<Bytes>) {
         let now_ms = self.now_ms();
         let slow = now_ms < self.cluster.machines[m].slow_until;
-        let there = if slow { self.between(300, 3_000) } else { self.between(1, 15) };
+        let slowest = if self.calm { 1_000 } else { 3_000 };
+        let there = if slow { self.between(300, slowest) } else { self.between(1, 15) };
         let patience = self.between(PATIENCE_MS.0, PATIENCE_MS.1);
         let trouble = self.trouble(self.config.lane_trouble).then(|| self.rng.below(4));
         let machine = &mut self.cluster.machines[m];

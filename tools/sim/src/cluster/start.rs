@@ -42,9 +42,9 @@ impl World {
             ledger: Arc::new(remote.clone()),
             lanes: Arc::new(remote.clone()),
             clock: machine.clock.clone(),
-            pause: Arc::new(move |_| {
+            pause: Arc::new(move |length| {
                 let pause = pause.clone();
-                Box::pin(async move { pause.pause().await })
+                Box::pin(async move { pause.pause(length).await })
             }),
         };
         machine.state = MachineState::Starting(Some(Starting { remote, work: Box::pin(recover(origin)) }));

@@ -33,7 +33,8 @@ const QUICK_MS: u64 = 20;
 impl World {
     pub fn machine_ticks(&mut self, m: usize) {
         let (mono_ns, life) = (self.cluster.machines[m].clock.mono_ns(), self.cluster.machines[m].life);
-        let Some(up) = self.up_at(m) else { return };
+        // A node that ends its epoch has made its last call.
+        let Some(up) = self.up_at(m).filter(|up| up.finish.is_none()) else { return };
         let tick = match up.unanswered.take() {
             Some(tick) => tick,
             None => up.next_tick(mono_ns),
