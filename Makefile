@@ -6,12 +6,20 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/release
 # Where the real servers' data, logs and addresses are.
 SERVICES := $(or $(HONGBAO_SERVICES_DIR),$(CURDIR)/target/services)
 
-.PHONY: demo test bench lint fuzz-api services-up services-down
+.PHONY: demo demo-cluster test bench lint fuzz-api services-up services-down
 
 # A whole campaign with a kill in the middle, settled to the fen. `make demo REPORT=FILE` also writes the settlement as JSON.
 demo:
 	$(CARGO) build --release --locked -p hongbao -p vendor-sim -p loadgen
 	$(BIN)/hongbao demo $(if $(REPORT),--report '$(REPORT)')
+
+# The same campaign on roles apart and replicated servers, some of each killed while it runs. REPORT=FILE as for `demo`.
+demo-cluster:
+	$(CARGO) build --release --locked -p hongbao -p vendor-sim -p loadgen
+	deploy/local/services wipe --replicated
+	deploy/local/services up --replicated
+	$(BIN)/hongbao demo-cluster --servers "$(SERVICES)-replicated/env" $(if $(REPORT),--report '$(REPORT)'); \
+		status=$$?; deploy/local/services down --replicated; exit $$status
 
 # PostgreSQL, Redis, memcached and Kafka on loopback; see deploy/local/services. Cheap when they run already.
 services-up:
