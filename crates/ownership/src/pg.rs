@@ -243,7 +243,7 @@ mod tests {
             let epochs = load_epochs(&mut read, &select_epochs(7, 0, lock)).await.unwrap();
             assert_eq!(epochs, [first.clone(), second.clone()]);
             let latest = load_epochs(&mut read, &select_latest(7, lock)).await.unwrap();
-            assert_eq!(latest, [second.clone()]);
+            assert_eq!(latest, std::slice::from_ref(&second));
             let all = load_buckets(&mut read, &select_all_buckets(None, lock)).await.unwrap();
             assert_eq!(all, buckets);
             let two = load_buckets(&mut read, &select_buckets(&[9, 4], lock)).await.unwrap();

@@ -6,6 +6,9 @@ use reconcile::readers::archive::{LaneRead, read_lanes};
 use sha2::{Digest as _, Sha256};
 use std::path::Path;
 
+/// Lanes as they were read, and what each record was.
+type Read = (Vec<LaneRead>, Vec<(u64, u32)>);
+
 const NODE: u16 = 7;
 
 /// A lane's files as they are written, and the chain of the present epoch.
@@ -83,7 +86,7 @@ impl Writer {
         }
     }
 
-    fn read(&mut self, without: Option<usize>) -> Result<(Vec<LaneRead>, Vec<(u64, u32)>), String> {
+    fn read(&mut self, without: Option<usize>) -> Result<Read, String> {
         self.finish();
         let folder = tempfile::tempdir().unwrap();
         for (i, (epoch, first, bytes)) in self.files.iter().enumerate() {
@@ -98,7 +101,7 @@ impl Writer {
 }
 
 /// What was read, and place and epoch of each award.
-fn read(folder: &Path) -> Result<(Vec<LaneRead>, Vec<(u64, u32)>), String> {
+fn read(folder: &Path) -> Result<Read, String> {
     let mut awards = Vec::new();
     let lanes = read_lanes(&[folder.to_owned()], false, &mut |place, record| {
         if matches!(record, Record::Won(_)) {

@@ -169,7 +169,7 @@ async fn shards_are_apart(book: &dyn DeliveryBook) {
     let two = book.due(&[0, 2], vendor, Lane::Send, NOW_MS, 5).await.unwrap();
     assert_eq!(two.len(), 5);
     assert!(two.is_sorted_by_key(|r| (r.due_ms, r.award)));
-    assert!(two.iter().all(|r| shard_of(r.user, 4) % 2 == 0));
+    assert!(two.iter().all(|r| shard_of(r.user, 4).is_multiple_of(2)));
     assert_eq!(book.history(award(3)).await.unwrap().len(), 2);
     let counts: Vec<u64> = book.counts().await.unwrap().iter().map(|c| c.orders).collect();
     assert_eq!(counts, [30, 30]);

@@ -40,7 +40,7 @@ async fn shards_move(books: [Arc<dyn DeliveryBook>; 2]) {
     ];
     let one = World::new(Arc::clone(&books[0]), vendors);
     let other = World { book: Arc::clone(&books[1]), ..one.clone() };
-    let of = |n: u64| if n % 20 == 0 { 2 } else { 1 + 2 * (n % 4 / 3) as u32 };
+    let of = |n: u64| if n.is_multiple_of(20) { 2 } else { 1 + 2 * (n % 4 / 3) as u32 };
     let orders: Vec<_> = (1..=600).map(|n| order(n, OrderKind::AtOnce, of(n))).collect();
     let awards: Vec<AwardId> = orders.iter().map(|o| o.award).collect();
     let mut waves = orders.chunks(100);

@@ -66,7 +66,10 @@ fn won_by(node: u16, epoch: u32, sequence: u64) -> Won {
 }
 
 /// Groups for lanes 1 to 3: awards, an end of each first epoch, awards behind it that never were, and the next epoch.
-fn lanes() -> (Vec<(u16, u32, Vec<Vec<u8>>)>, Vec<Won>) {
+/// A node, its epoch, and the records of its lane.
+type Lane = (u16, u32, Vec<Vec<u8>>);
+
+fn lanes() -> (Vec<Lane>, Vec<Won>) {
     let (mut groups, mut good) = (Vec::new(), Vec::new());
     for step in 0..12u64 {
         for node in 1..=3u16 {

@@ -20,9 +20,12 @@ use std::sync::Arc;
 use testkit::SimDisk;
 
 /// A start under way.
+type Work = dyn Future<Output = Result<(LogWriter<SimDisk>, Started), StartError>>;
+
+/// A start under way.
 pub(crate) struct Starting {
     remote: Remote,
-    work: Pin<Box<dyn Future<Output = Result<(LogWriter<SimDisk>, Started), StartError>>>>,
+    work: Pin<Box<Work>>,
 }
 
 /// The node's own end of its epoch.

@@ -177,7 +177,7 @@ impl World {
     fn draw(&mut self, ring: &Ring) -> Vec<SubmitReply> {
         let fresh = self.next_user..self.next_user + 6;
         self.next_user = fresh.end;
-        fresh.for_each(|user| drop(self.counters.insert(user, 1)));
+        self.counters.extend(fresh.map(|user| (user, 1)));
         let mut calls: Vec<Vec<SubmitCall>> = vec![Vec::new(); usize::from(NODES)];
         let recent = self.next_user.saturating_sub(60);
         let users = self.counters.range(1..40).chain(self.counters.range(recent..));
