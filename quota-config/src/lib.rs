@@ -59,7 +59,8 @@ pub use policy::Policy;
 pub use problem::{Mark, Problem, Problems, Severity};
 pub use publish::{PublishError, Published, Publisher, compile_version, publish_file};
 pub use repository::{
-    Approval, Decision, Draft, Edit, Kind, MemoryRepository, NewProposal, PlanRepository, Proposal,
-    ProposalState, Remembered, RepositoryError, Rollout, SqlRepository, State, Verdict, Version, VersionInfo,
+    Approval, Decision, Draft, Edit, Kind, MemoryRepository, NewProposal, PgRepository, PlanRepository,
+    Proposal, ProposalState, Remembered, RepositoryError, Rollout, SqlRepository, State, Verdict, Version,
+    VersionInfo,
 };
 pub use seeds::{SeedCommitment, SeedCommitments, StoredCommitments};

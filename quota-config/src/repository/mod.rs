@@ -3,11 +3,13 @@
 
 mod check;
 mod memory;
+mod pg;
 mod proposal;
 mod sql;
 mod types;
 
 pub use memory::MemoryRepository;
+pub use pg::PgRepository;
 pub use proposal::{Decision, Edit, NewProposal, Proposal, ProposalState, Verdict};
 pub use sql::SqlRepository;
 pub use types::{Approval, Draft, Kind, Remembered, Rollout, State, Version, VersionInfo};

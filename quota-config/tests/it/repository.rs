@@ -4,12 +4,14 @@ use crate::support::draft;
 use campaign::{CampaignId, RoundId, SeqNo};
 use quota_config::{
     Adjustments, Approval, AuditEntry, Decision, Draft, Edit, Kind, MemoryRepository, NewProposal,
-    PlanRepository, ProposalState, Remembered, RepositoryError, Role, Rollout, SqlRepository, State, Target,
-    Verdict,
+    PgRepository, PlanRepository, ProposalState, Remembered, RepositoryError, Role, Rollout, SqlRepository,
+    State, Target, Verdict,
 };
 use std::path::Path;
+use storage::pg::{Pg, PgOptions};
 use storage::sqlx;
 use storage::{Migration, Sql, SqlOptions, migrate};
+use testkit::servers::FreshDatabase;
 
 const ONE: CampaignId = CampaignId(1);
 const TWO: CampaignId = CampaignId(2);
@@ -247,6 +249,50 @@ async fn memory_conforms() {
 async fn sql_conforms() {
     let folder = tempfile::tempdir().unwrap();
     conforms(&open(&folder.path().join("plans.db")).await).await;
+}
+
+async fn open_pg(database: &FreshDatabase) -> PgRepository {
+    let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+    PgRepository::open(pg, 0).await.unwrap()
+}
+
+#[tokio::test]
+async fn postgres_conforms() {
+    let Some(database) = FreshDatabase::new() else { return };
+    conforms(&open_pg(&database).await).await;
+    // What was stored is there for another process.
+    assert!(open_pg(&database).await.newest(ONE).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_on_several_machines_happen_one_after_the_other() {
+    let Some(database) = FreshDatabase::new() else { return };
+    let (a, b) = (open_pg(&database).await, open_pg(&database).await);
+    let of = async |repository: &PgRepository, text: &str| {
+        let mut seq_nos = Vec::new();
+        for _ in 0..5 {
+            seq_nos.push(repository.reserve(draft(1, 0, text)).await.unwrap().0);
+        }
+        seq_nos
+    };
+    let (one, two, three) = tokio::join!(of(&a, "a"), of(&b, "b"), of(&a, "c"));
+    let mut all = [one, two, three].concat();
+    all.sort_unstable();
+    assert_eq!(all, (1..=15).collect::<Vec<u64>>());
+    // Made after the same version: one of them comes into force.
+    let active = tokio::join!(
+        a.activate(ONE, SeqNo(3), 5),
+        b.activate(ONE, SeqNo(4), 5),
+        a.activate(ONE, SeqNo(5), 5),
+        b.activate(ONE, SeqNo(6), 5)
+    );
+    let active = [active.0, active.1, active.2, active.3];
+    assert_eq!(active.iter().filter(|done| done.is_ok()).count(), 1, "{active:?}");
+    let superseded =
+        |done: &&Result<(), RepositoryError>| matches!(done, Err(RepositoryError::Superseded { .. }));
+    assert_eq!(active.iter().filter(superseded).count(), 3, "{active:?}");
+    let verified = quota_config::audit::verify(&a, None).await.unwrap();
+    assert_eq!((verified.ok, verified.rows), (true, 16));
 }
 
 #[tokio::test]

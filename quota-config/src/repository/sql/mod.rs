@@ -1,23 +1,23 @@
-//! Versions in SQL: SQLite of the embedded platform.
+//! Versions in SQL. The statements are in the one dialect that SQLite and PostgreSQL both take, so the files of this
+//! folder are mounted twice: here over SQLite ([`engine`]), for the embedded platform, and in `repository::pg` over PostgreSQL.
+//! What differs between them is the engine's alone: types, how a change locks out others, and the tables' column types.
 
+mod engine;
+mod port;
 mod proposals;
 mod schema;
 mod trail;
 mod versions;
 
-use super::{
-    Decision, Draft, NewProposal, PlanRepository, Proposal, ProposalState, Remembered, RepositoryError,
-    Rollout, State, Verdict, Version, VersionInfo, check,
-};
-use crate::audit::{AuditEntry, AuditHead, AuditRow};
-use async_trait::async_trait;
-use campaign::{CampaignId, SeqNo};
+use super::RepositoryError;
 use storage::sqlx;
-use storage::{MigrationError, Sql, SqlError, migrate};
+use storage::{MigrationError, Sql, migrate};
+
+use SqlRepository as Repository;
 
 /// A repository in a database.
 pub struct SqlRepository {
-    sql: Sql,
+    store: Sql,
 }
 
 impl From<sqlx::Error> for RepositoryError {
@@ -34,133 +34,6 @@ impl SqlRepository {
     /// When the tables can't be made, or a newer program has written them.
     pub async fn open(sql: Sql, now_ms: u64) -> Result<SqlRepository, MigrationError> {
         migrate(&sql, "quota-config", schema::MIGRATIONS, now_ms).await?;
-        Ok(SqlRepository { sql })
-    }
-
-    /// Runs an operation under the statement time limit.
-    async fn within<T>(
-        &self,
-        what: &'static str,
-        operation: impl Future<Output = Result<T, RepositoryError>>,
-    ) -> Result<T, RepositoryError> {
-        self.sql.within(what, async { Ok::<_, SqlError>(operation.await) }).await?
-    }
-}
-
-#[async_trait]
-impl PlanRepository for SqlRepository {
-    async fn reserve(&self, draft: Draft) -> Result<SeqNo, RepositoryError> {
-        check::draft(&draft)?;
-        let draft = Draft { summary: check::summary(draft.summary), ..draft };
-        self.within("reserving a SeqNo", versions::reserve(&self.sql, draft)).await
-    }
-
-    async fn activate(&self, campaign: CampaignId, seq_no: SeqNo, at_ms: u64) -> Result<(), RepositoryError> {
-        self.within("activating a SeqNo", versions::activate(&self.sql, campaign, seq_no, at_ms)).await
-    }
-
-    async fn newest(&self, campaign: CampaignId) -> Result<Option<Version>, RepositoryError> {
-        let newest = versions::newest(&self.sql, campaign, State::Active);
-        Ok(self.within("reading the newest plan", newest).await?.map(|v| v.0))
-    }
-
-    async fn get(&self, campaign: CampaignId, seq_no: SeqNo) -> Result<Option<Version>, RepositoryError> {
-        self.within("reading a plan", versions::get(&self.sql, campaign, seq_no)).await
-    }
-
-    async fn all(&self, campaign: CampaignId) -> Result<Vec<VersionInfo>, RepositoryError> {
-        self.within("reading the history", versions::all(&self.sql, campaign)).await
-    }
-
-    async fn heads(&self) -> Result<Vec<(CampaignId, SeqNo)>, RepositoryError> {
-        self.within("looking for new plans", versions::heads(&self.sql)).await
-    }
-
-    async fn set_grey(
-        &self,
-        campaign: CampaignId,
-        seq_no: SeqNo,
-        rollout: Rollout,
-        entry: AuditEntry,
-    ) -> Result<(), RepositoryError> {
-        check::rollout(&rollout)?;
-        check::entry(&entry)?;
-        let set = versions::set_grey(&self.sql, (campaign, seq_no), &rollout, entry);
-        self.within("putting a plan out grey", set).await
-    }
-
-    async fn end_grey(
-        &self,
-        campaign: CampaignId,
-        seq_no: SeqNo,
-        entry: AuditEntry,
-    ) -> Result<(), RepositoryError> {
-        check::entry(&entry)?;
-        let end = versions::end_grey(&self.sql, (campaign, seq_no), entry);
-        self.within("taking a grey plan back", end).await
-    }
-
-    async fn grey(&self, campaign: CampaignId) -> Result<Option<(Version, Rollout)>, RepositoryError> {
-        self.within("reading the grey plan", versions::newest(&self.sql, campaign, State::Grey)).await
-    }
-
-    async fn greys(&self) -> Result<Vec<(CampaignId, SeqNo, Rollout)>, RepositoryError> {
-        self.within("looking for grey plans", versions::greys(&self.sql)).await
-    }
-
-    async fn propose(&self, proposal: NewProposal) -> Result<Proposal, RepositoryError> {
-        check::proposal(&proposal)?;
-        let proposal = NewProposal { summary: check::summary(proposal.summary), ..proposal };
-        self.within("storing a proposal", proposals::propose(&self.sql, proposal)).await
-    }
-
-    async fn proposals(
-        &self,
-        campaign: Option<CampaignId>,
-        state: Option<ProposalState>,
-    ) -> Result<Vec<Proposal>, RepositoryError> {
-        self.within("reading proposals", proposals::list(&self.sql, campaign, state)).await
-    }
-
-    async fn proposal(&self, id: &str) -> Result<Option<Proposal>, RepositoryError> {
-        self.within("reading a proposal", proposals::get(&self.sql, id)).await
-    }
-
-    async fn decide(
-        &self,
-        id: &str,
-        verdict: Verdict,
-        decision: Decision,
-    ) -> Result<Proposal, RepositoryError> {
-        check::decision(&decision)?;
-        self.within("settling a proposal", proposals::decide(&self.sql, id, verdict, decision)).await
-    }
-
-    async fn audit_append(&self, entry: AuditEntry) -> Result<u64, RepositoryError> {
-        check::entry(&entry)?;
-        let append = async {
-            let mut write = self.sql.write().await?;
-            let n = trail::append(&mut write, entry).await?;
-            write.commit().await?;
-            Ok(n)
-        };
-        self.within("writing an audit row", append).await
-    }
-
-    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditRow>, RepositoryError> {
-        self.within("reading the audit trail", trail::rows(&self.sql, after, limit)).await
-    }
-
-    async fn audit_head(&self) -> Result<AuditHead, RepositoryError> {
-        self.within("reading the head of the audit trail", trail::head(&self.sql)).await
-    }
-
-    async fn remembered(&self, key: &str) -> Result<Option<Remembered>, RepositoryError> {
-        self.within("looking for an answer given before", proposals::remembered(&self.sql, key)).await
-    }
-
-    async fn remember(&self, answer: Remembered) -> Result<(), RepositoryError> {
-        check::remembered(&answer)?;
-        self.within("remembering an answer", proposals::remember(&self.sql, answer)).await
+        Ok(SqlRepository { store: sql })
     }
 }

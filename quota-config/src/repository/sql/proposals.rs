@@ -1,5 +1,6 @@
 //! Rows of proposals, and of remembered answers.
 
+use super::engine::{self, Row, Store, Write};
 use super::trail;
 use super::versions::campaign_of;
 use crate::bounds::{PAGE_MAX, REMEMBERED_MAX, REMEMBERED_MS};
@@ -11,9 +12,8 @@ use crate::repository::{
 use campaign::{CampaignId, SeqNo};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use storage::sqlx::sqlite::SqliteRow;
+use storage::SqlError;
 use storage::sqlx::{self, Row as _};
-use storage::{Sql, SqlError, WriteTransaction};
 
 const COLUMNS: &str =
     "id, campaign, after_seq, edit, author, role, reason, at_ms, needs_two, summary, state, decision";
@@ -22,7 +22,7 @@ fn to_json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| unreachable!("texts and numbers are JSON"))
 }
 
-fn proposal(row: &SqliteRow) -> Result<Proposal, RepositoryError> {
+fn proposal(row: &Row) -> Result<Proposal, RepositoryError> {
     let text = |column: &str| row.try_get::<String, _>(column).map_err(SqlError::from);
     let number = |column: &str| row.try_get::<i64, _>(column).map(i64::cast_unsigned).map_err(SqlError::from);
     let id = text("id")?;
@@ -50,16 +50,16 @@ fn json<T: DeserializeOwned>(text: &str) -> Option<T> {
     serde_json::from_str(text).ok()
 }
 
-async fn locked(write: &mut WriteTransaction, id: &str) -> Result<Option<Proposal>, RepositoryError> {
+async fn locked(write: &mut Write, id: &str) -> Result<Option<Proposal>, RepositoryError> {
     let query = format!("SELECT {COLUMNS}, source FROM plan_proposal WHERE id = $1");
     let row = sqlx::query(&query).bind(id).fetch_optional(&mut **write).await?;
     row.as_ref().map(proposal).transpose()
 }
 
-pub(super) async fn propose(sql: &Sql, new: NewProposal) -> Result<Proposal, RepositoryError> {
+pub(super) async fn propose(store: &Store, new: NewProposal) -> Result<Proposal, RepositoryError> {
     let entry = check::proposed(&new);
     check::entry(&entry)?;
-    let mut write = sql.write().await?;
+    let mut write = engine::write(store).await?;
     if let Some(known) = locked(&mut write, &new.id).await? {
         return Ok(known);
     }
@@ -88,12 +88,12 @@ pub(super) async fn propose(sql: &Sql, new: NewProposal) -> Result<Proposal, Rep
     .execute(&mut *write)
     .await?;
     trail::append(&mut write, entry).await?;
-    write.commit().await?;
+    engine::commit(store, write).await?;
     Ok(new.into_proposal())
 }
 
 pub(super) async fn list(
-    sql: &Sql,
+    store: &Store,
     campaign: Option<CampaignId>,
     state: Option<ProposalState>,
 ) -> Result<Vec<Proposal>, RepositoryError> {
@@ -104,23 +104,25 @@ pub(super) async fn list(
     let query = sqlx::query(&query)
         .bind(campaign.map_or(-1, |c| i64::from(c.0)))
         .bind(state.map_or("", ProposalState::name));
-    let rows = query.fetch_all(sql.readers()).await?;
+    let mut read = engine::read(store).await?;
+    let rows = query.fetch_all(&mut *read).await?;
     rows.iter().rev().map(proposal).collect()
 }
 
-pub(super) async fn get(sql: &Sql, id: &str) -> Result<Option<Proposal>, RepositoryError> {
+pub(super) async fn get(store: &Store, id: &str) -> Result<Option<Proposal>, RepositoryError> {
     let query = format!("SELECT {COLUMNS}, source FROM plan_proposal WHERE id = $1");
-    let row = sqlx::query(&query).bind(id).fetch_optional(sql.readers()).await?;
+    let mut read = engine::read(store).await?;
+    let row = sqlx::query(&query).bind(id).fetch_optional(&mut *read).await?;
     row.as_ref().map(proposal).transpose()
 }
 
 pub(super) async fn decide(
-    sql: &Sql,
+    store: &Store,
     id: &str,
     verdict: Verdict,
     decision: Decision,
 ) -> Result<Proposal, RepositoryError> {
-    let mut write = sql.write().await?;
+    let mut write = engine::write(store).await?;
     let found = locked(&mut write, id).await?;
     let found = found.ok_or_else(|| RepositoryError::NoProposal(id.to_string()))?;
     let state = check::verdict_state(verdict);
@@ -136,13 +138,14 @@ pub(super) async fn decide(
         .execute(&mut *write)
         .await?;
     trail::append(&mut write, check::decided(&found, verdict, &decision)).await?;
-    write.commit().await?;
+    engine::commit(store, write).await?;
     Ok(Proposal { state, decision: Some(decision), ..found })
 }
 
-pub(super) async fn remembered(sql: &Sql, key: &str) -> Result<Option<Remembered>, RepositoryError> {
+pub(super) async fn remembered(store: &Store, key: &str) -> Result<Option<Remembered>, RepositoryError> {
     let query = sqlx::query("SELECT * FROM plan_remembered WHERE answer_key = $1").bind(key);
-    let Some(row) = query.fetch_optional(sql.readers()).await? else { return Ok(None) };
+    let mut read = engine::read(store).await?;
+    let Some(row) = query.fetch_optional(&mut *read).await? else { return Ok(None) };
     let request: &[u8] = row.try_get("request")?;
     // What can't be read was not remembered.
     let Ok(request_sha256) = request.try_into() else { return Ok(None) };
@@ -156,8 +159,8 @@ pub(super) async fn remembered(sql: &Sql, key: &str) -> Result<Option<Remembered
     }))
 }
 
-pub(super) async fn remember(sql: &Sql, answer: Remembered) -> Result<(), RepositoryError> {
-    let mut write = sql.write().await?;
+pub(super) async fn remember(store: &Store, answer: Remembered) -> Result<(), RepositoryError> {
+    let mut write = engine::write(store).await?;
     let oldest = answer.at_ms.saturating_sub(REMEMBERED_MS).cast_signed();
     sqlx::query("DELETE FROM plan_remembered WHERE at_ms <= $1").bind(oldest).execute(&mut *write).await?;
     sqlx::query(
@@ -177,6 +180,6 @@ pub(super) async fn remember(sql: &Sql, answer: Remembered) -> Result<(), Reposi
          ORDER BY at_ms DESC, answer_key LIMIT 1000 OFFSET {REMEMBERED_MAX})"
     );
     sqlx::query(&kept).execute(&mut *write).await?;
-    write.commit().await?;
+    engine::commit(store, write).await?;
     Ok(())
 }

@@ -1,16 +1,15 @@
 //! Rows of the audit trail.
 
+use super::engine::{self, Row, Store, Write};
+use super::versions::campaign_of;
 use crate::audit::{AuditEntry, AuditHead, AuditRow};
 use crate::bounds::PAGE_MAX;
 use crate::repository::RepositoryError;
-use crate::repository::sql::versions::campaign_of;
 use campaign::SeqNo;
-use storage::sqlx::sqlite::SqliteRow;
 use storage::sqlx::{self, Row as _};
-use storage::{Sql, WriteTransaction};
 
 /// Writes an entry behind the newest row, in the transaction of what it is about; says its number.
-pub(super) async fn append(write: &mut WriteTransaction, entry: AuditEntry) -> Result<u64, RepositoryError> {
+pub(super) async fn append(write: &mut Write, entry: AuditEntry) -> Result<u64, RepositoryError> {
     let head = sqlx::query("SELECT n, sha256 FROM plan_audit_head WHERE one = 1");
     let head = head.fetch_optional(&mut **write).await?;
     let row = head.as_ref().map(head_of).transpose()?.unwrap_or_default().next(entry);
@@ -41,7 +40,7 @@ pub(super) async fn append(write: &mut WriteTransaction, entry: AuditEntry) -> R
     Ok(row.n)
 }
 
-fn head_of(row: &SqliteRow) -> Result<AuditHead, RepositoryError> {
+fn head_of(row: &Row) -> Result<AuditHead, RepositoryError> {
     let n = row.try_get::<i64, _>("n").map(i64::cast_unsigned).map_err(|e| unreadable(0, &e))?;
     let sha256: &[u8] = row.try_get("sha256").map_err(|e| unreadable(n, &e))?;
     let sha256 = sha256.try_into();
@@ -53,7 +52,7 @@ fn unreadable(n: u64, error: &sqlx::Error) -> RepositoryError {
     RepositoryError::AuditRow { n, what: error.to_string() }
 }
 
-fn row(row: &SqliteRow) -> Result<AuditRow, RepositoryError> {
+fn row(row: &Row) -> Result<AuditRow, RepositoryError> {
     let n = row.try_get::<i64, _>("n").map(i64::cast_unsigned).map_err(|e| unreadable(0, &e))?;
     let number = |column: &str| row.try_get::<i64, _>(column).map_err(|e| unreadable(n, &e));
     let text = |column: &str| row.try_get::<String, _>(column).map_err(|e| unreadable(n, &e));
@@ -77,15 +76,17 @@ fn row(row: &SqliteRow) -> Result<AuditRow, RepositoryError> {
     })
 }
 
-pub(super) async fn rows(sql: &Sql, after: u64, limit: usize) -> Result<Vec<AuditRow>, RepositoryError> {
+pub(super) async fn rows(store: &Store, after: u64, limit: usize) -> Result<Vec<AuditRow>, RepositoryError> {
     let after = i64::try_from(after).unwrap_or(i64::MAX);
     let query = format!("SELECT * FROM plan_audit WHERE n > $1 ORDER BY n LIMIT {}", limit.min(PAGE_MAX));
-    let rows = sqlx::query(&query).bind(after).fetch_all(sql.readers()).await?;
+    let mut read = engine::read(store).await?;
+    let rows = sqlx::query(&query).bind(after).fetch_all(&mut *read).await?;
     rows.iter().map(row).collect()
 }
 
-pub(super) async fn head(sql: &Sql) -> Result<AuditHead, RepositoryError> {
+pub(super) async fn head(store: &Store) -> Result<AuditHead, RepositoryError> {
     let query = sqlx::query("SELECT n, sha256 FROM plan_audit_head WHERE one = 1");
-    let row = query.fetch_optional(sql.readers()).await?;
+    let mut read = engine::read(store).await?;
+    let row = query.fetch_optional(&mut *read).await?;
     Ok(row.as_ref().map(head_of).transpose()?.unwrap_or_default())
 }

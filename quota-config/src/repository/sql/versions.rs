@@ -1,5 +1,6 @@
 //! Rows of versions.
 
+use super::engine::{self, Row, Store, Write};
 use super::trail;
 use crate::adjust::Adjustments;
 use crate::audit::AuditEntry;
@@ -12,9 +13,8 @@ use crate::seeds::StoredCommitments;
 use campaign::{CampaignId, SeqNo};
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
-use storage::sqlx::sqlite::SqliteRow;
+use storage::SqlError;
 use storage::sqlx::{self, Row as _};
-use storage::{Sql, SqlError, WriteTransaction};
 
 const INFO: &str = "campaign, seq_no, after_seq, kind, of_seq, base_ms, sha256, author, role, reason, at_ms, \
                     proposal, approvals, summary, state";
@@ -24,7 +24,7 @@ pub(super) fn campaign_of(number: i64) -> CampaignId {
     CampaignId(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
-fn info(row: &SqliteRow) -> Result<VersionInfo, RepositoryError> {
+fn info(row: &Row) -> Result<VersionInfo, RepositoryError> {
     let number = |column: &str| row.try_get::<i64, _>(column).map(i64::cast_unsigned).map_err(SqlError::from);
     let text = |column: &str| row.try_get::<String, _>(column).map_err(SqlError::from);
     let (campaign, seq_no) = (campaign_of(number("campaign")?.cast_signed()), SeqNo(number("seq_no")?));
@@ -53,7 +53,7 @@ fn json<T: DeserializeOwned>(text: &str) -> Option<T> {
     serde_json::from_str(text).ok()
 }
 
-fn version(row: &SqliteRow) -> Result<(Version, Rollout), RepositoryError> {
+fn version(row: &Row) -> Result<(Version, Rollout), RepositoryError> {
     let info = info(row)?;
     let damaged = |what| RepositoryError::Damaged { campaign: info.campaign, seq_no: info.seq_no, what };
     let text = |column: &str| row.try_get::<String, _>(column).map_err(SqlError::from);
@@ -70,8 +70,8 @@ fn version(row: &SqliteRow) -> Result<(Version, Rollout), RepositoryError> {
     Ok((Version { info, source, adjustments, commitments }, rollout))
 }
 
-pub(super) async fn reserve(sql: &Sql, draft: Draft) -> Result<SeqNo, RepositoryError> {
-    let mut write = sql.write().await?;
+pub(super) async fn reserve(store: &Store, draft: Draft) -> Result<SeqNo, RepositoryError> {
+    let mut write = engine::write(store).await?;
     let next: i64 = sqlx::query_scalar(
         "SELECT CAST(COALESCE(MAX(seq_no), 0) + 1 AS BIGINT) FROM plan_version WHERE campaign = $1",
     )
@@ -84,11 +84,11 @@ pub(super) async fn reserve(sql: &Sql, draft: Draft) -> Result<SeqNo, Repository
     check::entry(&entry)?;
     insert(&mut write, &version).await?;
     trail::append(&mut write, entry).await?;
-    write.commit().await?;
+    engine::commit(store, write).await?;
     Ok(seq_no)
 }
 
-async fn insert(write: &mut WriteTransaction, version: &Version) -> Result<(), RepositoryError> {
+async fn insert(write: &mut Write, version: &Version) -> Result<(), RepositoryError> {
     let info = &version.info;
     let text = |value: serde_json::Result<String>| value.unwrap_or_else(|_| unreachable!("lists are JSON"));
     sqlx::query(
@@ -120,7 +120,7 @@ async fn insert(write: &mut WriteTransaction, version: &Version) -> Result<(), R
 
 /// A version as it stands within a transaction that writes.
 async fn locked(
-    write: &mut WriteTransaction,
+    write: &mut Write,
     campaign: CampaignId,
     seq_no: SeqNo,
 ) -> Result<(Version, Rollout), RepositoryError> {
@@ -130,7 +130,7 @@ async fn locked(
     version(&row.ok_or(RepositoryError::NotFound { campaign, seq_no })?)
 }
 
-async fn around(write: &mut WriteTransaction, info: &VersionInfo) -> Result<Around, RepositoryError> {
+async fn around(write: &mut Write, info: &VersionInfo) -> Result<Around, RepositoryError> {
     let newest: i64 = sqlx::query_scalar(
         "SELECT CAST(COALESCE(MAX(seq_no), 0) AS BIGINT) FROM plan_version \
          WHERE campaign = $1 AND state = 'active'",
@@ -156,7 +156,7 @@ async fn around(write: &mut WriteTransaction, info: &VersionInfo) -> Result<Arou
 }
 
 async fn set_state(
-    write: &mut WriteTransaction,
+    write: &mut Write,
     (campaign, seq_no): (CampaignId, SeqNo),
     state: State,
     rollout: &Rollout,
@@ -173,7 +173,7 @@ async fn set_state(
 }
 
 /// Settles the proposal that a version carries out.
-async fn settle(write: &mut WriteTransaction, version: &Version, at_ms: u64) -> Result<(), RepositoryError> {
+async fn settle(write: &mut Write, version: &Version, at_ms: u64) -> Result<(), RepositoryError> {
     let Some(id) = &version.info.proposal else { return Ok(()) };
     let decision = check::approval(version, version.info.seq_no, at_ms);
     let decision = serde_json::to_string(&decision).unwrap_or_else(|_| unreachable!("texts are JSON"));
@@ -186,12 +186,12 @@ async fn settle(write: &mut WriteTransaction, version: &Version, at_ms: u64) -> 
 }
 
 pub(super) async fn activate(
-    sql: &Sql,
+    store: &Store,
     campaign: CampaignId,
     seq_no: SeqNo,
     at_ms: u64,
 ) -> Result<(), RepositoryError> {
-    let mut write = sql.write().await?;
+    let mut write = engine::write(store).await?;
     let (version, rollout) = locked(&mut write, campaign, seq_no).await?;
     let around = around(&mut write, &version.info).await?;
     if !check::may_activate(&version.info, &around)? {
@@ -206,17 +206,17 @@ pub(super) async fn activate(
     }
     settle(&mut write, &version, at_ms).await?;
     trail::append(&mut write, entry).await?;
-    write.commit().await?;
+    engine::commit(store, write).await?;
     Ok(())
 }
 
 pub(super) async fn set_grey(
-    sql: &Sql,
+    store: &Store,
     (campaign, seq_no): (CampaignId, SeqNo),
     rollout: &Rollout,
     entry: AuditEntry,
 ) -> Result<(), RepositoryError> {
-    let mut write = sql.write().await?;
+    let mut write = engine::write(store).await?;
     let (version, standing) = locked(&mut write, campaign, seq_no).await?;
     let around = around(&mut write, &version.info).await?;
     check::may_be_grey(&version.info, &around)?;
@@ -228,16 +228,16 @@ pub(super) async fn set_grey(
         settle(&mut write, &version, entry.at_ms).await?;
     }
     trail::append(&mut write, entry).await?;
-    write.commit().await?;
+    engine::commit(store, write).await?;
     Ok(())
 }
 
 pub(super) async fn end_grey(
-    sql: &Sql,
+    store: &Store,
     (campaign, seq_no): (CampaignId, SeqNo),
     entry: AuditEntry,
 ) -> Result<(), RepositoryError> {
-    let mut write = sql.write().await?;
+    let mut write = engine::write(store).await?;
     let (version, rollout) = locked(&mut write, campaign, seq_no).await?;
     match version.info.state {
         State::Grey => {}
@@ -246,13 +246,13 @@ pub(super) async fn end_grey(
     }
     set_state(&mut write, (campaign, seq_no), State::Withdrawn, &rollout).await?;
     trail::append(&mut write, entry).await?;
-    write.commit().await?;
+    engine::commit(store, write).await?;
     Ok(())
 }
 
 /// The newest version in a state.
 pub(super) async fn newest(
-    sql: &Sql,
+    store: &Store,
     campaign: CampaignId,
     state: State,
 ) -> Result<Option<(Version, Rollout)>, RepositoryError> {
@@ -261,44 +261,49 @@ pub(super) async fn newest(
          WHERE campaign = $1 AND state = '{}' ORDER BY seq_no DESC LIMIT 1",
         state.name()
     );
-    let row = sqlx::query(&query).bind(i64::from(campaign.0)).fetch_optional(sql.readers()).await?;
+    let mut read = engine::read(store).await?;
+    let row = sqlx::query(&query).bind(i64::from(campaign.0)).fetch_optional(&mut *read).await?;
     row.as_ref().map(version).transpose()
 }
 
 pub(super) async fn get(
-    sql: &Sql,
+    store: &Store,
     campaign: CampaignId,
     seq_no: SeqNo,
 ) -> Result<Option<Version>, RepositoryError> {
     let query = format!("SELECT {INFO}, {CONTENTS} FROM plan_version WHERE campaign = $1 AND seq_no = $2");
     let query = sqlx::query(&query).bind(i64::from(campaign.0)).bind(seq_no.0.cast_signed());
-    let row = query.fetch_optional(sql.readers()).await?;
+    let mut read = engine::read(store).await?;
+    let row = query.fetch_optional(&mut *read).await?;
     Ok(row.as_ref().map(version).transpose()?.map(|v| v.0))
 }
 
-pub(super) async fn all(sql: &Sql, campaign: CampaignId) -> Result<Vec<VersionInfo>, RepositoryError> {
+pub(super) async fn all(store: &Store, campaign: CampaignId) -> Result<Vec<VersionInfo>, RepositoryError> {
     let query = format!(
         "SELECT {INFO} FROM plan_version WHERE campaign = $1 ORDER BY seq_no DESC LIMIT {HISTORY_MAX}"
     );
-    let rows = sqlx::query(&query).bind(i64::from(campaign.0)).fetch_all(sql.readers()).await?;
+    let mut read = engine::read(store).await?;
+    let rows = sqlx::query(&query).bind(i64::from(campaign.0)).fetch_all(&mut *read).await?;
     rows.iter().rev().map(info).collect()
 }
 
-pub(super) async fn heads(sql: &Sql) -> Result<Vec<(CampaignId, SeqNo)>, RepositoryError> {
+pub(super) async fn heads(store: &Store) -> Result<Vec<(CampaignId, SeqNo)>, RepositoryError> {
     let query = sqlx::query_as::<_, (i64, i64)>(
         "SELECT campaign, MAX(seq_no) FROM plan_version WHERE state = 'active' \
          GROUP BY campaign ORDER BY campaign",
     );
-    let rows = query.fetch_all(sql.readers()).await?;
+    let mut read = engine::read(store).await?;
+    let rows = query.fetch_all(&mut *read).await?;
     let head = |(campaign, seq_no): (i64, i64)| (campaign_of(campaign), SeqNo(seq_no.cast_unsigned()));
     Ok(rows.into_iter().map(head).collect())
 }
 
-pub(super) async fn greys(sql: &Sql) -> Result<Vec<(CampaignId, SeqNo, Rollout)>, RepositoryError> {
+pub(super) async fn greys(store: &Store) -> Result<Vec<(CampaignId, SeqNo, Rollout)>, RepositoryError> {
     let query = sqlx::query_as::<_, (i64, i64, String)>(
         "SELECT campaign, seq_no, rollout FROM plan_version WHERE state = 'grey' ORDER BY campaign",
     );
-    let rows = query.fetch_all(sql.readers()).await?;
+    let mut read = engine::read(store).await?;
+    let rows = query.fetch_all(&mut *read).await?;
     let grey = |(campaign, seq_no, rollout): (i64, i64, String)| {
         let (campaign, seq_no) = (campaign_of(campaign), SeqNo(seq_no.cast_unsigned()));
         let damaged = RepositoryError::Damaged { campaign, seq_no, what: "its rollout can't be read" };
