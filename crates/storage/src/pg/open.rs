@@ -287,7 +287,9 @@ impl Pg {
                     Ok(Err(error)) => Some(error),
                     Err(_) => None,
                 };
-                if self.look_around(current.turn).await {
+                // Connections that are all in use are no sign of a server that has gone.
+                let busy = error.is_none() && current.pool.size() >= self.0.options.connections_max;
+                if !busy && self.look_around(current.turn).await {
                     break;
                 }
                 if let Some(error) = error {

@@ -173,10 +173,15 @@ async fn processes_that_migrate_at_once_run_each_migration_once() {
 
 /// Passes bytes on to the server, until told to swallow its answers and hang up.
 async fn proxy(to: String, cut: Arc<AtomicBool>) -> String {
+    stoppable_proxy(to, cut).await.0
+}
+
+/// As [`proxy`], with the task that takes connections.
+async fn stoppable_proxy(to: String, cut: Arc<AtomicBool>) -> (String, tokio::task::JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap().to_string();
     #[allow(clippy::disallowed_methods)] // a test's own server
-    tokio::spawn(async move {
+    let taking = tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
             let (to, cut) = (to.clone(), Arc::clone(&cut));
             tokio::spawn(async move {
@@ -197,7 +202,33 @@ async fn proxy(to: String, cut: Arc<AtomicBool>) -> String {
             });
         }
     });
-    at
+    (at, taking)
+}
+
+#[tokio::test]
+async fn when_the_server_goes_the_other_one_is_used() {
+    let Some(database) = FreshDatabase::new() else { return };
+    let straight = with_table(&database).await;
+    let (cut_one, cut_two) = (Arc::new(AtomicBool::new(false)), Arc::default());
+    let (one, taking) = stoppable_proxy(straight.at(), Arc::clone(&cut_one)).await;
+    let two = proxy(straight.at(), cut_two).await;
+    let url = database.url().replace(&straight.at(), &format!("{one},{two}"));
+    let pg = Pg::open(PgOptions { acquire_timeout_ms: 20_000, ..PgOptions::development(url) }).await.unwrap();
+    assert_eq!((pg.at(), ids(&pg).await), (one, vec![]));
+    taking.abort();
+    cut_one.store(true, Ordering::SeqCst);
+    // The connection that was there breaks, and may be found broken once.
+    let mut tries = 0;
+    let transaction = loop {
+        tries += 1;
+        assert!(tries <= 3);
+        match pg.begin().await {
+            Ok(transaction) => break transaction,
+            Err(error) => assert!(error.is_retryable(), "{error}"),
+        }
+    };
+    pg.run_and_commit(transaction, "INSERT INTO t VALUES (1)").await.unwrap();
+    assert_eq!((pg.at(), ids(&straight).await), (two, vec![1]));
 }
 
 #[tokio::test]

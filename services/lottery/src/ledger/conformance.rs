@@ -95,7 +95,14 @@ pub async fn sql_ledger(clock: &Arc<ManualClock>, folder: &tempfile::TempDir) ->
 
 /// A ledger in a PostgreSQL database of its own, with time that stands still until the test moves it.
 pub async fn pg_ledger(clock: &Arc<ManualClock>, database: &FreshDatabase) -> PgLedger {
-    let options = PgOptions { connections_max: 4, ..PgOptions::development(database.url()) };
+    // Patient, so that a slow machine changes nothing.
+    let options = PgOptions {
+        connections_max: 4,
+        acquire_timeout_ms: 30_000,
+        lock_timeout_ms: 30_000,
+        statement_timeout_ms: 60_000,
+        ..PgOptions::development(database.url())
+    };
     PgLedger::open_with_clock(Pg::open(options).await.unwrap(), clock.clone()).await.unwrap()
 }
 

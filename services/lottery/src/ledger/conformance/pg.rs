@@ -48,7 +48,8 @@ impl Between {
             tokio::select! {
                 read = client.read(&mut up) => {
                     let Ok(count @ 1..) = read else { return };
-                    self.messages.fetch_add(1, Ordering::SeqCst);
+                    // A message of statements; not one that asks whether the connection is still there.
+                    self.messages.fetch_add(u64::from(up[0] == b'Q'), Ordering::SeqCst);
                     server.write_all(&up[..count]).await.unwrap();
                     let commits = up[..count].windows(6).any(|word| word == b"COMMIT");
                     if commits && self.lose.load(Ordering::SeqCst) {
@@ -194,8 +195,8 @@ async fn many_nodes_at_once_get_every_unit_once() {
     let got: Vec<u64> = futures_util::future::join_all(running).await.into_iter().flatten().collect();
     let different: BTreeSet<u64> = got.iter().copied().collect();
     assert!(
-        different.len() == got.len() && got.len() >= 100,
-        "{} of {} are different",
+        different.len() == got.len() && got.len() >= 20,
+        "{} of {} are different; time stands still, so two seconds of slots are all there is",
         different.len(),
         got.len()
     );
