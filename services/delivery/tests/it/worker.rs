@@ -122,7 +122,7 @@ impl World {
 }
 
 pub async fn stop(tasks: Tasks) {
-    let drained = tasks.drain(Duration::from_secs(5)).await;
+    let drained = tasks.drain(Duration::from_secs(30)).await;
     assert!(drained.unfinished.is_empty() && drained.failure.is_none(), "{drained:?}");
 }
 
