@@ -130,7 +130,11 @@ fn only_users_without_wins_of_the_term_are_forgotten() {
         let again = w.outcome(101_300, user, 2);
         assert_eq!(again == Outcome::Won, winners.contains(&user), "user {user}");
         if user % 12 == 0 {
-            assert_eq!(w.outcome(101_300, user, 1), Outcome::Won, "the win of before is still with user {user}");
+            assert_eq!(
+                w.outcome(101_300, user, 1),
+                Outcome::Won,
+                "the win of before is still with user {user}"
+            );
         }
     }
     let wanted: Vec<u64> = w.core.take_wanted(1_000).iter().map(|w| w.user.0).collect();

@@ -10,14 +10,14 @@
 mod arena;
 mod campaigns;
 mod layout;
+#[cfg(test)]
+mod lazy_tests;
 mod lease;
 mod line;
 mod pool;
 mod shard;
 mod submit;
 mod table;
-#[cfg(test)]
-mod lazy_tests;
 #[cfg(test)]
 pub(crate) mod tests_support;
 mod wanted;
@@ -29,18 +29,18 @@ pub use lease::{Lease, instant_of};
 pub use line::{Admission, Line, RoundRules};
 pub use pool::{Hit, LEASES_PER_PRIZE, Picks, PrizeUse, RoundPool, Sealed};
 pub use shard::{Hold, NotNow, Shard};
-pub use wanted::{WANTED_MAX, Want};
 pub use submit::{NoWin, Now, Pending, Tally, WinLog};
+pub use wanted::{WANTED_MAX, Want};
 pub use wins::kept;
 
 use crate::grey::{GreyRefused, WHOLE, check};
 use arena::Sight;
-use wanted::Wanted;
 use campaign::{CampaignId, MacKeys, NodeEpoch, NodeId, Plan, SeedKey};
 use parking_lot::{Mutex, RwLock};
 use records::SnapshotWin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use wanted::Wanted;
 
 /// Buckets of users, as the ring has them.
 pub const BUCKETS: usize = hashring::BUCKET_COUNT;

@@ -3,8 +3,9 @@
 use super::campaigns::{CampaignCore, Stretch, Terms};
 use super::line::{Admission, Line, RoundRules};
 use super::pool::Hit;
-use super::shard::NotNow;
+use super::shard::{NotNow, Shard};
 use super::table::{place_hash, user_hash};
+use super::wanted::Wanted;
 use super::wins::{Win, Wins, kept};
 use super::{BUCKETS, Core, Seat};
 use campaign::{AwardId, Plan, RoundKeys, UserId};
@@ -181,17 +182,12 @@ impl Core {
         };
         let terms = campaign.terms(call.user);
         let scope = &Scope { campaign, terms, stretch: terms.at(now.ms) };
-        let place = place_hash(hash, call.campaign);
-        let (line, wins) = match shard.user(bucket, place, call.user, call.campaign) {
+        let (line, wins) = match shard.user(bucket, place_hash(hash, call.campaign), call.user, call.campaign)
+        {
             Ok(user) => user,
             Err(not_now) => {
-                if not_now == NotNow::Wanted {
-                    let (number, term) = (bucket_of(hash) as u16, shard.term(bucket));
-                    wanted.add(number, term, call.user, call.campaign);
-                    self.wants.store(true, Ordering::Relaxed);
-                }
                 tally.put_off += 1;
-                return Some(self.put_off(&terms.plan, call, not_now, shard.held(bucket, place, call.user, call.campaign)));
+                return Some(self.put_off(&terms.plan, call, not_now, (bucket, hash), shard, wanted));
             }
         };
         let Some((index, rules)) = scope.stretch.round.as_ref().filter(|(_, r)| r.round == call.round) else {
@@ -237,8 +233,15 @@ impl Core {
         plan: &Plan,
         call: &SubmitCall,
         why: NotNow,
-        held: Option<(&Line, &Wins)>,
+        (bucket, hash): (usize, u64),
+        shard: &Shard,
+        wanted: &mut Wanted,
     ) -> SubmitReply {
+        if why == NotNow::Wanted {
+            wanted.add(bucket_of(hash) as u16, shard.term(bucket), call.user, call.campaign);
+            self.wants.store(true, Ordering::Relaxed);
+        }
+        let held = shard.held(bucket, place_hash(hash, call.campaign), call.user, call.campaign);
         if let Some((line, wins)) = held
             && let Some(win) = wins.find(line, call.round, call.counter)
         {

@@ -147,7 +147,11 @@ pub(super) mod tests {
         group(3, 5, &[won(7, 1, 15)]);
         let wins: usize = r.wins.iter().map(Vec::len).sum();
         assert_eq!((wins, r.ended(2), r.ended(3)), (4, Some(2), None));
-        assert_eq!((r.over(1), r.over(2), r.over(3)), (Some(2), Some(2), None), "a later mark covers earlier epochs");
+        assert_eq!(
+            (r.over(1), r.over(2), r.over(3)),
+            (Some(2), Some(2), None),
+            "a later mark covers earlier epochs"
+        );
         assert_eq!(r.used(2, LeaseId(1)).to_string(), "11-12");
         assert_eq!(r.used(1, LeaseId(1)).to_string(), "10");
         assert!(r.group(1, 3, 6, [&b"\x7f\x01\x00\x00"[..]].into_iter(), true).is_err());

@@ -2,10 +2,10 @@
 
 use super::journal::Journal;
 use super::leases::{Leases, Progress};
+use super::plans::{ApplyError, Plans};
 use super::session::Session;
 use super::snapshot::{self, Snapshot};
 use super::start::NodeConfig;
-use super::plans::{ApplyError, Plans};
 use crate::core::{BUCKETS, Core, Tally, WinLog};
 use crate::grey::Grey;
 use crate::ledger::{QuotaLedger, StoreError, Tick, TickError};

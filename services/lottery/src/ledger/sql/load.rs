@@ -9,10 +9,10 @@ use storage::sqlx::{self, Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::schema::{LEASE_COLUMNS, PRIZE_COLUMNS, VENDOR_COLUMNS};
 use super::text;
-use crate::ledger::rules::epoch;
 use crate::ledger::rows::{
     CampaignRow, ClosedBy, ClosedLease, LeaseKey, LeaseRow, Need, PrizeKey, PrizeRow, Rows, VendorRow,
 };
+use crate::ledger::rules::epoch;
 
 /// The rows that a call works on.
 pub async fn load(conn: &mut SqliteConnection, need: &Need, now_ms: u64) -> Result<Rows, SqlError> {

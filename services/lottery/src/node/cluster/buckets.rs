@@ -323,7 +323,8 @@ mod tests {
     }
 
     fn ring(weights: [u32; 2]) -> Ring {
-        Ring::new(&[Member { node: 0, weight: weights[0] }, Member { node: 1, weight: weights[1] }], 1).unwrap()
+        Ring::new(&[Member { node: 0, weight: weights[0] }, Member { node: 1, weight: weights[1] }], 1)
+            .unwrap()
     }
 
     impl World {
@@ -398,7 +399,11 @@ mod tests {
         for _ in 0..4 {
             w.tick(1, 0);
         }
-        assert_eq!((w.nodes[1].1.how(7), w.nodes[1].1.how(8)), ("wait", "open"), "nothing was won in bucket 8");
+        assert_eq!(
+            (w.nodes[1].1.how(7), w.nodes[1].1.how(8)),
+            ("wait", "open"),
+            "nothing was won in bucket 8"
+        );
         assert_eq!(w.nodes[1].0.waits_for().into_iter().collect::<Vec<_>>(), [0]);
         w.nodes[1].0.passed(&BTreeMap::from([(0, 40), (1, 900)]), &w.nodes[1].1);
         assert_eq!(w.nodes[1].1.how(7), "wait");
@@ -427,7 +432,8 @@ mod tests {
     fn op() -> impl Strategy<Value = Op> {
         let n = 0usize..2;
         prop_oneof![
-            (n.clone(), prop::sample::select(vec![[1, 0], [0, 1], [1, 1], [1, 3]])).prop_map(|(n, w)| Op::Ring(n, w)),
+            (n.clone(), prop::sample::select(vec![[1, 0], [0, 1], [1, 1], [1, 3]]))
+                .prop_map(|(n, w)| Op::Ring(n, w)),
             n.clone().prop_map(Op::Look),
             n.clone().prop_map(Op::Tick),
             n.clone().prop_map(Op::Tick),

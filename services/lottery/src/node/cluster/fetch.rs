@@ -105,7 +105,11 @@ impl ClusterNode {
             }
             Err(why) => {
                 if self.counts.histories_failed.fetch_add(1, Ordering::Relaxed).is_multiple_of(100) {
-                    tracing::warn!(why, users = missing.len(), "flow did not say what users have won before; they wait");
+                    tracing::warn!(
+                        why,
+                        users = missing.len(),
+                        "flow did not say what users have won before; they wait"
+                    );
                 }
             }
         }

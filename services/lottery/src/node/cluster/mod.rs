@@ -14,8 +14,8 @@
 //! others: then it is started anew. Asked to stop, it gives its buckets and leases back, ships its log to the end, and
 //! ends its epoch itself.
 
-mod bury;
 pub mod buckets;
+mod bury;
 pub mod cache;
 mod fetch;
 pub mod histories;

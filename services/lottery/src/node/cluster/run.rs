@@ -278,7 +278,9 @@ impl ClusterNode {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         if self.journal.acknowledged() < end {
-            tracing::warn!("the end of the log did not get into the lane; the next start, or the others, end the epoch");
+            tracing::warn!(
+                "the end of the log did not get into the lane; the next start, or the others, end the epoch"
+            );
             return;
         }
         let (ledger, lanes) = (&*self.parts.ledger, &*self.parts.lanes);
@@ -301,7 +303,10 @@ impl ClusterNode {
         self.journal.log().remove_before(Position(self.journal.acknowledged()));
         if self.core.users() >= self.config.users_max / 10 * 9 {
             let stay = self.core.forget_idle(self.now_ms().saturating_sub(IDLE_MS));
-            tracing::warn!(stay, "memory is nearly full of users; forgot those who have not come for ten minutes");
+            tracing::warn!(
+                stay,
+                "memory is nearly full of users; forgot those who have not come for ten minutes"
+            );
         }
     }
 
@@ -330,10 +335,17 @@ impl ClusterNode {
                     Ok(done) => {
                         self.counts.buried.fetch_add(1, Ordering::Relaxed);
                         let (node, epoch) = (done.node, done.epoch);
-                        tracing::info!(node, epoch, settled = done.settled, "saw to the epoch of a dead node");
+                        tracing::info!(
+                            node,
+                            epoch,
+                            settled = done.settled,
+                            "saw to the epoch of a dead node"
+                        );
                         unsettled.retain(|left| (left.node, left.epoch) != (node, epoch));
                     }
-                    Err(error) => tracing::warn!(node = row.node, epoch = row.epoch, %error, "could not end an epoch"),
+                    Err(error) => {
+                        tracing::warn!(node = row.node, epoch = row.epoch, %error, "could not end an epoch")
+                    }
                 }
             }
         }

@@ -158,7 +158,8 @@ pub async fn start(
 
     let session = Arc::new(Session::default());
     let waiting = Waiting::new(Position(first), Arc::clone(&session), parts.clock.clone());
-    let hooks = Hooks { on_durable: None, on_fatal: Some(Box::new(move |error| on_fatal(error.to_string()))) };
+    let hooks =
+        Hooks { on_durable: None, on_fatal: Some(Box::new(move |error| on_fatal(error.to_string()))) };
     let log = FlowLog::start(writer, RealDisk, Arc::new(parts.clock.clone()), hooks)?;
     let journal = Arc::new(Journal::new(log, Arc::clone(&waiting)));
     let core = Core::new(

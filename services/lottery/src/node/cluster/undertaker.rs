@@ -218,7 +218,8 @@ mod tests {
         assert_eq!(case.step(), Step::Mark);
         case.marked();
         assert_eq!(case.step(), Step::Read(4));
-        case.read(&[group(4, 2, &[won(7, 9, 50)]), group(5, 3, &[won(7, 1, 10), won(8, 1, 12)])], false).unwrap();
+        case.read(&[group(4, 2, &[won(7, 9, 50)]), group(5, 3, &[won(7, 1, 10), won(8, 1, 12)])], false)
+            .unwrap();
         assert_eq!(case.step(), Step::Read(6));
         case.read(&[], true).unwrap();
         assert_eq!(case.step(), Step::Mark, "it is not there");
@@ -237,7 +238,11 @@ mod tests {
         }
         settled.sort();
         let text = |s: &str| s.to_owned();
-        assert_eq!(settled, [(2, 9, text("50")), (3, 1, text("10,12")), (3, 2, text("30"))], "in front of the mark");
+        assert_eq!(
+            settled,
+            [(2, 9, text("50")), (3, 1, text("10,12")), (3, 2, text("30"))],
+            "in front of the mark"
+        );
         assert_eq!(case.step(), Step::Done);
     }
 
@@ -255,7 +260,10 @@ mod tests {
         case.leases(vec![lease(3, 1)]);
         assert_eq!(case.step(), Step::Read(4));
         case.read(&[group(4, 3, &[won(7, 1, 10)]), group(5, 4, &[mark(4)])], false).unwrap();
-        assert!(matches!(case.step(), Step::Settle(_, used) if used.to_string() == "10"), "a later mark covers it");
+        assert!(
+            matches!(case.step(), Step::Settle(_, used) if used.to_string() == "10"),
+            "a later mark covers it"
+        );
     }
 
     #[test]

@@ -42,7 +42,9 @@ pub fn audit(lanes: &MemoryLanes, nodes: u16, plan: &Plan, seed: RoundSeed, told
         panic!("law 5: user {user} won {count} times, at most {limit}: {own:#?}");
     }
     for (draw, award) in told {
-        let win = by_draw.get(draw).unwrap_or_else(|| panic!("law 2: draw {draw:?} was told {award}, and no lane has it"));
+        let win = by_draw
+            .get(draw)
+            .unwrap_or_else(|| panic!("law 2: draw {draw:?} was told {award}, and no lane has it"));
         assert_eq!(&win.won.award.to_string(), award, "law 2: draw {draw:?}");
     }
     wins
@@ -55,8 +57,18 @@ pub async fn audit_end(ledger: &dyn QuotaLedger, wins: &[Awarded], plan: &Plan, 
         let used = wins.iter().filter(|w| w.won.prize == report.prize.prize).count() as u64;
         assert_eq!(report.leased, 0, "{}: something is locked", report.prize);
         assert_eq!(report.used, used, "{}: the ledger counts what the lanes have", report.prize);
-        assert_eq!(report.budget, report.used + report.fresh.len() + report.returned.len(), "{}", report.prize);
-        assert!(!all_out || used == report.budget, "law 6: {}: {used} of {} given out", report.prize, report.budget);
+        assert_eq!(
+            report.budget,
+            report.used + report.fresh.len() + report.returned.len(),
+            "{}",
+            report.prize
+        );
+        assert!(
+            !all_out || used == report.budget,
+            "law 6: {}: {used} of {} given out",
+            report.prize,
+            report.budget
+        );
     }
     assert_eq!(ledger.unsettled().await.unwrap(), vec![], "every epoch that ended is finished with");
 }

@@ -31,12 +31,12 @@ fn read_on(lanes: &MemoryLanes, node: u16, reading: &mut Reading, out: &mut Vec<
         let group = raw.group();
         for record in group.records() {
             match kind_of(record).unwrap() {
-                RecordKind::Won if group.epoch > reading.ended => out.push(Awarded {
-                    node,
-                    epoch: group.epoch,
-                    won: Won::decode(record).unwrap(),
-                }),
-                RecordKind::Ended => reading.ended = reading.ended.max(Ended::decode(record).unwrap().epoch.0),
+                RecordKind::Won if group.epoch > reading.ended => {
+                    out.push(Awarded { node, epoch: group.epoch, won: Won::decode(record).unwrap() })
+                }
+                RecordKind::Ended => {
+                    reading.ended = reading.ended.max(Ended::decode(record).unwrap().epoch.0)
+                }
                 _ => {}
             }
         }
@@ -105,7 +105,10 @@ impl LaneFlow {
     pub fn wins_now(&self, asked: &[(UserId, CampaignId)]) -> Vec<Vec<PastWin>> {
         let mut state = self.state.lock();
         state.calls += 1;
-        asked.iter().map(|(user, campaign)| state.wins.get(&(user.0, campaign.0)).cloned().unwrap_or_default()).collect()
+        asked
+            .iter()
+            .map(|(user, campaign)| state.wins.get(&(user.0, campaign.0)).cloned().unwrap_or_default())
+            .collect()
     }
 }
 

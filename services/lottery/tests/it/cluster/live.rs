@@ -31,7 +31,8 @@ async fn users_move_to_a_new_node_and_from_a_drained_one() {
     let mut players = Players::new(1..400);
     players.play(&world, &nodes(&[&a, &b]), 2_000).await;
     assert!(players.told.len() > 10, "players win while the curve runs: {}", players.told.len());
-    for trouble in [Trouble::Unsure { lands: 1 }, Trouble::Held, Trouble::Twice, Trouble::Unsure { lands: 0 }] {
+    for trouble in [Trouble::Unsure { lands: 1 }, Trouble::Held, Trouble::Twice, Trouble::Unsure { lands: 0 }]
+    {
         (1..=3).for_each(|node| world.lanes.trouble(node, trouble).unwrap());
     }
     let c = world.start(3).await;
@@ -50,7 +51,7 @@ async fn users_move_to_a_new_node_and_from_a_drained_one() {
     let (exit, ()) = tokio::join!(b.stop(), players.play(&world, &all, 5_500));
     assert_eq!(exit, Exit::Drained);
     println!("a node was drained: the longest gap of a user was {} ms", players.gap_ms);
-    assert_eq!(open(&[&a, &c]), 4096);
+    until("all buckets", || open(&[&a, &c]) == 4096).await;
     let last = world.ledger.epochs(NodeId(2)).await.unwrap().pop().unwrap();
     assert!(last.ended.is_some() && last.end_position.is_some(), "it has ended its epoch itself: {last:?}");
     assert_eq!(world.ledger.open_leases(NodeId(2)).await.unwrap(), vec![]);
@@ -79,7 +80,7 @@ async fn the_others_take_over_from_a_dead_node() {
     players.play(&world, &nodes(&[&a, &c]), 3_500).await;
     world.roll.set(&[1, 3]);
     players.play(&world, &nodes(&[&a, &c]), 8_000).await;
-    assert_eq!(open(&[&a, &c]), 4096);
+    until("all buckets", || open(&[&a, &c]) == 4096).await;
     println!("a node was killed: the longest gap of a user was {} ms", players.gap_ms);
     assert!(a.node.status().buried + c.node.status().buried > 0);
     world.audit(&players.told).await;
@@ -108,12 +109,22 @@ async fn a_zombie_tells_and_ships_nothing() {
     let (mine, mut out) = (Arc::new(Inbox::new()), Vec::new());
     world.roll.set(&[1]);
     players.play(&world, &nodes(&[&a]), 7_000).await;
-    assert_eq!(open(&[&a]), 4096, "the users draw elsewhere");
+    until("the users to draw elsewhere", || open(&[&a]) == 4096).await;
     let calls: Vec<SubmitCall> = (1..400)
-        .map(|user| SubmitCall { user, counter: 1, campaign: CAMPAIGN, round: 1, shakes: 2, ..SubmitCall::default() })
+        .map(|user| SubmitCall {
+            user,
+            counter: 1,
+            campaign: CAMPAIGN,
+            round: 1,
+            shakes: 2,
+            ..SubmitCall::default()
+        })
         .collect();
     z.node.submit(&calls, &mine, &mut out);
-    assert!(out.iter().all(|r| r.outcome == Outcome::Pending && r.award.is_none()), "it knows no more than it may say");
+    assert!(
+        out.iter().all(|r| r.outcome == Outcome::Pending && r.award.is_none()),
+        "it knows no more than it may say"
+    );
     let in_lane = world.lanes.messages(2).unwrap().len();
     // What was under way arrives, behind the mark. Then it hears from the ledger.
     z.wire.cut.store(false, Ordering::SeqCst);
@@ -132,10 +143,14 @@ async fn a_zombie_tells_and_ships_nothing() {
     world.audit(&players.told).await;
     // It starts anew on the same disk, whose last groups nobody counts.
     let again = world.start(2).await;
-    assert!(again.started.epoch == 2 && !again.started.ended && again.started.shipped == 0, "{:?}", again.started);
+    assert!(
+        again.started.epoch == 2 && !again.started.ended && again.started.shipped == 0,
+        "{:?}",
+        again.started
+    );
     world.roll.set(&[1, 2]);
     players.play(&world, &nodes(&[&a, &again]), 12_000).await;
-    assert!(open(&[&again]) > 1_000);
+    until("its buckets", || open(&[&again]) > 1_000).await;
     a.stop().await;
     again.stop().await;
     world.audit_end(&players.told, true).await;
@@ -163,12 +178,16 @@ async fn a_node_comes_back_with_its_disk_and_without() {
     let twin = world.try_start_in(1, &elsewhere).await.err();
     assert!(matches!(twin, Some(StartError::InUse { node: 1, epoch: 2, .. })), "{twin:?}");
     players.play(&world, &nodes(&[&second]), 7_500).await;
-    assert_eq!(open(&[&second]), 4096);
+    until("all buckets", || open(&[&second]) == 4096).await;
     world.audit(&players.told).await;
     second.kill().await;
     std::fs::remove_dir_all(world.folder(1)).unwrap();
     let third = world.start(1).await;
-    assert!(third.started.fresh && third.started.epoch == 3 && third.started.first > 0, "{:?}", third.started);
+    assert!(
+        third.started.fresh && third.started.epoch == 3 && third.started.first > 0,
+        "{:?}",
+        third.started
+    );
     players.play(&world, &nodes(&[&third]), 12_000).await;
     third.kill().await;
     let fourth = world.start(1).await;

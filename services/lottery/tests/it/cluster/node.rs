@@ -154,7 +154,8 @@ impl Node {
 
     fn live(&mut self, shared: &Shared, epoch: NodeEpoch, first: u64) {
         let session = Arc::new(Session::default());
-        let log = Arc::new(Log::new(Arc::clone(&self.disk), first, Arc::clone(&session), shared.clock.clone()));
+        let log =
+            Arc::new(Log::new(Arc::clone(&self.disk), first, Arc::clone(&session), shared.clock.clone()));
         let config = CoreConfig {
             node: self.id,
             epoch,

@@ -25,15 +25,33 @@ const STEP_MS: u64 = 20;
 #[derive(Clone, Debug)]
 enum Op {
     Wait(u64),
-    Kill { node: usize, keep: bool },
+    Kill {
+        node: usize,
+        keep: bool,
+    },
     /// Killed, and not started before all is calm.
-    Leave { node: usize },
-    Replace { node: usize },
-    Sleep { node: usize, ms: u64 },
+    Leave {
+        node: usize,
+    },
+    Replace {
+        node: usize,
+    },
+    Sleep {
+        node: usize,
+        ms: u64,
+    },
     Weights([u32; NODES as usize]),
-    LoseAnswer { node: usize },
-    Lane { node: u16, trouble: Trouble },
-    Land { node: u16, messages: usize },
+    LoseAnswer {
+        node: usize,
+    },
+    Lane {
+        node: u16,
+        trouble: Trouble,
+    },
+    Land {
+        node: u16,
+        messages: usize,
+    },
     HoldFlow(bool),
 }
 
@@ -50,7 +68,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (node.clone(), any::<bool>()).prop_map(|(node, keep)| Op::Kill { node, keep }),
         1 => node.clone().prop_map(|node| Op::Leave { node }),
         1 => node.clone().prop_map(|node| Op::Replace { node }),
-        2 => (node.clone(), 500u64..7_000).prop_map(|(node, ms)| Op::Sleep { node, ms }),
+        2 => (node.clone(), 500u64..5_000).prop_map(|(node, ms)| Op::Sleep { node, ms }),
         3 => prop::array::uniform3(0u32..3).prop_map(Op::Weights),
         2 => node.prop_map(|node| Op::LoseAnswer { node }),
         4 => (lane.clone(), trouble).prop_map(|(node, trouble)| Op::Lane { node, trouble }),
@@ -65,6 +83,8 @@ fn plan() -> Plan {
     plan.limits.interval_ms = 100;
     plan.limits.shakes_per_second = 5;
     plan.campaign = CAMPAIGN;
+    // What is released while everybody is down must come out by the end.
+    plan.rounds[0].prizes.iter_mut().for_each(|prize| prize.catch_up_percent = 800);
     plan.rounds[0].seed_commitment = seed_key().round_seed(CAMPAIGN, RoundId(1)).commitment();
     plan
 }
@@ -162,9 +182,20 @@ impl World {
         let recent = self.next_user.saturating_sub(60);
         let users = self.counters.range(1..40).chain(self.counters.range(recent..));
         for (&user, &counter) in users.filter(|(user, _)| (*user + self.steps).is_multiple_of(3)) {
-            let call = SubmitCall { user, counter, campaign: CAMPAIGN.0, round: 1, shakes: 1, ..SubmitCall::default() };
+            let call = SubmitCall {
+                user,
+                counter,
+                campaign: CAMPAIGN.0,
+                round: 1,
+                shakes: 1,
+                ..SubmitCall::default()
+            };
             let stray = (user * 7 + self.steps).is_multiple_of(23);
-            let node = if stray { (user + self.steps) % u64::from(NODES) } else { ring.owner(bucket_of(user)).into() };
+            let node = if stray {
+                (user + self.steps) % u64::from(NODES)
+            } else {
+                ring.owner(bucket_of(user)).into()
+            };
             calls[node as usize].push(call);
         }
         let mut replies = Vec::new();

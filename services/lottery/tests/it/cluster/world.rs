@@ -4,21 +4,23 @@ use super::audit::{Told, audit, audit_end};
 use super::flow::LaneFlow;
 use crate::world::{CAMPAIGN, config, plan};
 use async_trait::async_trait;
+use bytes::Bytes;
 use campaign::{CampaignId, NodeId, Plan, RoundId, SeedKey};
 use flowlog::{LogKind, LogOptions};
 use hashring::{Member, bucket_of};
 use lottery::ledger::{
-    ChangeError, Changed, EpochError, MemoryLedger, PrizeKey, PrizeReport, QuotaLedger, Registered, SettleError,
-    Settled, StoreError, Tick, TickAnswer, TickError,
+    ChangeError, Changed, EpochError, MemoryLedger, PrizeKey, PrizeReport, QuotaLedger, Registered,
+    SettleError, Settled, StoreError, Tick, TickAnswer, TickError,
 };
 use lottery::ledger::{LeaseKey, LeaseRow};
 use lottery::node::NodeConfig;
-use lottery::node::cluster::{ClusterNode, ClusterParts, Exit, MemoryCache, RunError, StartError, Started, start};
+use lottery::node::cluster::{
+    ClusterNode, ClusterParts, Exit, MemoryCache, RunError, StartError, Started, start,
+};
 use ownership::{BucketRow, EndReason, MemberList, Members, NodeRow};
 use parking_lot::Mutex;
 use protocol::calls::{Draws, Inbox, SubmitCall, SubmitReply};
 use protocol::v1::Outcome;
-use bytes::Bytes;
 use queue::Position;
 use queue::lanes::memory::MemoryLanes;
 use queue::lanes::{LaneError, LaneRead, LaneState, Lanes, RawGroup};
@@ -87,13 +89,22 @@ impl QuotaLedger for Line {
     async fn tick(&self, tick: &Tick) -> Result<TickAnswer, TickError> {
         self.reach().await.tick(tick).await
     }
-    async fn begin_epoch(&self, n: NodeId, a: campaign::NodeEpoch) -> Result<campaign::NodeEpoch, EpochError> {
+    async fn begin_epoch(
+        &self,
+        n: NodeId,
+        a: campaign::NodeEpoch,
+    ) -> Result<campaign::NodeEpoch, EpochError> {
         self.reach().await.begin_epoch(n, a).await
     }
     async fn end_epoch(&self, n: NodeId, e: campaign::NodeEpoch, r: EndReason) -> Result<bool, EpochError> {
         self.reach().await.end_epoch(n, e, r).await
     }
-    async fn record_end_position(&self, n: NodeId, e: campaign::NodeEpoch, p: u64) -> Result<u64, EpochError> {
+    async fn record_end_position(
+        &self,
+        n: NodeId,
+        e: campaign::NodeEpoch,
+        p: u64,
+    ) -> Result<u64, EpochError> {
         self.reach().await.record_end_position(n, e, p).await
     }
     async fn settle(&self, l: LeaseKey, used: &campaign::Ranges) -> Result<Settled, SettleError> {
@@ -114,7 +125,12 @@ impl QuotaLedger for Line {
     async fn prizes(&self, c: CampaignId) -> Result<Vec<PrizeReport>, StoreError> {
         self.reach().await.prizes(c).await
     }
-    async fn leases(&self, c: CampaignId, a: Option<LeaseKey>, l: usize) -> Result<Vec<LeaseRow>, StoreError> {
+    async fn leases(
+        &self,
+        c: CampaignId,
+        a: Option<LeaseKey>,
+        l: usize,
+    ) -> Result<Vec<LeaseRow>, StoreError> {
         self.reach().await.leases(c, a, l).await
     }
     async fn prune(&self) -> Result<u64, StoreError> {
@@ -202,13 +218,16 @@ impl World {
     pub fn new(lead_ms: u64, ms: u64, units: u64) -> World {
         let clock = SystemClock::shared();
         let lanes = MemoryLanes::new(NODES);
+        let mut plan = plan(clock.now_ms() + lead_ms, ms, units);
+        // What is released while nobody draws must come out by the end.
+        plan.rounds[0].prizes.iter_mut().for_each(|prize| prize.catch_up_percent = 500);
         World {
             ledger: Arc::new(MemoryLedger::new(clock.clone())),
             flow: Arc::new(LaneFlow::new(lanes.clone(), NODES)),
             lanes,
             cache: Arc::new(MemoryCache::new(10_000)),
             roll: Roll::new(),
-            plan: Arc::new(plan(clock.now_ms() + lead_ms, ms, units)),
+            plan: Arc::new(plan),
             clock,
             dir: tempfile::tempdir().unwrap(),
         }
@@ -230,7 +249,11 @@ impl World {
     /// Starts a process whose data lie somewhere else.
     pub async fn try_start_in(&self, node: u16, folder: &Path) -> Result<Life, StartError> {
         let line = Arc::new(Line { ledger: Arc::clone(&self.ledger), cut: AtomicBool::new(false) });
-        let wire = Arc::new(Wire { lanes: self.lanes.clone(), cut: AtomicBool::new(false), turn: tokio::sync::Mutex::default() });
+        let wire = Arc::new(Wire {
+            lanes: self.lanes.clone(),
+            cut: AtomicBool::new(false),
+            turn: tokio::sync::Mutex::default(),
+        });
         let parts = ClusterParts {
             ledger: line.clone(),
             lanes: wire.clone(),
@@ -317,7 +340,14 @@ impl Players {
         let mut batches: BTreeMap<u16, Vec<SubmitCall>> = BTreeMap::new();
         for (&user, &(counter, _, goes_on)) in &self.users {
             if goes_on {
-                let call = SubmitCall { user, counter, campaign: CAMPAIGN, round: 1, shakes: 2, ..SubmitCall::default() };
+                let call = SubmitCall {
+                    user,
+                    counter,
+                    campaign: CAMPAIGN,
+                    round: 1,
+                    shakes: 2,
+                    ..SubmitCall::default()
+                };
                 batches.entry(ring.owner(bucket_of(user))).or_default().push(call);
             }
         }

@@ -1,7 +1,9 @@
 //! What every cache must do, and what none may.
 
 use super::entry::tests::{key, win};
-use super::{CacheKey, HistoryCache, Memcached, MemcachedError, MemcachedOptions, MemoryCache, NoCache, WINS_MAX};
+use super::{
+    CacheKey, HistoryCache, Memcached, MemcachedError, MemcachedOptions, MemoryCache, NoCache, WINS_MAX,
+};
 use campaign::NodeEpoch;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -36,13 +38,23 @@ async fn suite(cache: &dyn HistoryCache, salt: u32) {
         assert_eq!(found, Some(wins(user)), "user {user}: none is an answer too, and the order stays");
     }
     let mixed = cache.get(&[key(7, 2), key(7, 1), key(900, 1), key(7, 1)]).await;
-    assert_eq!(mixed, [None, Some(wins(7)), None, Some(wins(7))], "another term is a miss; in the order asked");
+    assert_eq!(
+        mixed,
+        [None, Some(wins(7)), None, Some(wins(7))],
+        "another term is a miss; in the order asked"
+    );
     let elsewhere = CacheKey { epoch: NodeEpoch(salt + 1), ..key(7, 1) };
     assert_eq!(cache.get(&[elsewhere]).await, [None], "another epoch's term is a miss");
     let many: Vec<SnapshotWin> = (0..=WINS_MAX as u64).map(|n| win(1_000, n)).collect();
     cache.put(vec![(key(1_000, 1), many.clone()), (key(1_001, 1), vec![win(1_001, 1)])]);
-    cache.put(vec![(key(1_002, 1), many[..WINS_MAX].iter().map(|w| SnapshotWin { user: key(1_002, 1).want.user, ..*w }).collect())]);
-    assert_eq!(get_soon(cache, &[key(1_001, 1), key(1_002, 1)]).await[1].as_ref().map(Vec::len), Some(WINS_MAX));
+    cache.put(vec![(
+        key(1_002, 1),
+        many[..WINS_MAX].iter().map(|w| SnapshotWin { user: key(1_002, 1).want.user, ..*w }).collect(),
+    )]);
+    assert_eq!(
+        get_soon(cache, &[key(1_001, 1), key(1_002, 1)]).await[1].as_ref().map(Vec::len),
+        Some(WINS_MAX)
+    );
     assert_eq!(cache.get(&[key(1_000, 1)]).await, [None], "too many wins are never cut short");
 }
 
@@ -69,7 +81,8 @@ async fn memcached() {
             (CacheKey { epoch: salt, ..key(user, term) }, (0..count).map(|n| win(user, n)).collect())
         };
         // The same key always has the same value.
-        let entries: std::collections::HashMap<CacheKey, Vec<SnapshotWin>> = drawn.iter().map(entry).collect();
+        let entries: std::collections::HashMap<CacheKey, Vec<SnapshotWin>> =
+            drawn.iter().map(entry).collect();
         let keys: Vec<CacheKey> = entries.keys().copied().collect();
         cache.put(entries.clone().into_iter().collect());
         for (key, found) in keys.iter().zip(get_soon(&cache, &keys).await) {
@@ -98,7 +111,8 @@ async fn a_server_that_is_down_costs_a_moment_and_nothing_else() {
 
 #[tokio::test]
 async fn what_can_not_be_a_server_is_refused() {
-    let start = |servers: Vec<String>| Memcached::start(MemcachedOptions::new(servers), SystemClock::shared()).err();
+    let start =
+        |servers: Vec<String>| Memcached::start(MemcachedOptions::new(servers), SystemClock::shared()).err();
     assert!(matches!(start(vec![]), Some(MemcachedError::NoServer)));
     for bad in ["localhost", "host:99999", ":11211"] {
         let error = start(vec![bad.to_owned()]).unwrap().to_string();

@@ -89,7 +89,8 @@ impl Memcached {
         if options.servers.is_empty() {
             return Err(MemcachedError::NoServer);
         }
-        let is_address = |s: &String| s.rsplit_once(':').is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok());
+        let is_address =
+            |s: &String| s.rsplit_once(':').is_some_and(|(h, p)| !h.is_empty() && p.parse::<u16>().is_ok());
         if let Some(bad) = options.servers.iter().find(|s| !is_address(s)) {
             return Err(MemcachedError::Address(bad.clone()));
         }
@@ -101,7 +102,9 @@ impl Memcached {
         let mut threads = Vec::with_capacity(count);
         for n in 0..count {
             let (todo, shared) = (Arc::clone(&todo), Arc::clone(&shared));
-            let body = move || Worker { clients: shared.options.servers.iter().map(|_| None).collect(), shared }.run(&todo);
+            let body = move || {
+                Worker { clients: shared.options.servers.iter().map(|_| None).collect(), shared }.run(&todo)
+            };
             threads.push(std::thread::Builder::new().name(format!("memcached-{n}")).spawn(body)?);
         }
         Ok(Memcached { work: Some(work), timeout, shared, threads })
