@@ -17,8 +17,8 @@ use bytes::Bytes;
 use campaign::{NodeEpoch, NodeId};
 use flowlog::format::{SegmentHeader, epoch_genesis};
 use flowlog::{
-    Class, Disk, DiskFile as _, FlowLog, Hooks, LogError, LogKind, LogOptions, LogReader, LogWriter, Position,
-    RealDisk, Recovery, WriteError, fault,
+    Class, Disk, DiskFile as _, FlowLog, Hooks, LogError, LogKind, LogOptions, LogReader, LogWriter,
+    Position, RealDisk, Recovery, WriteError, fault,
 };
 use ownership::{EndError, EndReason, Members, NodeRow, SESSION_DEAD_MS};
 use protocol::calls::Histories;
@@ -253,7 +253,8 @@ impl<D: Disk> Starting<D> {
             } else {
                 self.wait_until_dead(&row).await?;
             }
-            let ended = self.from.ledger.end_epoch(self.from.node, NodeEpoch(row.epoch), EndReason::BySelf).await?;
+            let ended =
+                self.from.ledger.end_epoch(self.from.node, NodeEpoch(row.epoch), EndReason::BySelf).await?;
             fault::point("start.after_end_epoch");
             self.started.ended |= ended;
         }
