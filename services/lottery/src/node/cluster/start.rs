@@ -17,8 +17,8 @@ use bytes::Bytes;
 use campaign::{NodeEpoch, NodeId};
 use flowlog::format::{SegmentHeader, epoch_genesis};
 use flowlog::{
-    Class, Disk, DiskFile as _, FlowLog, Hooks, LogError, LogKind, LogOptions, LogReader, LogWriter, Position,
-    RealDisk, Recovery, WriteError, fault,
+    Class, Disk, DiskFile as _, FlowLog, Hooks, LogError, LogKind, LogOptions, LogReader, LogWriter,
+    Position, RealDisk, Recovery, WriteError, fault,
 };
 use ownership::{EndError, EndReason, Members, NodeRow, SESSION_DEAD_MS};
 use protocol::calls::Histories;
@@ -158,7 +158,8 @@ pub async fn start(
 
     let session = Arc::new(Session::default());
     let waiting = Waiting::new(Position(first), Arc::clone(&session), parts.clock.clone());
-    let hooks = Hooks { on_durable: None, on_fatal: Some(Box::new(move |error| on_fatal(error.to_string()))) };
+    let hooks =
+        Hooks { on_durable: None, on_fatal: Some(Box::new(move |error| on_fatal(error.to_string()))) };
     let log = FlowLog::start(writer, RealDisk, Arc::new(parts.clock.clone()), hooks)?;
     let journal = Arc::new(Journal::new(log, Arc::clone(&waiting)));
     let core = Core::new(
@@ -252,7 +253,8 @@ impl<D: Disk> Starting<D> {
             } else {
                 self.wait_until_dead(&row).await?;
             }
-            let ended = self.from.ledger.end_epoch(self.from.node, NodeEpoch(row.epoch), EndReason::BySelf).await?;
+            let ended =
+                self.from.ledger.end_epoch(self.from.node, NodeEpoch(row.epoch), EndReason::BySelf).await?;
             fault::point("start.after_end_epoch");
             self.started.ended |= ended;
         }
