@@ -8,8 +8,8 @@ use quota_config::{
     Verdict,
 };
 use std::path::Path;
-use storage::sqlx;
 use storage::pg::{Pg, PgOptions};
+use storage::sqlx;
 use storage::{Migration, Sql, SqlOptions, migrate};
 use testkit::servers::FreshDatabase;
 

@@ -224,7 +224,7 @@ impl Shared {
             json!({
                 "node": self.parts.node.as_ref().map(|node| node.status()),
                 "access": access,
-"flow": status,
+            "flow": status,
                 "statistics": flow.map(|flow| json!(*flow.statistics())),
                 "delivery": delivery,
             }),
@@ -274,10 +274,8 @@ async fn redo(delivery: &Delivery, body: &[u8]) -> Answer {
     }
     match delivery.redo(&awards).await {
         Ok(done) => {
-            let done: serde_json::Map<String, Value> = done
-                .iter()
-                .map(|(award, what)| (award.to_string(), json!(format!("{what:?}"))))
-                .collect();
+            let done: serde_json::Map<String, Value> =
+                done.iter().map(|(award, what)| (award.to_string(), json!(format!("{what:?}")))).collect();
             (StatusCode::OK, json!({ "awards": done }))
         }
         Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),

@@ -123,7 +123,7 @@ impl Collector {
     ) -> Result<LaneBatch, CollectError> {
         let gap = |expected, found| CollectError::Gap { node: lane.node, expected, found };
         let from = match groups.first() {
-            Some(first) if first.position > lane.next && first.epoch <= lane.epoch => {
+            Some(first) if first.position > lane.next && !may_leave_out(lane, lane.epoch, first) => {
                 return Err(gap(lane.next, first.position));
             }
             Some(first) => first.position.min(lane.next),
@@ -141,8 +141,8 @@ impl Collector {
         };
         let mut state = lane.clone();
         for group in groups {
-            let begins = group.position > batch.next
-                && group.epoch > if batch.next == from { lane.epoch } else { batch.epoch };
+            let before = if batch.next == from { lane.epoch } else { batch.epoch };
+            let begins = group.position > batch.next && may_leave_out(&state, before, group);
             if group.position != batch.next && !begins {
                 return Err(gap(batch.next, group.position));
             }
@@ -251,4 +251,10 @@ impl Collector {
         batch.awards.push(row);
         Ok(())
     }
+}
+
+/// Whether a lane may leave positions out before this group: where an epoch begins behind the end of the one before, or
+/// nothing was read yet. Those were groups of the ended epoch that never left their node.
+fn may_leave_out(lane: &LaneState, before: NodeEpoch, group: &LaneGroup<'_>) -> bool {
+    group.epoch > before && (before.0 == 0 || lane.is_ended(before, group.position, 0))
 }

@@ -3,8 +3,8 @@
 //! A server that does not answer at the start is waited for, and it is said which and what was tried; one that refuses
 //! (credentials, an old version, a topic with the wrong number of partitions) ends the start.
 
-use crate::config::{Config, Mistake};
 use super::servers;
+use crate::config::{Config, Mistake};
 use crate::keys::Keys;
 use access::Nodes;
 use delivery::account::PgAccounts;

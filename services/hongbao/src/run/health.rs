@@ -102,7 +102,9 @@ impl Health {
             }
             (method, path) => {
                 let Ok(body) = Limited::new(body, BODY_MAX).collect().await else {
-                    let text = format!("{{\"error\":\"the body can't be read, or has more than {BODY_MAX} bytes\"}}");
+                    let text = format!(
+                        "{{\"error\":\"the body can't be read, or has more than {BODY_MAX} bytes\"}}"
+                    );
                     return respond(StatusCode::PAYLOAD_TOO_LARGE, "application/json", text);
                 };
                 let (status, value) = self.admin.answer(method, path, &head.headers, body.to_bytes()).await;

@@ -87,7 +87,8 @@ impl Process {
             let store = base.award_store().await?;
             let set = Arc::clone(&plans.flow);
             let queue = base.queue()?;
-            let flow = crate::up::start_flow(&base.config, &base.keys, &queue, store, set, &base.clock, &back);
+            let flow =
+                crate::up::start_flow(&base.config, &base.keys, &queue, store, set, &base.clock, &back);
             roles.flow = Some(flow.await?);
         }
         if has(Role::Delivery) {
@@ -125,8 +126,13 @@ impl Process {
         let health = Health::new(admin, Metrics::new(), condition);
         ports.health = Some(health.open(base.config.cluster.http, &calls).await?);
         tracing::info!(roles = ?args.roles, ?ports, "serving");
-        let stages =
-            vec![("console", desk), ("access", front), ("lottery", middle), ("calls", calls), ("flow and delivery", back)];
+        let stages = vec![
+            ("console", desk),
+            ("access", front),
+            ("lottery", middle),
+            ("calls", calls),
+            ("flow and delivery", back),
+        ];
         Ok(Process { base, ports, stages })
     }
 
@@ -216,7 +222,10 @@ fn served(roles: &Roles) -> Served {
     Served {
         draws: roles.lottery.clone().map(|slot| slot as Arc<dyn Draws>),
         awards: roles.flow.clone().map(|flow| Arc::new(flow) as _),
-        accounts: roles.delivery.clone().map(|delivery| Arc::new(crate::up::AccountsApart::new(delivery, Handle::current())) as _),
+        accounts: roles
+            .delivery
+            .clone()
+            .map(|delivery| Arc::new(crate::up::AccountsApart::new(delivery, Handle::current())) as _),
         histories: roles.flow.clone().map(|flow| Arc::new(flow) as _),
     }
 }

@@ -68,6 +68,9 @@ impl ClusterSection {
                 self.lanes.saturating_sub(1)
             )));
         }
+        if self.lanes == 0 || self.lanes > 1_024 {
+            return Err(Mistake("cluster.lanes: 1 to 1024".into()));
+        }
         if self.weight == 0 || self.weight > 1_000 {
             return Err(Mistake("cluster.weight: 1 to 1000".into()));
         }

@@ -10,8 +10,8 @@ use lottery::grey::{Grey, WHOLE};
 use lottery::node::{ApplyError, Node};
 use parking_lot::RwLock;
 use quota_config::{
-    Agent, CompileOptions, FILE_AUTHOR, GreyPlan, PlanCell, PlanRepository, PublishError, Publisher, State, campaign_of,
-    compile, publish_file,
+    Agent, CompileOptions, FILE_AUTHOR, GreyPlan, PlanCell, PlanRepository, PublishError, Publisher, State,
+    campaign_of, compile, publish_file,
 };
 use runtime::{SharedClock, Shutdown, exit};
 use sha2::{Digest as _, Sha256};

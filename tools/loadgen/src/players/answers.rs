@@ -6,9 +6,9 @@ use client::Heard;
 use protocol::error::Code;
 use protocol::v1::{self, Outcome, SubmitAnswer};
 
-use super::{RoundReport, Wait};
 use super::links::Asked;
 use super::world::World;
+use super::{RoundReport, Wait};
 use crate::LoadError;
 
 /// Rounds' last stretch, in which every unit left must find a player.

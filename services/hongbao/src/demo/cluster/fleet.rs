@@ -90,9 +90,10 @@ impl Fleet {
     /// # Errors
     /// What it said last.
     pub fn must_run(&mut self) -> anyhow::Result<()> {
-        self.members.iter_mut().filter(|member| !member.gone).try_for_each(|member| {
-            member.child.must_run().map_err(|error| error.context(member.name()))
-        })
+        self.members
+            .iter_mut()
+            .filter(|member| !member.gone)
+            .try_for_each(|member| member.child.must_run().map_err(|error| error.context(member.name())))
     }
 
     /// How the platform stands, in the form of one process's status: draws are summed over the lottery nodes, awards and

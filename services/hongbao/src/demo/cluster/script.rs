@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use campaign::Plan;
-use reconcile::readers::copies::OneCopy;
 use reconcile::Settlement;
+use reconcile::readers::copies::OneCopy;
 use runtime::{Clock as _, SystemClock, exit};
 use serde_json::Value;
 use toml::Table;
@@ -18,8 +18,8 @@ use super::events::{Event, events};
 use super::fleet::Fleet;
 use super::servers::Servers;
 use crate::call::Http;
-use crate::demo::children::Child;
 use crate::demo::around::{self, Crowd, ENOUGH_PLAYERS, PLAYERS_GRACE_MS, Vendors};
+use crate::demo::children::Child;
 use crate::demo::script::TICK;
 use crate::demo::setup::{self, DemoVendor};
 use crate::demo::view::Screen;
@@ -104,13 +104,15 @@ impl<'a> Script<'a> {
         // Last, so that the campaign begins when everybody is there.
         fleet.start(folder, "console", 41, Some(&campaign)).await?;
         screen.say("platform: 2 access, 3 lottery, 2 flow, 2 delivery, 1 console");
-        let sources = ClusterSources { postgres: servers.postgres()?.to_owned(), archives: vec![folder.to_owned()] };
+        let sources =
+            ClusterSources { postgres: servers.postgres()?.to_owned(), archives: vec![folder.to_owned()] };
         let plans = Sources::cluster(&sources)?.plans(begun_ms).await?;
         let plan = plans.into_iter().next_back().context("the platform has published no plan")?;
         let players = start_players(args, folder, &plan, &fleet)?;
         screen.say(&format!("{} players come, {} rounds", args.players, plan.rounds.len()));
         let http = Http::new();
-        let callbacks = fleet.of("delivery").find_map(|m| m.ports.health.clone()).context("no delivery node")?;
+        let callbacks =
+            fleet.of("delivery").find_map(|m| m.ports.health.clone()).context("no delivery node")?;
         vendors.arrange(&http, &callbacks, &plan).await?;
         let events = if args.calm { VecDeque::new() } else { events(&plan).into() };
         Ok(Script {
@@ -246,7 +248,11 @@ impl<'a> Script<'a> {
                 }
                 let (name, status) = (member.name(), member.child.stop(STOP).await?);
                 let in_order = status.is_some_and(|status| status.success());
-                ensure!(in_order, "{name} did not stop in order ({status:?}). It said last:\n{}", member.child.tail());
+                ensure!(
+                    in_order,
+                    "{name} did not stop in order ({status:?}). It said last:\n{}",
+                    member.child.tail()
+                );
             }
         }
         let (work, archive) = (self.folder.join("reconcile"), self.folder.join("archive"));
@@ -329,12 +335,7 @@ impl<'a> Script<'a> {
     }
 }
 
-fn start_players(
-    args: &DemoClusterArgs,
-    folder: &Path,
-    plan: &Plan,
-    fleet: &Fleet,
-) -> anyhow::Result<Child> {
+fn start_players(args: &DemoClusterArgs, folder: &Path, plan: &Plan, fleet: &Fleet) -> anyhow::Result<Child> {
     let addresses = |of: fn(&super::fleet::Ports) -> Option<String>| {
         fleet.of("access").filter_map(|member| of(&member.ports)).collect::<Vec<_>>().join(",")
     };

@@ -92,7 +92,8 @@ impl Servers {
     /// # Errors
     /// When one can't be reached.
     pub async fn flush(&self) -> anyhow::Result<()> {
-        let [memcached] = self.addresses("MEMCACHED")?.try_into().map_err(|_| anyhow::anyhow!("one memcached"))?;
+        let [memcached] =
+            self.addresses("MEMCACHED")?.try_into().map_err(|_| anyhow::anyhow!("one memcached"))?;
         ask(&memcached, "flush_all\r\n", &["OK"]).await?;
         for address in self.addresses("REDIS")? {
             let address = address.trim_start_matches("redis://").trim_end_matches('/').to_owned();
