@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -27,6 +28,8 @@ use crate::{LANE, Position};
 const GROUP_BYTES_MAX: usize = crate::embedded::GROUP_BYTES_MAX;
 /// Messages that may be on their way at once.
 const IN_FLIGHT_MAX: usize = 256;
+/// Questions about partitions' ends that are asked at once.
+const ASKED_AT_ONCE: usize = 16;
 /// Records that are done with are removed when so many more of a partition are.
 const TRIM_EVERY: i64 = 1_000;
 
@@ -230,12 +233,15 @@ impl Queue for KafkaQueue {
 
     /// In messages: those of a lane that count for nothing are among them until they were passed.
     async fn lag(&self, topic: &str, group: &str) -> Result<u64, TopicError> {
-        let mut lag = 0u64;
-        for (partition, (done, _)) in (0u16..).zip(self.committed_all(topic, group).await?) {
-            let (low, high) =
-                self.shared.lookup.watermarks(topic, partition).await.map_err(unavailable(topic))?;
-            lag = lag.saturating_add(high.saturating_sub(done.max(low)).max(0) as u64);
-        }
+        // A partition's end is a question of its own, and there may be a thousand lanes.
+        let done = self.committed_all(topic, group).await?;
+        let ends = (0u16..).zip(done).map(|(partition, (done, _))| async move {
+            let ends = self.shared.lookup.watermarks(topic, partition).await.map_err(unavailable(topic))?;
+            let (low, high) = ends;
+            Ok::<_, TopicError>(high.saturating_sub(done.max(low)).max(0) as u64)
+        });
+        let lags: Vec<u64> = stream::iter(ends).buffer_unordered(ASKED_AT_ONCE).try_collect().await?;
+        let lag = lags.into_iter().fold(0, u64::saturating_add);
         Ok(lag)
     }
 }

@@ -147,7 +147,10 @@ pub(crate) async fn check_settings(
 }
 
 fn check(topic: &str, resource: &ConfigResource, key: &str, wanted: &Wanted) -> Result<(), OpenError> {
-    let found = resource.get(key).and_then(|entry| entry.value.clone()).unwrap_or_default();
+    // A broker that has not heard of a topic made a moment ago describes it without any setting.
+    let Some(found) = resource.get(key).and_then(|entry| entry.value.clone()) else {
+        return Err(OpenError::NotNow(format!("the broker does not say {key} of topic {topic} yet")));
+    };
     let (good, wanted) = match wanted {
         Wanted::Is(value) => (found == *value, (*value).to_owned()),
         Wanted::AtLeast(value) => {

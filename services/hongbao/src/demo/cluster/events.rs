@@ -54,11 +54,11 @@ pub(super) fn events(plan: &Plan) -> Vec<(u64, Event)> {
         round.map_or(0, |round| round.open_ms + (round.close_ms - round.open_ms) * permille / 1_000)
     };
     let mut all = vec![
-        (at(0, 250), Event::FlushCaches),
-        (at(0, 450), Event::KillBroker),
+        (at(0, 100), Event::KillBroker),
+        (at(0, 600), Event::FlushCaches),
         (at(1, 200), Event::KillLottery),
-        (at(1, 650), Event::AddLottery),
-        (at(2, 150), Event::DrainLottery),
+        (at(1, 550), Event::AddLottery),
+        (at(2, 100), Event::DrainLottery),
         (at(2, 400), Event::KillPrimary),
     ];
     all.sort_by_key(|(at_ms, _)| *at_ms);

@@ -359,6 +359,7 @@ fn cluster_toml(
     cluster.insert("keys".into(), folder.display().to_string().into());
     cluster.insert("postgres".into(), servers.postgres()?.into());
     cluster.insert("postgres_connections".into(), 16.into());
+    cluster.insert("lanes".into(), 8.into());
     cluster.insert("kafka".into(), texts(servers.addresses("KAFKA")?));
     cluster.insert("redis".into(), texts(servers.addresses("REDIS")?));
     cluster.insert("memcached".into(), texts(servers.addresses("MEMCACHED")?));
