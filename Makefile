@@ -3,15 +3,34 @@
 CARGO ?= cargo
 BIN := $(or $(CARGO_TARGET_DIR),target)/release
 
-.PHONY: demo test bench lint fuzz-api
+# Where the real servers' data, logs and addresses are.
+SERVICES := $(or $(HONGBAO_SERVICES_DIR),$(CURDIR)/target/services)
+
+.PHONY: demo demo-cluster test bench lint fuzz-api services-up services-down
 
 # A whole campaign with a kill in the middle, settled to the fen. `make demo REPORT=FILE` also writes the settlement as JSON.
 demo:
 	$(CARGO) build --release --locked -p hongbao -p vendor-sim -p loadgen
 	$(BIN)/hongbao demo $(if $(REPORT),--report '$(REPORT)')
 
-# All tests. `make test ARGS="-p queue"` for one crate.
-test:
+# The same campaign on roles apart and replicated servers, some of each killed while it runs. REPORT=FILE as for `demo`.
+demo-cluster:
+	$(CARGO) build --release --locked -p hongbao -p vendor-sim -p loadgen
+	deploy/local/services wipe --replicated
+	deploy/local/services up --replicated
+	$(BIN)/hongbao demo-cluster --servers "$(SERVICES)-replicated/env" $(if $(REPORT),--report '$(REPORT)'); \
+		status=$$?; deploy/local/services down --replicated; exit $$status
+
+# PostgreSQL, Redis, memcached and Kafka on loopback; see deploy/local/services. Cheap when they run already.
+services-up:
+	deploy/local/services up
+
+services-down:
+	deploy/local/services down
+
+# All tests, against the real servers too. `make test ARGS="-p queue"` for one crate.
+test: services-up
+	set -a && . "$(SERVICES)/env" && set +a && HONGBAO_TEST_SERVERS=1 \
 	$(CARGO) test --locked $(or $(ARGS),--workspace --features hongbao/faults)
 
 # Performance figures, each with its peer. `make bench FAMILY="core. frames.10k"` for some, ARGS="--quick" for a trial.

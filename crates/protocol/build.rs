@@ -1,13 +1,20 @@
-//! Generates the message types and their JSON mapping from `proto/`, with a compiler written in Rust so that
-//! a machine needs no protoc.
+//! Generates the message types from `proto/`, and the JSON mapping of those that players use, with a compiler
+//! written in Rust so that a machine needs no protoc.
+
+const PLAY: &str = "proto/hongbao/v1/play.proto";
+const CALLS: &str = "proto/hongbao/calls/v1/calls.proto";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(["proto/hongbao/v1/play.proto"], ["proto"])?;
+    // The calls first: they only name players' messages, which the second pass generates.
+    let calls = protox::compile([CALLS], ["proto"])?;
+    prost_build::Config::new().extern_path(".hongbao.v1", "crate::v1").compile_fds(calls)?;
+
+    let play = protox::compile([PLAY], ["proto"])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     let descriptor = out.join("descriptor.bin");
-    std::fs::write(&descriptor, prost_encode(&files))?;
-    prost_build::Config::new().compile_fds(files)?;
+    std::fs::write(&descriptor, prost_encode(&play))?;
+    prost_build::Config::new().compile_fds(play)?;
     pbjson_build::Builder::new()
         .register_descriptors(&std::fs::read(&descriptor)?)?
         .emit_fields()

@@ -2,6 +2,7 @@
 
 use crate::breaks::Kind;
 use crate::matching::{Findings, Sum, Terms, Totals};
+use crate::readers::copies::OneCopy;
 use crate::readers::players::{ENTRIES_PER_UNIT, Tails};
 use crate::rows::PrizeKey;
 
@@ -30,7 +31,7 @@ pub struct Law {
 }
 
 /// Which sources were given.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Given {
     /// The delivery journal.
     pub journal: bool,
@@ -42,6 +43,8 @@ pub struct Given {
     pub told: bool,
     /// Every copy of what was told is on several machines.
     pub replicated: Option<bool>,
+    /// Times in which it was on one all the same.
+    pub one_copy: Vec<OneCopy>,
 }
 
 /// The law that a kind of break breaks; `None`: it is an open case that the laws allow.
@@ -141,15 +144,30 @@ fn never_over_budget(findings: &Findings<'_>, given: &Given) -> Law {
 fn told_is_true(findings: &Findings<'_>, given: &Given) -> Law {
     let mut faults = Faults::default();
     faults.breaks(2, findings);
-    let copies = match given.replicated {
-        Some(false) => "; not replicated",
-        _ => "",
-    };
+    let copies = copies(given);
     let detail = match given.told {
         true => format!("{} answers to players are in the flow archive as told{copies}", findings.told),
         false => format!("not checked: no record of what players were told was given{copies}"),
     };
     faults.law(2, "what a player was told is true", checked(given.told), detail)
+}
+
+/// What stands beside the law of how safely its promise was kept.
+fn copies(given: &Given) -> String {
+    let mut text = String::new();
+    if given.replicated == Some(false) {
+        text += "; not replicated";
+    }
+    let mut times = given.one_copy.clone();
+    times.sort();
+    for (at, time) in times.iter().take(NAMED_MAX).enumerate() {
+        text += if at == 0 { "; with one copy only: " } else { ", " };
+        text += &time.to_string();
+    }
+    if times.len() > NAMED_MAX {
+        text += &format!(", and {} times more", times.len() - NAMED_MAX);
+    }
+    text
 }
 
 fn paid_once(findings: &Findings<'_>, given: &Given) -> Law {

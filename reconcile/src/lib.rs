@@ -10,7 +10,7 @@
 //! - [`matching`]: the core: sorted rows in, totals and breaks out, no I/O of its own;
 //! - [`laws`], [`settlement`]: the verdicts and the lines for each round (场次) and prize;
 //! - [`report`]: for people (text, HTML) and for programs (JSON, CSV);
-//! - [`books`]: all of this behind one door for callers with rows in memory; [`run()`]: the same for files on disk.
+//! - [`books`]: all of this behind one door for callers with rows in memory; [`run()`]: the same for files and databases.
 //!
 //! It refuses an archive that is not whole, a statement without its footer, and a table with rows that nobody of ours
 //! writes: half a book proves nothing. It changes nothing: what is missing goes into `redo.csv`, which delivery takes
@@ -33,5 +33,6 @@ pub use breaks::{Break, Class, Kind};
 pub use laws::{Law, Verdict};
 pub use matching::Terms;
 pub use plans::{Plans, Seeds};
+pub use readers::tables::TableSource;
 pub use run::{Inputs, RunError, StatementFile, StoredPlanError, plans_in, plans_of, run};
 pub use settlement::{PrizeLine, Settlement};

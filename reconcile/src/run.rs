@@ -1,4 +1,4 @@
-//! A reconciliation (对账) of what lies on disk: opens every source, fills the books, settles, writes the lists.
+//! A reconciliation (对账) of files and databases: opens every source, fills the books, settles, writes the lists.
 //!
 //! Sources are read from the vendor's end towards the ledger, so that a platform that is still running can't make a
 //! payment look as if it had no award. What is found is then at worst an order or a payment on its way.
@@ -7,8 +7,9 @@ use crate::books::Books;
 use crate::matching::Terms;
 use crate::plans::{Plans, PlansError, Seeds};
 use crate::readers::archive::{ArchiveError, read_lanes};
+use crate::readers::copies::OneCopy;
 use crate::readers::csv::TextError;
-use crate::readers::tables::{self, TableError};
+use crate::readers::tables::{self, TableError, TableSource, Tables};
 use crate::readers::{players, statement};
 use crate::report::csv::Lists;
 use crate::settlement::Settlement;
@@ -37,10 +38,10 @@ pub struct Inputs {
     pub archives: Vec<PathBuf>,
     /// The platform may be writing: a last group that is not whole is left out instead of refused.
     pub live: bool,
-    /// Delivery's database.
-    pub delivery_db: Option<PathBuf>,
-    /// The ledger's database.
-    pub ledger_db: Option<PathBuf>,
+    /// Where the delivery journal is.
+    pub delivery: Option<TableSource>,
+    /// Where the ledger is.
+    pub ledger: Option<TableSource>,
     /// Statements, in any order; they may overlap.
     pub statements: Vec<StatementFile>,
     /// Plans of every SeqNo that was in force.
@@ -55,6 +56,8 @@ pub struct Inputs {
     pub tails: Option<PathBuf>,
     /// What was acknowledged lay on several machines; `None`: not known.
     pub replicated: Option<bool>,
+    /// Times in which it lay on one machine all the same.
+    pub one_copy: Vec<OneCopy>,
     /// Now, patience, and who answers for what is open.
     pub terms: Terms,
     /// Folder for run files; made if missing, cleared of old run files.
@@ -71,8 +74,8 @@ impl Inputs {
         Inputs {
             archives: Vec::new(),
             live: false,
-            delivery_db: None,
-            ledger_db: None,
+            delivery: None,
+            ledger: None,
             statements: Vec::new(),
             plans,
             seeds: Seeds::default(),
@@ -80,6 +83,7 @@ impl Inputs {
             told: None,
             tails: None,
             replicated: None,
+            one_copy: Vec::new(),
             terms,
             work_dir: work_dir.into(),
             out_dir: None,
@@ -130,19 +134,20 @@ pub async fn run(inputs: &Inputs) -> Result<Settlement, RunError> {
     sort::clear(work).map_err(at(work))?;
     let mut books = Books::new(work, inputs.memory, inputs.mac_keys.clone());
     books.given().replicated = inputs.replicated;
+    books.given().one_copy.clone_from(&inputs.one_copy);
     read_text(inputs, &mut books)?;
-    if let Some(path) = &inputs.delivery_db {
+    if let Some(source) = &inputs.delivery {
         books.given().journal = true;
-        let sql = tables::open(path).await?;
-        let read = tables::read_journal(&sql, &mut |step| books.step(step)).await;
-        sql.close().await;
+        let mut tables = Tables::open(source).await?;
+        let read = tables::read_journal(&mut tables, &mut |step| books.step(step)).await;
+        tables.close().await;
         read?;
     }
     read_archive(inputs, &mut books)?;
-    if let Some(path) = &inputs.ledger_db {
-        let sql = tables::open(path).await?;
-        let ledger = tables::read_ledger(&sql).await;
-        sql.close().await;
+    if let Some(source) = &inputs.ledger {
+        let mut tables = Tables::open(source).await?;
+        let ledger = tables::read_ledger(&mut tables).await;
+        tables.close().await;
         books.ledger(ledger?);
     }
     let mut lists = match &inputs.out_dir {

@@ -4,6 +4,7 @@ use crate::breaks::{Break, Kind};
 use crate::laws::{Law, Verdict};
 use crate::matching::{Sum, Totals};
 use crate::rows::PrizeKey;
+use runtime::exit;
 
 /// A line of the settlement.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -91,13 +92,12 @@ impl Settlement {
         self.laws.iter().any(|law| law.verdict == Verdict::Broken)
     }
 
-    /// Exit code of a process that settles: 0 all laws hold, 1 one is broken, 3 none is broken but not all
-    /// could be checked.
+    /// Exit code of a process that settles: see [`runtime::exit`].
     pub fn exit_code(&self) -> u8 {
         match (self.any_broken(), self.all_hold()) {
-            (true, _) => 1,
-            (false, true) => 0,
-            (false, false) => 3,
+            (true, _) => exit::CHECK_FAILED,
+            (false, true) => exit::OK,
+            (false, false) => exit::NOT_ALL_CHECKED,
         }
     }
 

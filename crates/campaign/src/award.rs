@@ -181,6 +181,11 @@ impl MacKeys {
         (!keys.is_empty()).then_some(MacKeys { keys })
     }
 
+    /// All keys, oldest first.
+    pub fn all(&self) -> &[MacKey] {
+        &self.keys
+    }
+
     /// The key that makes new MACs.
     pub fn newest(&self) -> &MacKey {
         &self.keys[self.keys.len() - 1]

@@ -128,6 +128,14 @@ pub enum WriteError {
         /// The last one in the log.
         last: u32,
     },
+    /// Only an empty log can be told where to begin.
+    #[error("the log has groups and ends at {end}; it can't begin at {asked}")]
+    NotEmpty {
+        /// The position asked for.
+        asked: Position,
+        /// Where it ends.
+        end: Position,
+    },
     /// The group before must be synced first: a crash may leave one damaged group, not two.
     #[error("group {0} has not been synced yet")]
     NotSynced(Position),

@@ -6,7 +6,7 @@
 //!
 //! - [`LogWriter`]: recovery, groups, segments, retention. No thread, no clock.
 //! - [`FlowLog`]: the same behind a thread, for many callers at once; a second thread does what no group must wait for.
-//! - [`LogReader`]: reads in order up to a limit, beside the writer or without one.
+//! - [`LogReader`]: reads in order up to a limit, beside the writer or without one; as [`RawGroup`]s for who ships them.
 //! - [`Disk`]: what the log needs of a disk. [`RealDisk`] here; a simulated one that crashes stands in `testkit`.
 //! - [`DirLock`], [`check_format_version`]: one process per data directory, and none that is too old for it.
 //! - [`fault`]: points where crash tests kill the process.
@@ -22,6 +22,7 @@ pub mod format;
 mod group;
 mod options;
 mod position;
+mod raw;
 mod reader;
 mod recover;
 mod roll;
@@ -42,6 +43,7 @@ pub use format::Hash;
 pub use group::{Group, GroupBuf, Records, record_len};
 pub use options::{Class, LogKind, LogOptions};
 pub use position::Position;
+pub use raw::RawGroup;
 pub use reader::{Batch, LogReader};
 pub use recover::{Cut, Recovery};
 pub use sched::run_promptly;

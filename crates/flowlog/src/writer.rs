@@ -28,6 +28,8 @@ pub struct LogWriter<D: Disk> {
     pub(crate) firsts: Vec<Position>,
     pub(crate) last: Option<LastSegment<D::File>>,
     epoch_begun: bool,
+    /// Where a log without groups begins.
+    empty_at: Position,
     pub(crate) durable: Position,
     pub(crate) poison: Option<String>,
     scratch: GroupBuf,
@@ -62,6 +64,7 @@ impl<D: Disk> LogWriter<D> {
             firsts: tail.firsts,
             last: tail.last,
             epoch_begun: false,
+            empty_at: Position::ZERO,
             durable: tail.report.end,
             poison: None,
             scratch: GroupBuf::new(),
@@ -70,6 +73,20 @@ impl<D: Disk> LogWriter<D> {
             aside: Aside::default(),
         };
         Ok((writer, tail.report))
+    }
+
+    /// Lets an empty log begin at a position, before its first epoch begins: the log of a node whose disk is new, and whose
+    /// lane is not.
+    ///
+    /// # Errors
+    /// `NotEmpty` when the log has a segment; nothing has changed then.
+    pub fn begin_at(&mut self, position: Position) -> Result<(), WriteError> {
+        self.check_usable()?;
+        if self.last.is_some() {
+            return Err(WriteError::NotEmpty { asked: position, end: self.end() });
+        }
+        (self.empty_at, self.durable) = (position, position);
+        Ok(())
     }
 
     /// Begins an epoch: a higher one than the log's last starts a new hash chain in a new segment, the same one is
@@ -91,7 +108,7 @@ impl<D: Disk> LogWriter<D> {
                 kind: self.options.kind.0,
                 node: self.options.node,
                 epoch,
-                next: Position::ZERO,
+                next: self.empty_at,
                 next_seq: 0,
                 head: epoch_genesis(self.options.node, epoch),
             }),
@@ -221,7 +238,7 @@ impl<D: Disk> LogWriter<D> {
 
     /// The end of the log: the position that the next group gets.
     pub fn end(&self) -> Position {
-        self.last.as_ref().map_or(Position::ZERO, |l| l.chain.next)
+        self.last.as_ref().map_or(self.empty_at, |l| l.chain.next)
     }
 
     /// The durable end.

@@ -3,8 +3,8 @@
 //! Batches go through `json_each`, so that a node that takes all 4,096 buckets costs one statement. Rows are read
 //! and written in key order.
 
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
-use storage::{Batch, Migration, SqlError};
+use sqlx::SqliteConnection;
+use storage::{Batch, Migration, SqlError, StoredRow, impossible};
 
 use crate::bucket::{BucketRow, LaneEnd};
 use crate::node::{EndReason, NodeRow, SESSION_DEAD_MS};
@@ -41,8 +41,10 @@ CREATE TABLE user_bucket (
 /// Name under which [`MIGRATIONS`] are recorded.
 pub const SERVICE: &str = "ownership";
 
-const NODE_COLUMNS: &str = "node, epoch, began_ms, seen_at_ms, low_water, ended_ms, end_reason, end_position";
-const BUCKET_COLUMNS: &str = "bucket, node, epoch, term, released_lane, released_position, wait_for";
+pub(crate) const NODE_COLUMNS: &str =
+    "node, epoch, began_ms, seen_at_ms, low_water, ended_ms, end_reason, end_position";
+pub(crate) const BUCKET_COLUMNS: &str =
+    "bucket, node, epoch, term, released_lane, released_position, wait_for";
 
 /// Epochs of a node from `from_epoch` on, rising.
 ///
@@ -77,7 +79,7 @@ pub async fn count_alive(conn: &mut SqliteConnection, now_ms: u64) -> Result<u32
     let text = "SELECT COUNT(*) FROM node_epoch WHERE ended_ms IS NULL AND seen_at_ms > $1";
     let since = now_ms.cast_signed() - SESSION_DEAD_MS.cast_signed();
     let count: i64 = sqlx::query_scalar(text).bind(since).fetch_one(conn).await?;
-    int(count, "count of nodes")
+    u32::try_from(count).map_err(|_| impossible("count of nodes", &count.to_string()))
 }
 
 /// Open epochs whose session is dead at `now_ms`, rising by node.
@@ -168,7 +170,7 @@ pub async fn store_buckets(conn: &mut SqliteConnection, rows: &[BucketRow]) -> R
                 .int_or_null(row.released.map(|r| r.position.cast_signed()))
                 .text(&lane_ends_text(&row.wait_for));
         });
-        added.map_err(|full| broken("bucket rows", &full.to_string()))?;
+        added.map_err(|full| impossible("bucket rows", &full.to_string()))?;
     }
     sqlx::query(
         "INSERT INTO user_bucket (bucket, node, epoch, term, released_lane, released_position, wait_for) \
@@ -183,45 +185,44 @@ pub async fn store_buckets(conn: &mut SqliteConnection, rows: &[BucketRow]) -> R
     Ok(())
 }
 
-fn node_row(row: &SqliteRow) -> Result<NodeRow, SqlError> {
-    let ended_ms: Option<i64> = row.try_get("ended_ms")?;
-    let reason: Option<i64> = row.try_get("end_reason")?;
-    let ended = match (ended_ms, reason) {
+pub(crate) fn node_row(row: &impl StoredRow) -> Result<NodeRow, SqlError> {
+    let reason: Option<u8> = row.int_or_null("end_reason")?;
+    let ended = match (row.int_or_null("ended_ms")?, reason) {
         (None, None) => None,
         (Some(at_ms), Some(reason)) => {
-            let known = u8::try_from(reason).ok().and_then(EndReason::from_u8);
-            Some((int(at_ms, "ended_ms")?, known.ok_or_else(|| broken("end_reason", &reason.to_string()))?))
+            let known = EndReason::from_u8(reason);
+            Some((at_ms, known.ok_or_else(|| impossible("end_reason", &reason.to_string()))?))
         }
-        _ => return Err(broken("ended_ms", "set without end_reason, or the other way round")),
+        _ => return Err(impossible("ended_ms", "set without end_reason, or the other way round")),
     };
     Ok(NodeRow {
-        node: int(row.try_get("node")?, "node")?,
-        epoch: int(row.try_get("epoch")?, "epoch")?,
-        began_ms: int(row.try_get("began_ms")?, "began_ms")?,
-        seen_at_ms: int(row.try_get("seen_at_ms")?, "seen_at_ms")?,
-        low_water: int(row.try_get("low_water")?, "low_water")?,
+        node: row.int("node")?,
+        epoch: row.int("epoch")?,
+        began_ms: row.int("began_ms")?,
+        seen_at_ms: row.int("seen_at_ms")?,
+        low_water: row.int("low_water")?,
         ended,
-        end_position: opt(row.try_get("end_position")?, "end_position")?,
+        end_position: row.int_or_null("end_position")?,
     })
 }
 
-fn bucket_row(row: &SqliteRow) -> Result<BucketRow, SqlError> {
-    let owner = opt(row.try_get("node")?, "node")?.zip(opt(row.try_get("epoch")?, "epoch")?);
-    let released = opt(row.try_get("released_lane")?, "released_lane")?
-        .zip(opt(row.try_get("released_position")?, "released_position")?)
+pub(crate) fn bucket_row(row: &impl StoredRow) -> Result<BucketRow, SqlError> {
+    let owner = row.int_or_null("node")?.zip(row.int_or_null("epoch")?);
+    let released = row
+        .int_or_null("released_lane")?
+        .zip(row.int_or_null("released_position")?)
         .map(|(lane, position)| LaneEnd { lane, position });
-    let wait_for: String = row.try_get("wait_for")?;
     Ok(BucketRow {
-        bucket: int(row.try_get("bucket")?, "bucket")?,
+        bucket: row.int("bucket")?,
         owner,
-        term: int(row.try_get("term")?, "term")?,
+        term: row.int("term")?,
         released,
-        wait_for: lane_ends(&wait_for).ok_or_else(|| broken("wait_for", &wait_for))?,
+        wait_for: row.parsed("wait_for", lane_ends)?,
     })
 }
 
 /// `lane:position` pairs with commas between them.
-fn lane_ends_text(ends: &[LaneEnd]) -> String {
+pub(crate) fn lane_ends_text(ends: &[LaneEnd]) -> String {
     ends.iter().map(|e| format!("{}:{}", e.lane, e.position)).collect::<Vec<_>>().join(",")
 }
 
@@ -232,21 +233,6 @@ fn lane_ends(text: &str) -> Option<Vec<LaneEnd>> {
 fn lane_end(part: &str) -> Option<LaneEnd> {
     let (lane, position) = part.split_once(':')?;
     Some(LaneEnd { lane: lane.parse().ok()?, position: position.parse().ok()? })
-}
-
-fn int<T: TryFrom<i64>>(value: i64, column: &'static str) -> Result<T, SqlError> {
-    T::try_from(value).map_err(|_| broken(column, &value.to_string()))
-}
-
-fn opt<T: TryFrom<i64>>(value: Option<i64>, column: &'static str) -> Result<Option<T>, SqlError> {
-    value.map(|v| int(v, column)).transpose()
-}
-
-/// A stored value that this program can't have written.
-fn broken(column: &str, value: &str) -> SqlError {
-    SqlError::Other(sqlx::Error::Decode(
-        format!("column {column} holds {value}, which is impossible there").into(),
-    ))
 }
 
 #[cfg(test)]

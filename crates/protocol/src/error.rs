@@ -86,4 +86,44 @@ impl CallError {
             CallError::Unavailable(_) => Code::Unavailable,
         }
     }
+
+    /// The error as a message between services.
+    pub(crate) fn message(&self) -> v1::Error {
+        let mut message = self.code().message(self.to_string());
+        if let CallError::Busy(wait_ms) = self {
+            message.retry_after_ms = *wait_ms;
+        }
+        message
+    }
+
+    /// The error that a message between services means. A word that is not one of a call's errors is a fault of the
+    /// other side, so the same again may help.
+    pub(crate) fn from_message(message: &v1::Error) -> CallError {
+        let text = message.message.clone();
+        match message.code.as_str() {
+            "not_found" => CallError::NotFound(text),
+            "invalid" => CallError::Invalid(text),
+            "refused" => CallError::Refused(text),
+            "busy" => CallError::Busy(message.retry_after_ms),
+            _ => CallError::Unavailable(text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::calls::CallError;
+
+    #[test]
+    fn errors_of_calls_cross_the_wire() {
+        for error in [
+            CallError::NotFound("a".into()),
+            CallError::Invalid("b".into()),
+            CallError::Refused("c".into()),
+            CallError::Busy(7),
+            CallError::Unavailable("d".into()),
+        ] {
+            assert_eq!(CallError::from_message(&error.message()), error);
+        }
+    }
 }

@@ -11,23 +11,26 @@ pub const FRAME_MAX: usize = 64 * 1024;
 const LENGTH_MIN: usize = FRAME_HEAD - 4;
 
 macro_rules! frame_kinds {
-    ($($(#[$doc:meta])* $name:ident = $n:literal),* $(,)?) => {
-        /// What a frame is. The number stands on the wire, frozen.
+    ($(#[$about:meta])* $kinds:ident: $($(#[$doc:meta])* $name:ident = $n:literal),* $(,)?) => {
+        $(#[$about])*
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(u8)]
-        pub enum FrameKind { $($(#[$doc])* $name = $n),* }
+        pub enum $kinds { $($(#[$doc])* $name = $n),* }
 
-        impl FrameKind {
+        impl $kinds {
             /// The kind of a number on the wire.
             #[inline]
-            pub fn of(n: u8) -> Option<FrameKind> {
-                match n { $($n => Some(FrameKind::$name),)* _ => None }
+            pub fn of(n: u8) -> Option<$kinds> {
+                match n { $($n => Some($kinds::$name),)* _ => None }
             }
         }
     };
 }
+pub(crate) use frame_kinds;
 
 frame_kinds! {
+    /// What a frame is. The number stands on the wire, frozen.
+    FrameKind:
     /// First frame of a client.
     Hello = 1,
     /// Answer to Hello.
@@ -84,7 +87,7 @@ pub enum FrameError {
         /// The largest that is taken.
         max: usize,
     },
-    /// A kind nobody knows.
+    /// A kind that is not spoken here.
     #[error("frame kind {0} is unknown; see docs/protocol.md for the kinds of protocol version 1")]
     Kind(u8),
 }
@@ -92,6 +95,20 @@ pub enum FrameError {
 /// The first frame of the buffer and how many bytes it takes; `None` when more bytes are needed.
 #[inline]
 pub fn next(buffer: &[u8], max: usize) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
+    let found = split(buffer, max, FrameKind::of)?;
+    Ok(found.map(|((kind, id, body), used)| (Frame { kind, id, body }, used)))
+}
+
+/// Kind, correlation id and body of a frame.
+pub(crate) type Parts<'a, K> = (K, u32, &'a [u8]);
+
+/// The same for frames with kinds of another table, such as those between services.
+#[inline]
+pub(crate) fn split<K>(
+    buffer: &[u8],
+    max: usize,
+    kind_of: impl Fn(u8) -> Option<K>,
+) -> Result<Option<(Parts<'_, K>, usize)>, FrameError> {
     let Some(length) = buffer.first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_le_bytes(*length) as usize;
     if length < LENGTH_MIN || length > max {
@@ -100,20 +117,26 @@ pub fn next(buffer: &[u8], max: usize) -> Result<Option<(Frame<'_>, usize)>, Fra
     if buffer.len() < 4 + length {
         // An unknown kind is said as soon as it can be seen, not after its body.
         return match buffer.get(4) {
-            Some(&n) if FrameKind::of(n).is_none() => Err(FrameError::Kind(n)),
+            Some(&n) if kind_of(n).is_none() => Err(FrameError::Kind(n)),
             _ => Ok(None),
         };
     }
-    let kind = FrameKind::of(buffer[4]).ok_or(FrameError::Kind(buffer[4]))?;
+    let kind = kind_of(buffer[4]).ok_or(FrameError::Kind(buffer[4]))?;
     let id = u32::from_le_bytes([buffer[5], buffer[6], buffer[7], buffer[8]]);
-    Ok(Some((Frame { kind, id, body: &buffer[FRAME_HEAD..4 + length] }, 4 + length)))
+    Ok(Some(((kind, id, &buffer[FRAME_HEAD..4 + length]), 4 + length)))
 }
 
 /// Appends a frame whose body `write` appends.
 #[inline]
 pub fn put(out: &mut Vec<u8>, kind: FrameKind, id: u32, write: impl FnOnce(&mut Vec<u8>)) {
+    put_parts(out, kind as u8, id, write);
+}
+
+/// The same for frames with kinds of another table.
+#[inline]
+pub(crate) fn put_parts(out: &mut Vec<u8>, kind: u8, id: u32, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
-    out.extend_from_slice(&[0, 0, 0, 0, kind as u8]);
+    out.extend_from_slice(&[0, 0, 0, 0, kind]);
     out.extend_from_slice(&id.to_le_bytes());
     write(out);
     let length = (out.len() - start - 4) as u32;

@@ -31,6 +31,14 @@ pub enum TopicError {
         /// The name.
         name: String,
     },
+    /// The servers did not answer. A later call may succeed.
+    #[error("topic {topic}: {why}")]
+    Unavailable {
+        /// The topic.
+        topic: String,
+        /// Who did not answer, and what was tried.
+        why: String,
+    },
     /// What is stored about the group can't be read.
     #[error("positions of group {group} in topic {topic}: {why}")]
     Group {
@@ -87,20 +95,30 @@ pub enum ProduceError {
     /// The partition was closed. Nothing was written.
     #[error("the queue is closed")]
     Closed,
+    /// Nobody answered in time: the records may be there or not. Producing them again is safe for consumers that know
+    /// what they have seen.
+    #[error("it is not known whether the queue has the records: {0}; produce them again")]
+    Unsure(String),
     /// The disk failed. Whether the records are there is known after the next start; the process must end.
     #[error("the queue failed: {0}")]
     Failed(String),
 }
 
 impl ProduceError {
-    /// Nothing was written, and a later try may succeed.
+    /// A later try may succeed. Unless [`ProduceError::is_unsure`], nothing was written by this one.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, ProduceError::Busy | ProduceError::Full(_))
+        matches!(
+            self,
+            ProduceError::Busy
+                | ProduceError::Full(_)
+                | ProduceError::Unsure(_)
+                | ProduceError::Topic(TopicError::Unavailable { .. })
+        )
     }
 
     /// Whether the records are there is not known.
     pub fn is_unsure(&self) -> bool {
-        matches!(self, ProduceError::Failed(_))
+        matches!(self, ProduceError::Failed(_) | ProduceError::Unsure(_))
     }
 }
 
@@ -141,6 +159,10 @@ pub enum CommitError {
         /// The end.
         head: Position,
     },
+    /// Nobody answered in time: the position may count or not. Committing it again, or being given the groups again, is
+    /// safe.
+    #[error("it is not known whether the position counts: {0}; commit it again")]
+    Unsure(String),
     /// The disk refused. Whether the position counts is known after the next start; the process must end.
     #[error("committing failed: {0}")]
     Failed(String),

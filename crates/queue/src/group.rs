@@ -7,7 +7,8 @@ const PREFIX_LEN: usize = 4;
 /// Records that became durable together, at one position. The smallest thing that is delivered and committed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Group {
-    /// Its place in the partition: rising by one from group to group.
+    /// Its place in the partition: rising by one from group to group; a lane may leave positions out where a new
+    /// epoch begins.
     pub position: Position,
     /// The writer's epoch: in a lane the node's, elsewhere of no meaning.
     pub epoch: u32,
@@ -31,6 +32,17 @@ impl Group {
             group.count += 1;
         }
         group
+    }
+
+    /// A group whose body (each record behind its length) was checked before.
+    pub(crate) fn of_body(position: Position, epoch: u32, body: &[u8]) -> Group {
+        let count = GroupRecords::of_body(body).count() as u32;
+        Group { position, epoch, count, body: body.to_vec() }
+    }
+
+    /// The body: each record behind its length.
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
     }
 
     /// How many records it holds.
@@ -60,19 +72,26 @@ pub struct GroupRecords<'a> {
     rest: &'a [u8],
 }
 
+impl<'a> GroupRecords<'a> {
+    /// The records of a body. One that is cut short ends them.
+    pub(crate) fn of_body(body: &'a [u8]) -> GroupRecords<'a> {
+        GroupRecords { rest: body }
+    }
+}
+
 impl<'a> Iterator for GroupRecords<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
         let (prefix, rest) = self.rest.split_first_chunk::<PREFIX_LEN>()?;
-        // Built by `Group::new` only, so the prefix fits.
+        // Built by `Group` or checked before, so the prefix fits.
         let (record, rest) = rest.split_at_checked(u32::from_le_bytes(*prefix) as usize)?;
         self.rest = rest;
         Some(record)
     }
 }
 
-/// Groups of one partition, in order and without a gap.
+/// Groups of one partition, in order, none left out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Batch {
     /// The partition.

@@ -5,12 +5,17 @@
 //! positions stand in a small file beside it. A node's own flow log is attached as a partition of the topic
 //! [`LANE`] and read in place.
 //!
+//! [`kafka::KafkaQueue`] is the one of a cluster. Where nodes have no common disk, they ship their logs through [`lanes::Lanes`], and consumers of [`LANE`] read what they
+//! shipped.
+//!
 //! What is stored is opaque here: the meaning of a record is crate `records`' and its readers'.
 
 mod consumer;
 pub mod embedded;
 mod error;
 mod group;
+pub mod kafka;
+pub mod lanes;
 mod members;
 pub mod memory;
 mod port;

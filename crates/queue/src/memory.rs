@@ -34,14 +34,12 @@ struct Topic {
 
 #[derive(Default)]
 struct Partition {
+    /// The first position that is kept.
     first: Position,
+    /// The position that the next group gets.
+    head: Position,
+    /// Rising by position; where a lane leaves positions out, not by one.
     groups: VecDeque<Group>,
-}
-
-impl Partition {
-    fn head(&self) -> Position {
-        Position(self.first.0 + self.groups.len() as u64)
-    }
 }
 
 impl MemoryQueue {
@@ -90,12 +88,57 @@ impl MemoryQueue {
         }
         let position = {
             let mut slot = slot.lock();
-            let position = slot.head();
+            let position = slot.head;
             slot.groups.push_back(Group::new(position, epoch, records));
+            slot.head = position.next();
             position
         };
         topic.version.send_modify(|v| *v += 1);
         Ok(position)
+    }
+
+    /// Appends a group of a lane at its own position, at or behind the partition's end.
+    pub(crate) fn place(&self, topic: &str, partition: u16, group: Group) -> Result<(), TopicError> {
+        let topic = self.topic(topic)?;
+        {
+            let mut slot = topic.partition(partition)?.lock();
+            slot.head = group.position.next();
+            slot.groups.push_back(group);
+        }
+        topic.version.send_modify(|v| *v += 1);
+        Ok(())
+    }
+
+    /// As [`Queue::head`], for callers that are not async.
+    ///
+    /// # Errors
+    /// When there is no such partition.
+    pub fn head(&self, topic: &str, partition: u16) -> Result<Position, TopicError> {
+        Ok(self.topic(topic)?.partition(partition)?.lock().head)
+    }
+
+    /// As [`Queue::committed`], for callers that are not async.
+    ///
+    /// # Errors
+    /// When there is no such partition.
+    pub fn committed(&self, topic: &str, group: &str, partition: u16) -> Result<Position, TopicError> {
+        let topic = self.topic(topic)?;
+        topic.partition(partition)?;
+        let groups = topic.groups.lock();
+        Ok(groups.get(group).map_or(Position::ZERO, |g| g.committed(partition)))
+    }
+
+    /// As [`Queue::lag`], for callers that are not async.
+    ///
+    /// # Errors
+    /// When there is no such topic.
+    pub fn lag(&self, topic: &str, group: &str) -> Result<u64, TopicError> {
+        let mut lag = 0u64;
+        for partition in self.topic(topic)?.partitions() {
+            let behind = self.head(topic, partition)?.0 - self.committed(topic, group, partition)?.0;
+            lag = lag.saturating_add(behind);
+        }
+        Ok(lag)
     }
 
     /// Lets every member of a group be delivered again what it has not committed, as a rebalance in a cluster may.
@@ -150,9 +193,9 @@ impl Topic {
         let keep = self.groups.lock().values().map(|g| g.committed(partition)).min();
         if let (Some(keep), Some(slot)) = (keep, self.partitions.get(usize::from(partition))) {
             let mut slot = slot.lock();
-            let gone = keep.0.saturating_sub(slot.first.0).min(slot.groups.len() as u64);
-            slot.groups.drain(..gone as usize);
-            slot.first.0 += gone;
+            let gone = slot.groups.partition_point(|g| g.position < keep);
+            slot.groups.drain(..gone);
+            slot.first = keep.clamp(slot.first, slot.head);
         }
     }
 }
@@ -170,7 +213,7 @@ impl Store for Topic {
     }
 
     fn head(&self, partition: u16) -> Position {
-        self.partitions.get(usize::from(partition)).map_or(Position::ZERO, |p| p.lock().head())
+        self.partitions.get(usize::from(partition)).map_or(Position::ZERO, |p| p.lock().head)
     }
 
     fn reader(&self, partition: u16, from: Position) -> (u16, Position) {
@@ -187,18 +230,20 @@ impl Store for Topic {
             return Err("no such partition".to_owned());
         };
         let slot = slot.lock();
-        let Some(skip) = from.0.checked_sub(slot.first.0) else {
+        if from < slot.first {
             return Err(format!("group {from} is no longer kept, the partition begins at {}", slot.first));
-        };
+        }
+        let skip = slot.groups.partition_point(|g| g.position < from);
         let (mut groups, mut bytes) = (Vec::new(), 0);
-        for group in slot.groups.iter().skip(skip as usize).take_while(|g| g.position < limit) {
+        for group in slot.groups.iter().skip(skip).take_while(|g| g.position < limit) {
             bytes += group.bytes();
             if bytes > max_bytes && !groups.is_empty() {
                 break;
             }
             groups.push(group.clone());
         }
-        Ok(((partition, Position(from.0 + groups.len() as u64)), groups))
+        let next = groups.last().map_or(from, |g: &Group| g.position.next());
+        Ok(((partition, next), groups))
     }
 
     async fn persist(
@@ -241,14 +286,15 @@ impl Queue for MemoryQueue {
         Ok(Box::new(Member::join(Arc::clone(topic), topic.group(group))))
     }
 
-    fn head(&self, topic: &str, partition: u16) -> Result<Position, TopicError> {
-        Ok(self.topic(topic)?.partition(partition)?.lock().head())
+    async fn head(&self, topic: &str, partition: u16) -> Result<Position, TopicError> {
+        MemoryQueue::head(self, topic, partition)
     }
 
-    fn committed(&self, topic: &str, group: &str, partition: u16) -> Result<Position, TopicError> {
-        let topic = self.topic(topic)?;
-        topic.partition(partition)?;
-        let groups = topic.groups.lock();
-        Ok(groups.get(group).map_or(Position::ZERO, |g| g.committed(partition)))
+    async fn committed(&self, topic: &str, group: &str, partition: u16) -> Result<Position, TopicError> {
+        MemoryQueue::committed(self, topic, group, partition)
+    }
+
+    async fn lag(&self, topic: &str, group: &str) -> Result<u64, TopicError> {
+        MemoryQueue::lag(self, topic, group)
     }
 }

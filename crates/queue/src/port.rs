@@ -57,7 +57,8 @@ impl TopicOptions {
 /// but the loss of the disk). When it returned an error that [`ProduceError::is_unsure`] names, they may be there or
 /// not; after any other error they are not.
 ///
-/// **Order.** Within a partition groups have the order of their positions, which rise by one; records of one call stay
+/// **Order.** Within a partition groups have the order of their positions, which rise by one (a lane may leave some out
+/// where an epoch begins: see [`crate::lanes`]); records of one call stay
 /// together and in order, in one group (other calls' records may stand in the same group). A call that began after
 /// another had returned stands behind it. Between partitions there is no order.
 ///
@@ -78,17 +79,18 @@ pub trait Queue: Send + Sync + 'static {
     async fn consumer(&self, topic: &str, group: &str) -> Result<Box<dyn Consumer>, TopicError>;
 
     /// The end of a partition: the position that its next group gets. Everything below is durable.
-    fn head(&self, topic: &str, partition: u16) -> Result<Position, TopicError>;
+    async fn head(&self, topic: &str, partition: u16) -> Result<Position, TopicError>;
 
     /// What a group has committed in a partition; zero if it never did.
-    fn committed(&self, topic: &str, group: &str, partition: u16) -> Result<Position, TopicError>;
+    async fn committed(&self, topic: &str, group: &str, partition: u16) -> Result<Position, TopicError>;
 
     /// Groups of records that a group of consumers has not committed yet, over all partitions.
-    fn lag(&self, topic: &str, group: &str) -> Result<u64, TopicError> {
+    async fn lag(&self, topic: &str, group: &str) -> Result<u64, TopicError> {
         let mut lag = 0u64;
         for partition in self.partitions(topic)? {
-            let behind = self.head(topic, partition)?.0 - self.committed(topic, group, partition)?.0;
-            lag = lag.saturating_add(behind);
+            let (head, done) =
+                (self.head(topic, partition).await?, self.committed(topic, group, partition).await?);
+            lag = lag.saturating_add(head.0.saturating_sub(done.0));
         }
         Ok(lag)
     }

@@ -9,6 +9,8 @@ pub const FAILURE: u8 = 1;
 pub const USAGE: u8 = 2;
 /// The program ran, and what it checked does not hold (a law of the books, an audit, a verification).
 pub const CHECK_FAILED: u8 = 3;
+/// Nothing that was checked fails, but a source was missing, so that not all could be checked.
+pub const NOT_ALL_CHECKED: u8 = 4;
 /// The configuration or a campaign file is wrong; the message names file, line and key.
 pub const BAD_CONFIG: u8 = 64;
 /// Stored data is damaged where it can't be cut or rebuilt; the message says where and what can be done.

@@ -1,5 +1,7 @@
 //! What can go wrong with a statement, sorted by what the caller can do about it.
 
+use sqlx::postgres::PgDatabaseError;
+
 /// Why a statement or a transaction failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SqlError {
@@ -23,6 +25,19 @@ pub enum SqlError {
     /// The disk is full. Nothing of the transaction was kept; reads go on working.
     #[error("the database's disk is full; nothing was done: {0}")]
     DiskFull(#[source] sqlx::Error),
+    /// No server could be reached. Nothing was sent; a later try can succeed.
+    #[error("the database can't be reached, nothing was done: {at}: {error}")]
+    Unreachable {
+        /// Which server.
+        at: String,
+        /// What was heard.
+        #[source]
+        error: sqlx::Error,
+    },
+    /// The connection broke. A read may be repeated; of a write outside of a transaction, and of a commit, it is not
+    /// known whether it was done.
+    #[error("the connection to the database broke: {0}")]
+    Lost(#[source] sqlx::Error),
     /// A unique key or another constraint refused it; trying again gives the same answer.
     #[error("refused by a constraint of the database: {0}")]
     Constraint(#[source] sqlx::Error),
@@ -34,7 +49,7 @@ pub enum SqlError {
 impl SqlError {
     /// Whether nothing was done and trying again later may succeed.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, SqlError::Busy { .. } | SqlError::DiskFull(_))
+        matches!(self, SqlError::Busy { .. } | SqlError::DiskFull(_) | SqlError::Unreachable { .. })
     }
 }
 
@@ -48,7 +63,13 @@ impl From<sqlx::Error> for SqlError {
         if matches!(error, sqlx::Error::PoolTimedOut) {
             return SqlError::Busy { what: "waiting for a connection" };
         }
+        if matches!(error, sqlx::Error::Io(_)) {
+            return SqlError::Lost(error);
+        }
         let Some(database) = error.as_database_error() else { return SqlError::Other(error) };
+        if database.try_downcast_ref::<PgDatabaseError>().is_some() {
+            return crate::pg::sort(error);
+        }
         let refused = !matches!(database.kind(), sqlx::error::ErrorKind::Other);
         let primary = database.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff);
         match primary {

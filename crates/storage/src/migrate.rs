@@ -98,7 +98,7 @@ impl From<sqlx::Error> for MigrationError {
     }
 }
 
-const RECORD: &str = "CREATE TABLE IF NOT EXISTS schema_migration (
+pub(crate) const RECORD: &str = "CREATE TABLE IF NOT EXISTS schema_migration (
     service    TEXT    NOT NULL,
     version    BIGINT  NOT NULL,
     name       TEXT    NOT NULL,
@@ -157,7 +157,7 @@ pub async fn migrate(
     Ok(Migrated { from, to: u32::try_from(migrations.len()).unwrap_or(u32::MAX) })
 }
 
-fn check_list(service: &str, migrations: &[Migration]) -> Result<(), MigrationError> {
+pub(crate) fn check_list(service: &str, migrations: &[Migration]) -> Result<(), MigrationError> {
     for (position, migration) in (1..).zip(migrations) {
         if u32::try_from(position) != Ok(migration.version) {
             let (service, version) = (service.to_owned(), migration.version);
@@ -167,7 +167,7 @@ fn check_list(service: &str, migrations: &[Migration]) -> Result<(), MigrationEr
     Ok(())
 }
 
-fn check_ran(
+pub(crate) fn check_ran(
     service: &str,
     migrations: &[Migration],
     version: u32,
@@ -184,6 +184,6 @@ fn check_ran(
     Err(MigrationError::Edited { service: service.to_owned(), version, name: migration.name, now, ran })
 }
 
-fn hash(sql: &str) -> String {
+pub(crate) fn hash(sql: &str) -> String {
     hex::encode(Sha256::digest(sql.as_bytes()))
 }

@@ -8,8 +8,10 @@ use quota_config::{
     Verdict,
 };
 use std::path::Path;
+use storage::pg::{Pg, PgOptions};
 use storage::sqlx;
 use storage::{Migration, Sql, SqlOptions, migrate};
+use testkit::servers::FreshDatabase;
 
 const ONE: CampaignId = CampaignId(1);
 const TWO: CampaignId = CampaignId(2);
@@ -247,6 +249,33 @@ async fn memory_conforms() {
 async fn sql_conforms() {
     let folder = tempfile::tempdir().unwrap();
     conforms(&open(&folder.path().join("plans.db")).await).await;
+}
+
+#[tokio::test]
+async fn postgres_conforms() {
+    let Some(database) = FreshDatabase::new() else { return };
+    let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+    conforms(&SqlRepository::open_postgres(pg.clone(), 0).await.unwrap()).await;
+    // A second process finds the tables, and what the first has written.
+    let again = SqlRepository::open_postgres(pg, 0).await.unwrap();
+    assert!(again.newest(ONE).await.unwrap().is_some());
+}
+
+/// Writers on two connections: the numbers stay without a hole, and the trail one chain.
+#[tokio::test]
+async fn writers_in_postgres_wait_for_each_other() {
+    let Some(database) = FreshDatabase::new() else { return };
+    let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+    let repository = std::sync::Arc::new(SqlRepository::open_postgres(pg, 0).await.unwrap());
+    let writers = (0..8).map(|n| {
+        let repository = std::sync::Arc::clone(&repository);
+        async move { repository.reserve(draft(1, 0, &format!("version {n}"))).await.unwrap() }
+    });
+    let mut seq_nos = futures_util::future::join_all(writers).await;
+    seq_nos.sort();
+    assert_eq!(seq_nos, (1..=8).map(SeqNo).collect::<Vec<_>>());
+    let verified = quota_config::audit::verify(&*repository, None).await.unwrap();
+    assert_eq!((verified.ok, verified.rows), (true, 8));
 }
 
 #[tokio::test]

@@ -14,17 +14,12 @@ use crate::limits::RESEND_GRACE_MS;
 /// Where plans come from. Both calls are cheap; `version` is asked for each batch and must be one atomic load. A
 /// version seen means that `plans` gives at least what was current then.
 pub trait PlanSource: Send + Sync {
-    /// Changes whenever the plans do.
+    /// Changes whenever the plans do, and whenever a grey plan comes, goes or changes its share: what is known of
+    /// users who can win nothing is then forgotten.
     fn version(&self) -> u64;
 
     /// The plans in force, one for each campaign.
     fn plans(&self) -> Arc<Vec<Arc<Plan>>>;
-
-    /// Changes whenever a user of the plan's campaign may have got other limits: with the plan, and where another plan
-    /// stands beside it for some users, with that one too.
-    fn limits(&self, plan: &Plan) -> u64 {
-        plan.seq_no.0
-    }
 }
 
 /// Plans that never change: for tools and tests.
@@ -57,7 +52,6 @@ struct Window {
 /// A campaign, as a submit needs it.
 pub struct Campaign {
     id: u32,
-    limits: u32,
     stagger: Stagger,
     /// Shortest interval that clients are told.
     pub submit_min_ms: u32,
@@ -80,7 +74,7 @@ pub enum Standing {
 }
 
 impl Campaign {
-    fn new(plan: Arc<Plan>, limits: u64) -> Self {
+    fn new(plan: Arc<Plan>) -> Self {
         let mut windows: Vec<_> = plan
             .rounds
             .iter()
@@ -89,18 +83,12 @@ impl Campaign {
         windows.sort_unstable_by_key(|w| w.open_ms);
         Self {
             id: plan.campaign.0,
-            limits: limits as u32,
             stagger: plan.stagger,
             submit_min_ms: plan.pacing.submit_min_ms,
             submit_max_ms: plan.pacing.submit_max_ms,
             windows,
             plan,
         }
-    }
-
-    /// Tells the limits that hold now from those of before ([`PlanSource::limits`]); low half.
-    pub fn limits(&self) -> u32 {
-        self.limits
     }
 
     /// Where a user's submit for a round stands at an instant.
@@ -159,16 +147,17 @@ impl Campaigns {
     pub fn read(source: &dyn PlanSource) -> Self {
         // The version first: plans that change in between are read again at the next look.
         let version = source.version();
-        let campaign = |plan: &Arc<Plan>| Campaign::new(Arc::clone(plan), source.limits(plan));
-        Self { version, all: source.plans().iter().map(campaign).collect() }
+        Self { version, all: source.plans().iter().map(|plan| Campaign::new(Arc::clone(plan))).collect() }
     }
 
-    /// Reads anew if the source has changed.
+    /// Reads anew if the source has changed; true if it has.
     #[inline]
-    pub fn refresh(&mut self, source: &dyn PlanSource) {
-        if source.version() != self.version {
+    pub fn refresh(&mut self, source: &dyn PlanSource) -> bool {
+        let changed = source.version() != self.version;
+        if changed {
             *self = Self::read(source);
         }
+        changed
     }
 
     /// A campaign by its id.
@@ -218,7 +207,7 @@ pub(crate) mod tests {
 
     #[test]
     fn windows_open_by_group_and_close_behind_a_grace() {
-        let campaign = Campaign::new(Arc::new(plan()), 7);
+        let campaign = Campaign::new(Arc::new(plan()));
         assert_eq!(campaign.standing(2, 1, 999_999), Standing::NotOpen(1_000_000));
         assert_eq!(campaign.standing(2, 1, 1_000_000), Standing::Open);
         assert_eq!(campaign.standing(3, 1, 1_059_999), Standing::NotOpen(1_060_000));

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 
 use crate::counters::Count;
 use crate::limits::READS_PER_TURN;
-use crate::requests::Answer;
+use crate::requests::{Answer, too_many_logins};
 use crate::session::{Cut, Session};
 use crate::worker::{State, Worker};
 
@@ -105,6 +105,9 @@ impl Connection {
             }
             if self.finish_slow(cx, state) {
                 continue;
+            }
+            if self.session.is_asking() {
+                return Poll::Pending;
             }
             if self.worker.is_draining() && self.session.outstanding() == 0 {
                 self.farewell(state);
@@ -207,6 +210,13 @@ impl Connection {
     }
 
     fn start_slow(&mut self, state: &mut State) {
+        if let Some((id, login, word)) = state.desk.admission.take() {
+            let slow = self.slow.get_or_insert_default();
+            slow.push(Box::pin(async move {
+                let word = word.await.map_err(too_many_logins);
+                (id, word.map(|()| Answer::Admitted(login)))
+            }));
+        }
         if state.desk.requests.is_empty() {
             return;
         }
@@ -222,14 +232,28 @@ impl Connection {
     /// nothing waits for the reader, so that pages of prizes don't pile up here.
     fn finish_slow(&mut self, cx: &mut Context<'_>, state: &mut State) -> bool {
         let Some(slow) = &mut self.slow else { return false };
+        let mut resumed = false;
         while state.desk.out.len() < SLOW_OUT {
             let Poll::Ready(Some((id, answer))) = Pin::new(&mut **slow).poll_next(cx) else { break };
-            self.session.answered(&mut state.desk, id, answer);
+            let asked = self.session.is_asking();
+            if let Some(cut) = self.session.answered(&mut state.desk, id, answer) {
+                self.ending = Some(cut);
+            } else if asked {
+                // What came behind the login has waited for it.
+                let input = std::mem::take(&mut self.rest);
+                let taken = self.session.take(&mut state.desk, &self.inbox, self.peer, &input);
+                self.ending = taken.cut;
+                self.rest = input[taken.used..].to_vec();
+                resumed = true;
+            }
         }
         if slow.is_empty() {
             self.slow = None;
         }
-        !state.desk.out.is_empty()
+        if resumed {
+            self.start_slow(state);
+        }
+        !state.desk.out.is_empty() || resumed
     }
 
     fn cut_off(&mut self, state: &mut State, why: Count) {

@@ -9,9 +9,11 @@ use protocol::calls::{Inbox, SubmitCall, SubmitReply};
 use protocol::error::Code;
 use protocol::v1::{self, Outcome, Submit};
 
+use crate::asked::Asked;
 use crate::campaigns::{Campaigns, Standing};
 use crate::counters::{Count, Counters};
-use crate::limits::SHAKES_MAX;
+use crate::gates::Word;
+use crate::limits::{PLANS_SETTLE_MS, SHAKES_MAX};
 use crate::load::LoadGauge;
 use crate::negative::{Exhausted, NegativeCache};
 use crate::requests::Request;
@@ -29,11 +31,14 @@ pub(crate) struct Desk {
     pub out: Vec<u8>,
     /// Slow requests of the connection that has its turn, with their correlation ids.
     pub requests: Vec<(u32, Request)>,
+    /// A login of the connection that has its turn, which the book of rates has to admit first.
+    pub admission: Option<(u32, Box<v1::Login>, Word)>,
     /// Of this turn: wall clock, monotonic.
     pub now_ms: u64,
     pub mono_ms: u64,
     routes: Arc<Routes>,
     routes_version: u64,
+    asked: Asked,
     negative: NegativeCache,
     tokens: TokenCache,
     /// For each node the batch, and what it said at once.
@@ -66,11 +71,13 @@ impl Desk {
             gauge: LoadGauge::default(),
             out: Vec::new(),
             requests: Vec::new(),
+            admission: None,
             now_ms: shared.clock.now_ms(),
             mono_ms: shared.mono_ms(),
             calls: (0..routes.len()).map(|_| Vec::new()).collect(),
             routes,
             routes_version,
+            asked: Asked::new(),
             negative: NegativeCache::new(shared.limits.negative_entries),
             tokens: TokenCache::new(shared.limits.token_entries as usize, token_mark_key),
             replies: Vec::new(),
@@ -86,7 +93,9 @@ impl Desk {
     pub fn begin(&mut self) {
         self.now_ms = self.shared.clock.now_ms();
         self.mono_ms = self.shared.mono_ms();
-        self.campaigns.refresh(&*self.shared.plans);
+        if self.campaigns.refresh(&*self.shared.plans) {
+            self.asked.turn(self.mono_ms);
+        }
         let version = self.shared.routes.version();
         if version != self.routes_version {
             self.routes_version = version;
@@ -129,7 +138,7 @@ impl Desk {
                 return self.end(user, submit, Outcome::NotOpen, Count::NotOpen, wait_ms, until_ms);
             }
         }
-        if let Some(known) = self.negative.get(user, submit.campaign, campaign.limits(), self.now_ms) {
+        if let Some(known) = self.negative.get(user, submit.campaign, self.asked.plans(), self.now_ms) {
             let same = submit.round == known.round && submit.counter >= known.next_counter;
             if same || campaign.is_later(submit.round, known.round) {
                 let until_ms = if known.until_ms == u64::MAX { 0 } else { known.until_ms };
@@ -138,9 +147,9 @@ impl Desk {
             }
         }
         let place = self.routes.place(user);
-        let batch = &mut self.calls[place];
-        batch.push(SubmitCall {
-            tag: (batch.len() as u64) << 32 | u64::from(id),
+        let mark = self.asked.mark(submit.campaign, submit.round);
+        self.calls[place].push(SubmitCall {
+            tag: u64::from(mark) << 32 | u64::from(id),
             user,
             campaign: submit.campaign,
             round: submit.round,
@@ -169,9 +178,10 @@ impl Desk {
             asked += calls.len() as u32;
             said += replies.len() as u32;
             for mut reply in replies.drain(..) {
-                if let Some(call) = calls.get((reply.tag >> 32) as usize) {
-                    self.learn(call, &reply);
-                    self.stretch(call.campaign, &mut reply);
+                if let Some((campaign, round)) = self.asked.of((reply.tag >> 32) as u32) {
+                    // In one process lottery has every plan before the front door.
+                    self.learn(campaign, round, &reply);
+                    self.stretch(campaign, &mut reply);
                 }
                 self.count(&reply);
                 each(&mut self.out, reply);
@@ -186,7 +196,11 @@ impl Desk {
 
     /// Prepares a reply that came through an inbox.
     pub fn late(&mut self, reply: &mut SubmitReply) {
-        if let Some(campaign) = reply.award.as_ref().map(|award| award.campaign) {
+        if let Some((campaign, round)) = self.asked.of((reply.tag >> 32) as u32) {
+            // Another process may have decided under plans that were older than the front door's.
+            if self.asked.settled_ms(self.mono_ms) >= PLANS_SETTLE_MS {
+                self.learn(campaign, round, reply);
+            }
             self.stretch(campaign, reply);
         }
         self.count(reply);
@@ -235,18 +249,18 @@ impl Desk {
         u32::try_from(until_ms.saturating_sub(self.now_ms)).unwrap_or(u32::MAX)
     }
 
-    fn learn(&mut self, call: &SubmitCall, reply: &SubmitReply) {
+    #[inline]
+    fn learn(&mut self, campaign: u32, round: u32, reply: &SubmitReply) {
         if reply.outcome != Outcome::LimitReached {
             return;
         }
-        let Some(campaign) = self.campaigns.get(call.campaign) else { return };
         self.negative.put(Exhausted {
-            user: call.user,
+            user: reply.user,
             until_ms: if reply.until_ms == 0 { u64::MAX } else { reply.until_ms },
-            campaign: call.campaign,
-            round: call.round,
+            campaign,
+            round,
             next_counter: reply.next_counter,
-            limits: campaign.limits(),
+            plans: self.asked.plans(),
         });
     }
 
@@ -278,174 +292,4 @@ impl Desk {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::campaigns::{PlanSource, tests::plan};
-    use crate::shared::AccessDeps;
-    use crate::token::{KeyCell, TokenKey, TokenKeys};
-    use crate::{Limits, RouteTable, Routes};
-    use campaign::plan::Plan;
-    use campaign::{AwardId, SeqNo, UserId, VendorId};
-    use hashring::Member;
-    use parking_lot::Mutex;
-    use protocol::calls::{Accounts, Awards, CallError, Draws};
-    use runtime::{ManualClock, Metrics};
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    struct Node {
-        outcome: Outcome,
-        users: Mutex<Vec<u64>>,
-    }
-
-    impl Node {
-        fn new(outcome: Outcome) -> Arc<Self> {
-            Arc::new(Self { outcome, users: Mutex::default() })
-        }
-    }
-
-    impl Draws for Node {
-        fn submit(&self, calls: &[SubmitCall], _: &Arc<Inbox>, out: &mut Vec<SubmitReply>) {
-            self.users.lock().extend(calls.iter().map(|call| call.user));
-            out.extend(calls.iter().map(|call| SubmitReply {
-                tag: call.tag,
-                user: call.user,
-                counter: call.counter,
-                next_counter: call.counter,
-                outcome: self.outcome,
-                next_submit_ms: 100,
-                until_ms: 0,
-                award: None,
-            }));
-        }
-    }
-
-    struct Nobody;
-
-    #[async_trait::async_trait]
-    impl Awards for Nobody {
-        async fn prizes(
-            &self,
-            _: UserId,
-            _: Option<AwardId>,
-            _: usize,
-        ) -> Result<(Vec<v1::Award>, bool), CallError> {
-            Err(CallError::Unavailable("nobody".into()))
-        }
-
-        async fn claim(&self, _: UserId, _: AwardId) -> Result<v1::Award, CallError> {
-            Err(CallError::Unavailable("nobody".into()))
-        }
-    }
-
-    #[async_trait::async_trait]
-    impl Accounts for Nobody {
-        async fn set_account(&self, _: UserId, _: VendorId, _: &str) -> Result<u64, CallError> {
-            Err(CallError::Unavailable("nobody".into()))
-        }
-    }
-
-    struct Swapped(AtomicU64, Mutex<Plan>);
-
-    impl PlanSource for Swapped {
-        fn version(&self) -> u64 {
-            self.0.load(Ordering::Acquire)
-        }
-
-        fn plans(&self) -> Arc<Vec<Arc<Plan>>> {
-            Arc::new(vec![Arc::new(self.1.lock().clone())])
-        }
-    }
-
-    fn desk(routes: Arc<RouteTable>, plans: Arc<Swapped>) -> Desk {
-        let keys = TokenKeys::new(vec![TokenKey::new("k", &[1; 32]).unwrap()]).unwrap();
-        let deps = AccessDeps {
-            clock: ManualClock::new(1_100_000),
-            keys: KeyCell::new(keys),
-            plans,
-            routes,
-            awards: Arc::new(Nobody),
-            accounts: Arc::new(Nobody),
-            metrics: Metrics::new(),
-            extra: None,
-        };
-        Desk::new(Arc::new(Shared::new(deps, None, Limits::default(), 1)), 0, (1, 2))
-    }
-
-    fn submit(desk: &mut Desk, id: u32, user: u64) -> Option<SubmitReply> {
-        let entry = Submit { campaign: 1, round: 1, counter: 1, shakes: 1, ..Submit::default() };
-        match desk.enter(id, user, &entry) {
-            Entered::Answered(reply) => Some(reply),
-            Entered::Queued => None,
-            Entered::Refused(error) => panic!("{error:?}"),
-        }
-    }
-
-    fn decide(desk: &mut Desk) -> Vec<SubmitReply> {
-        let mut said = Vec::new();
-        desk.decide(&Arc::new(Inbox::new()), |_, reply| said.push(reply));
-        said
-    }
-
-    #[test]
-    fn each_user_goes_to_his_node_and_new_routes_count_from_the_next_turn() {
-        let nodes = [Node::new(Outcome::Lost), Node::new(Outcome::Lost)];
-        let ways =
-            || nodes.iter().enumerate().map(|(i, node)| (i as u16, node.clone() as Arc<dyn Draws>)).collect();
-        let members = [0, 1].map(|node| Member { node, weight: 1 });
-        let table = RouteTable::new(Routes::of_members(&members, 1, ways()).unwrap());
-        let mut desk = desk(table.clone(), Arc::new(Swapped(1.into(), Mutex::new(plan()))));
-        desk.begin();
-        for user in 1..=100 {
-            assert!(submit(&mut desk, user as u32, 2 * user).is_none());
-        }
-        let said = decide(&mut desk);
-        assert_eq!(said.len(), 100);
-        assert!(said.iter().all(|reply| u64::from(tag_id(reply.tag)) * 2 == reply.user));
-        let routes = table.get();
-        for (number, node) in nodes.iter().enumerate() {
-            let users = std::mem::take(&mut *node.users.lock());
-            assert!(users.len() > 10 && users.iter().all(|user| routes.node_of(*user) == number as u16));
-        }
-        let members = [Member { node: 0, weight: 0 }, Member { node: 1, weight: 1 }];
-        assert!(table.swap(Routes::of_members(&members, 2, ways()).unwrap()));
-        desk.begin();
-        for user in 1..=10 {
-            submit(&mut desk, 0, 2 * user);
-        }
-        assert_eq!(decide(&mut desk).len(), 10);
-        assert!(nodes[0].users.lock().is_empty() && nodes[1].users.lock().len() == 10);
-    }
-
-    #[test]
-    fn a_newer_plan_gives_exhausted_users_a_chance_again() {
-        let node = Node::new(Outcome::LimitReached);
-        let plans = Arc::new(Swapped(1.into(), Mutex::new(plan())));
-        let mut desk = desk(RouteTable::new(Routes::single(0, node.clone())), plans.clone());
-        desk.begin();
-        assert!(submit(&mut desk, 0, 2).is_none());
-        assert_eq!(decide(&mut desk)[0].outcome, Outcome::LimitReached);
-        assert_eq!(submit(&mut desk, 0, 2).map(|reply| reply.outcome), Some(Outcome::LimitReached));
-        assert!(submit(&mut desk, 0, 4).is_none(), "another user");
-        decide(&mut desk);
-        plans.1.lock().seq_no = SeqNo(8);
-        plans.0.store(2, Ordering::Release);
-        desk.begin();
-        assert!(submit(&mut desk, 0, 2).is_none());
-        decide(&mut desk);
-        assert_eq!(*node.users.lock(), [2, 4, 2]);
-    }
-
-    #[test]
-    fn load_stretches_the_interval_of_those_who_will_come_back() {
-        for (outcome, calm, loaded) in [(Outcome::Lost, 1_000, 3_000), (Outcome::TooEarly, 100, 100)] {
-            let plans = Arc::new(Swapped(1.into(), Mutex::new(plan())));
-            let mut desk = desk(RouteTable::new(Routes::single(0, Node::new(outcome))), plans);
-            desk.begin();
-            submit(&mut desk, 0, 2);
-            assert_eq!(decide(&mut desk)[0].next_submit_ms, calm);
-            desk.gauge.observe(100, 100);
-            submit(&mut desk, 0, 2);
-            assert_eq!(decide(&mut desk)[0].next_submit_ms, loaded);
-        }
-    }
-}
+mod tests;

@@ -14,12 +14,13 @@
 //! is for operators. Wire and tokens are described in `docs/protocol.md`, `docs/tokens.md` and `docs/errors.md`.
 
 mod accept;
+mod asked;
 mod campaigns;
 mod connection;
 mod counters;
 mod desk;
 mod floods;
-mod gates;
+pub mod gates;
 mod gateways;
 mod http;
 pub mod limits;
@@ -27,6 +28,7 @@ mod load;
 mod negative;
 mod rate;
 mod requests;
+mod router;
 mod routes;
 mod server;
 mod session;
@@ -40,6 +42,7 @@ pub use crate::campaigns::{FixedPlans, PlanSource};
 pub use crate::counters::Count;
 pub use crate::http::{Body, HttpExtra};
 pub use crate::limits::{Limits, LimitsChange};
+pub use crate::router::{Nodes, Router};
 pub use crate::routes::{RouteError, RouteTable, Routes};
 pub use crate::server::{AccessConfig, AccessServer, BindError, BoundAccess};
 pub use crate::shared::AccessDeps;

@@ -38,6 +38,10 @@ pub const PRIZES_MAX: u32 = 200;
 /// was lost, asks again with the same counter.
 pub const RESEND_GRACE_MS: u64 = 60_000;
 
+/// How long plans must have been in force here before 'limit reached' from another process is remembered: it may have
+/// been said under older plans. Processes look for plans four times a second, and no call takes longer than this.
+pub const PLANS_SETTLE_MS: u64 = 5_000;
+
 /// Reads that one connection may make before others get their turn.
 pub const READS_PER_TURN: usize = 2;
 

@@ -1,10 +1,9 @@
 //! Users who can win nothing for now, so that their submits end here.
 //!
-//! Filled from lottery's own 'limit reached' answers and good as long as the limits are those that they were given
-//! under: a newer plan, or a grey one, may have raised them, so entries from before count for nothing. A submit is
-//! answered from here only if it is a new draw: the same round with a counter that lottery had not seen, or a round
-//! that began later. A resend goes to lottery, which knows what the player was told. The table has a fixed size; losing
-//! an entry costs one call.
+//! Filled from lottery's own 'limit reached' answers and good for the plans they were given under: a newer plan, or a
+//! grey one that comes or goes, may have raised a limit, so entries of older plans count for nothing. A submit is answered from here only if it is
+//! a new draw: the same round with a counter that lottery had not seen, or a round that began later. A resend goes to
+//! lottery, which knows what the player was told. The table has a fixed size; losing an entry costs one call.
 
 const WAYS: usize = 4;
 
@@ -21,8 +20,8 @@ pub struct Exhausted {
     pub round: u32,
     /// The first counter of that round that lottery has not seen.
     pub next_counter: u32,
-    /// Under which limits, low half.
-    pub limits: u32,
+    /// Which plans were in force: the worker's count of their changes.
+    pub plans: u32,
 }
 
 /// Four entries: two cache lines that the processor fetches together.
@@ -49,14 +48,14 @@ impl NegativeCache {
         (user.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & (self.sets.len() - 1)
     }
 
-    /// What is known of the user in the campaign at this instant under these limits.
+    /// What is known of the user in the campaign at this instant under these plans.
     #[inline]
-    pub fn get(&self, user: u64, campaign: u32, limits: u32, now_ms: u64) -> Option<Exhausted> {
+    pub fn get(&self, user: u64, campaign: u32, plans: u32, now_ms: u64) -> Option<Exhausted> {
         self.sets[self.set(user)]
             .0
             .iter()
             .find(|e| e.user == user && e.campaign == campaign)
-            .filter(|e| e.limits == limits && now_ms < e.until_ms)
+            .filter(|e| e.plans == plans && now_ms < e.until_ms)
             .copied()
     }
 
@@ -78,8 +77,8 @@ mod tests {
     use super::{Exhausted, NegativeCache};
     use proptest::prelude::*;
 
-    fn entry(user: u64, until_ms: u64, limits: u32) -> Exhausted {
-        Exhausted { user, until_ms, campaign: 1, round: 2, next_counter: 3, limits }
+    fn entry(user: u64, until_ms: u64, plans: u32) -> Exhausted {
+        Exhausted { user, until_ms, campaign: 1, round: 2, next_counter: 3, plans }
     }
 
     #[test]

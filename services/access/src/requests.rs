@@ -43,6 +43,8 @@ pub enum Request {
 /// What came of it.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Answer {
+    /// A login may go on.
+    Admitted(Box<v1::Login>),
     /// To Prizes.
     Prizes(v1::PrizesAnswer),
     /// To Claim.
@@ -160,6 +162,13 @@ impl Request {
             }
         }
     }
+}
+
+/// What somebody hears whose address logs in too often.
+pub fn too_many_logins(wait_ms: u32) -> v1::Error {
+    let mut error = Code::RateLimited.message("too many logins from this address");
+    error.retry_after_ms = wait_ms;
+    error
 }
 
 /// Who answers.

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashring::{BUCKET_COUNT, Bucket, Member, Ring, RingError, bucket_of};
 use parking_lot::Mutex;
-use protocol::calls::Draws;
+use protocol::calls::{Draws, Inbox, SubmitCall, SubmitReply};
+use protocol::v1::Outcome;
 
 /// The way to each node under one ring.
 pub struct Routes {
@@ -30,7 +31,34 @@ pub enum RouteError {
     NoWay(u16),
 }
 
+/// What the players of a node hear that there is no way to, in ms; by user up to half as much again.
+const NOWHERE_MS: u64 = 1_000;
+
+/// The way to a node that nobody knows: 'pending, ask again'. The draw may have been decided there, and the same
+/// counter finds out once the list says who draws for the user now.
+pub(crate) struct Nowhere;
+
+impl Draws for Nowhere {
+    fn submit(&self, calls: &[SubmitCall], _: &Arc<Inbox>, out: &mut Vec<SubmitReply>) {
+        out.extend(calls.iter().map(|call| SubmitReply {
+            tag: call.tag,
+            user: call.user,
+            counter: call.counter,
+            next_counter: call.counter,
+            outcome: Outcome::Pending,
+            next_submit_ms: (NOWHERE_MS + call.user % (NOWHERE_MS / 2)) as u32,
+            until_ms: 0,
+            award: None,
+        }));
+    }
+}
+
 impl Routes {
+    /// No node is known yet: everybody is told to ask again. The first member list takes its place.
+    pub fn nowhere() -> Self {
+        Self::single(0, Arc::new(Nowhere))
+    }
+
     /// Everything goes to one node.
     pub fn single(node: u16, draws: Arc<dyn Draws>) -> Self {
         Self { ring_epoch: 0, nodes: vec![(node, draws)], by_bucket: Box::new([0; BUCKET_COUNT]) }
@@ -89,6 +117,11 @@ impl Routes {
         &*self.nodes[place].1
     }
 
+    /// The ways there are.
+    pub fn nodes(&self) -> impl Iterator<Item = (u16, &Arc<dyn Draws>)> {
+        self.nodes.iter().map(|(node, draws)| (*node, draws))
+    }
+
     /// Number of the user's node.
     pub fn node_of(&self, user: u64) -> u16 {
         self.nodes[self.place(user)].0
@@ -132,15 +165,11 @@ impl RouteTable {
 
 #[cfg(test)]
 mod tests {
-    use super::{RouteError, RouteTable, Routes};
+    use super::{Nowhere, RouteError, RouteTable, Routes};
     use hashring::{Member, Ring, bucket_of};
-    use protocol::calls::{Draws, Inbox, SubmitCall, SubmitReply};
+    use protocol::calls::{Draws, Inbox, SubmitCall};
+    use protocol::v1::Outcome;
     use std::sync::Arc;
-
-    struct Nowhere;
-    impl Draws for Nowhere {
-        fn submit(&self, _: &[SubmitCall], _: &Arc<Inbox>, _: &mut Vec<SubmitReply>) {}
-    }
 
     fn ways(nodes: &[u16]) -> Vec<(u16, Arc<dyn Draws>)> {
         nodes.iter().map(|node| (*node, Arc::new(Nowhere) as Arc<dyn Draws>)).collect()
@@ -155,6 +184,17 @@ mod tests {
             assert_eq!(routes.node_of(user), ring.owner(bucket_of(user)));
         }
         assert_eq!(Routes::new(&ring, ways(&[1, 2])).err(), Some(RouteError::NoWay(3)));
+    }
+
+    #[test]
+    fn before_the_first_list_everybody_is_told_to_ask_again() {
+        let routes = Routes::nowhere();
+        let call = SubmitCall { tag: 9, user: 7, counter: 3, ..SubmitCall::default() };
+        let mut out = Vec::new();
+        routes.draws(routes.place(7)).submit(&[call], &Arc::new(Inbox::new()), &mut out);
+        let said = (out[0].tag, out[0].outcome, out[0].next_counter, out[0].next_submit_ms);
+        assert_eq!(said, (9, Outcome::Pending, 3, 1_007));
+        assert!(RouteTable::new(routes).swap(Routes::single(1, Arc::new(Nowhere))));
     }
 
     #[test]

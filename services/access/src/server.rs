@@ -9,6 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 
 use crate::accept::Doors;
+use crate::gates::RateBook;
 use crate::limits::{HANDOVER_MAX, Limits, LimitsError};
 use crate::shared::{AccessDeps, Shared};
 use crate::status::AccessControl;
@@ -89,6 +90,18 @@ impl AccessServer {
     /// # Errors
     /// When the configuration makes no sense or an address can't be had.
     pub fn bind(config: AccessConfig, deps: AccessDeps) -> Result<BoundAccess, BindError> {
+        Self::bind_sharing(config, deps, None)
+    }
+
+    /// The same, with limits by address that other doors share (`None`: this door's own).
+    ///
+    /// # Errors
+    /// See [`AccessServer::bind`].
+    pub fn bind_sharing(
+        config: AccessConfig,
+        deps: AccessDeps,
+        rates: Option<Arc<dyn RateBook>>,
+    ) -> Result<BoundAccess, BindError> {
         config.limits.check()?;
         if config.tcp.is_none() && config.http.is_none() {
             return Err(BindError::NoAddress);
@@ -97,7 +110,7 @@ impl AccessServer {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
         };
-        let shared = Shared::new(deps, config.audience, config.limits, workers);
+        let shared = Shared::new(deps, config.audience, config.limits, workers, rates);
         Ok(BoundAccess {
             tcp: config.tcp.map(|address| listen(address, "frames")).transpose()?,
             http: config.http.map(|address| listen(address, "HTTP")).transpose()?,

@@ -16,10 +16,11 @@ use protocol::v1;
 
 use crate::counters::Count;
 use crate::desk::{Desk, Entered, tag_id};
+use crate::gates::{Limited, Pass};
 use crate::gateways::{self, Seat};
 use crate::limits::{CLIENT_FRAME_MIN, REQUEST_FRAME_MAX, STRIKES_MAX};
 use crate::rate::Bucket;
-use crate::requests::{Answer, Request};
+use crate::requests::{Answer, Request, too_many_logins};
 use crate::token::Speaker;
 use crate::wire;
 
@@ -29,6 +30,8 @@ use std::sync::atomic::Ordering;
 enum Phase {
     Greeting,
     Login,
+    /// The book of rates is asked about the login.
+    Asking,
     Open,
 }
 
@@ -84,6 +87,11 @@ impl Session {
         self.phase == Phase::Open
     }
 
+    /// Whether a login waits for a word. Nothing more is taken until it comes.
+    pub fn is_asking(&self) -> bool {
+        self.phase == Phase::Asking
+    }
+
     pub fn outstanding(&self) -> u32 {
         self.outstanding
     }
@@ -102,7 +110,7 @@ impl Session {
         let mut used = 0;
         let mut cut = None;
         let rate = self.refill(desk);
-        while cut.is_none() {
+        while cut.is_none() && !self.is_asking() {
             let (frame, size) = match frame::next(&input[used..], REQUEST_FRAME_MAX) {
                 Ok(Some(next)) => next,
                 Ok(None) => break,
@@ -140,10 +148,28 @@ impl Session {
         }
     }
 
-    /// Puts out the answer to a slow request.
-    pub fn answered(&mut self, desk: &mut Desk, id: u32, answer: Result<Answer, v1::Error>) {
+    /// Puts out the answer to a slow request, or goes on with a login; the connection may end with it.
+    #[must_use]
+    pub fn answered(&mut self, desk: &mut Desk, id: u32, answer: Result<Answer, v1::Error>) -> Option<Cut> {
+        if self.is_asking() {
+            self.phase = Phase::Login;
+            let served = match answer {
+                Ok(Answer::Admitted(login)) => self.admit(desk, id, &login),
+                Ok(_) => return None,
+                Err(error) => {
+                    desk.counters().add(Count::AddressRate, 1);
+                    Err((error, Cut(Count::Closed)))
+                }
+            };
+            return served.err().map(|(error, cut)| {
+                say(desk, id, error, true);
+                cut
+            });
+        }
         self.outstanding = self.outstanding.saturating_sub(1);
         match answer {
+            // Only a login is admitted.
+            Ok(Answer::Admitted(_)) => {}
             Ok(Answer::Prizes(mut page)) => {
                 while page.encoded_len() > self.body_max() && page.awards.pop().is_some() {
                     page.more = true;
@@ -154,6 +180,7 @@ impl Session {
             Ok(Answer::Account(answer)) => put_message(&mut desk.out, FrameKind::AccountAnswer, id, &answer),
             Err(error) => say(desk, id, error, false),
         }
+        None
     }
 
     /// Says farewell: the last frame before the connection is closed.
@@ -242,7 +269,7 @@ impl Session {
                 Err(out_of_turn("the first frame of a connection must be Hello (kind 1)"))
             }
             (Phase::Login, FrameKind::Login) => self.login(desk, peer, frame),
-            (Phase::Login, _) => Err(out_of_turn("log in first: send Login (kind 4)")),
+            (Phase::Login | Phase::Asking, _) => Err(out_of_turn("log in first: send Login (kind 4)")),
             (Phase::Open, FrameKind::Heartbeat) => {
                 put(&mut desk.out, FrameKind::Heartbeat, frame.id, |_| ());
                 Ok(())
@@ -301,18 +328,29 @@ impl Session {
 
     fn login(&mut self, desk: &mut Desk, peer: IpAddr, frame: &Frame<'_>) -> Served {
         let login = v1::Login::decode(frame.body).map_err(|error| unreadable("Login", &error))?;
+        if desk.shared.is_exempt(peer) {
+            return self.admit(desk, frame.id, &login);
+        }
+        match desk.shared.rates.pass(Limited::Login, peer) {
+            Pass::Yes => self.admit(desk, frame.id, &login),
+            Pass::Wait(wait_ms) => {
+                desk.counters().add(Count::AddressRate, 1);
+                Err((too_many_logins(wait_ms), Cut(Count::Closed)))
+            }
+            Pass::Ask(word) => {
+                desk.admission = Some((frame.id, Box::new(login), word));
+                self.phase = Phase::Asking;
+                Ok(())
+            }
+        }
+    }
+
+    /// A login within its address's rate.
+    fn admit(&mut self, desk: &mut Desk, id: u32, login: &v1::Login) -> Served {
         let refuse = |desk: &Desk, code: Code, text: String| {
             desk.counters().add(Count::LoginsBad, 1);
             Err((code.message(text), Cut(Count::Closed)))
         };
-        if !desk.shared.is_exempt(peer)
-            && let Err(wait_ms) = desk.shared.logins.pass(peer)
-        {
-            desk.counters().add(Count::AddressRate, 1);
-            let mut error = Code::RateLimited.message("too many logins from this address");
-            error.retry_after_ms = wait_ms;
-            return Err((error, Cut(Count::Closed)));
-        }
         let (token, gateway) = match (login.user_token.is_empty(), login.gateway_token.is_empty()) {
             (false, true) => (&login.user_token, false),
             (true, false) => (&login.gateway_token, true),
@@ -372,7 +410,7 @@ impl Session {
             // The client asks for them when it can take a larger frame.
             done.campaigns.clear();
         }
-        put_message(&mut desk.out, FrameKind::LoginDone, frame.id, &done);
+        put_message(&mut desk.out, FrameKind::LoginDone, id, &done);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use runtime::{Metrics, SharedClock};
 use crate::campaigns::PlanSource;
 use crate::counters::{Count, Counters};
 use crate::floods::Floods;
-use crate::gates::Gate;
+use crate::gates::{AddressRates, GovernorRates, RateBook};
 use crate::gateways::Gateways;
 use crate::http::HttpExtra;
 use crate::limits::{Limits, LiveLimits};
@@ -60,8 +60,8 @@ pub(crate) struct Shared {
     pub extra: Option<Arc<dyn HttpExtra>>,
     pub limits: Limits,
     pub live: LiveLimits,
-    pub logins: Gate,
-    pub http: Gate,
+    /// Limits of logins and HTTP by address.
+    pub rates: Arc<dyn RateBook>,
     pub gateways: Arc<Gateways>,
     pub floods: Mutex<Floods>,
     /// One for each worker, and the acceptor's at the end.
@@ -69,7 +69,15 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub fn new(deps: AccessDeps, audience: Option<String>, limits: Limits, workers: usize) -> Self {
+    /// Without a book of rates that is shared with other doors, this one keeps its own.
+    pub fn new(
+        deps: AccessDeps,
+        audience: Option<String>,
+        limits: Limits,
+        workers: usize,
+        rates: Option<Arc<dyn RateBook>>,
+    ) -> Self {
+        let rates = rates.unwrap_or_else(|| Arc::new(GovernorRates::new(AddressRates::from(&limits))));
         Self {
             clock: deps.clock,
             keys: deps.keys,
@@ -80,8 +88,7 @@ impl Shared {
             metrics: deps.metrics,
             extra: deps.extra,
             live: LiveLimits::new(&limits),
-            logins: Gate::new(limits.logins_per_second_address),
-            http: Gate::new(limits.http_per_second_address),
+            rates,
             limits,
             gateways: Arc::default(),
             floods: Mutex::default(),

@@ -19,6 +19,7 @@ use crate::accept::Incoming;
 use crate::connection::Connection;
 use crate::counters::Count;
 use crate::desk::Desk;
+use crate::gates::AddressRates;
 use crate::http;
 use crate::limits::{READ_BYTES, REQUEST_FRAME_MAX};
 use crate::load::TICK_MS;
@@ -230,9 +231,7 @@ impl Worker {
         state.slots.sweep(self.shared.mono_ms(), now_s, self.shared.limits.unsent_ms.into());
         drop(state);
         if self.number == 0 {
-            let live = &self.shared.live;
-            self.shared.logins.sweep(live.logins_per_second_address.load(Ordering::Relaxed));
-            self.shared.http.sweep(live.http_per_second_address.load(Ordering::Relaxed));
+            self.shared.rates.sweep(AddressRates::from(&self.shared.live));
         }
     }
 

@@ -29,10 +29,14 @@ pub const INDEX_ROWS_MAX: usize = 100_000;
 pub const INDEX_ROWS_MIN: usize = 80_000;
 /// Awards that one answer to 'my prizes' may have.
 pub const AWARDS_OF_MAX: usize = 200;
+/// Users whose past wins one call may ask for.
+pub const WINS_USERS_MAX: usize = 512;
 /// Rows that one call of a scan may ask for.
 pub const SCAN_ROWS_MAX: usize = 10_000;
 /// Different lines of statistics; what a district would add above is counted under district 0.
 pub const STATISTICS_MAX: usize = 200_000;
+/// Time between two readings of statistics that other processes write too, ms.
+pub const SHARED_STATISTICS_EVERY_MS: u64 = 1_000;
 /// Orders repeated in one round.
 pub const REPEAT_ORDERS_MAX: usize = 2_000;
 /// Claims remembered, so that a burst of them makes one order.

@@ -1,5 +1,5 @@
 //! What operators and vendors reach over HTTP beside the players: `/admin/...` with the admin token, and
-//! `/callbacks/vendor`, which is signed by the vendor.
+//! `/callbacks/vendor`, which is signed by the vendor. A process answers for the roles that it has.
 
 use access::{AccessControl, Body, HttpExtra};
 use bytes::Bytes;
@@ -31,11 +31,32 @@ pub struct Admin {
     on: Handle,
 }
 
+/// How a lottery node stands, asked at any time.
+pub trait NodeView: Send + Sync {
+    /// As JSON; null while there is none.
+    fn status(&self) -> Value;
+}
+
+impl NodeView for Node {
+    fn status(&self) -> Value {
+        json!(Node::status(self))
+    }
+}
+
+/// The roles that a process has.
+#[derive(Default)]
+pub struct AdminParts {
+    /// The lottery node.
+    pub node: Option<Arc<dyn NodeView>>,
+    /// Flow.
+    pub flow: Option<FlowHandle>,
+    /// Delivery.
+    pub delivery: Option<Delivery>,
+}
+
 struct Shared {
     token: String,
-    node: Arc<Node>,
-    flow: FlowHandle,
-    delivery: Delivery,
+    parts: AdminParts,
     access: Mutex<Option<AccessControl>>,
 }
 
@@ -63,8 +84,19 @@ type Answer = (StatusCode, Value);
 
 impl Admin {
     /// Answers on these threads.
-    pub fn new(token: String, node: Arc<Node>, flow: FlowHandle, delivery: Delivery, on: Handle) -> Admin {
-        Admin { shared: Arc::new(Shared { token, node, flow, delivery, access: Mutex::new(None) }), on }
+    pub fn new(token: String, parts: AdminParts, on: Handle) -> Admin {
+        Admin { shared: Arc::new(Shared { token, parts, access: Mutex::new(None) }), on }
+    }
+
+    /// Answers a request whose body has been read; the caller serves it on a port of its own.
+    pub async fn answer(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> (StatusCode, Value) {
+        self.shared.answer(method, path, headers, body).await
     }
 
     /// Tells it of the front door, once that is bound.
@@ -122,8 +154,13 @@ fn respond((status, value): Answer) -> Response<Body> {
 impl Shared {
     async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap, body: Bytes) -> Answer {
         if path == "/callbacks/vendor" {
-            return match *method {
-                Method::POST => (self.delivery.handle_callback(headers, &body).await, Value::Null),
+            return match (method, &self.parts.delivery) {
+                (&Method::POST, Some(delivery)) => {
+                    (delivery.handle_callback(headers, &body).await, Value::Null)
+                }
+                (&Method::POST, None) => {
+                    problem(StatusCode::NOT_FOUND, "callbacks go to a process with the role delivery")
+                }
                 _ => problem(StatusCode::METHOD_NOT_ALLOWED, "callbacks are posted"),
             };
         }
@@ -133,20 +170,23 @@ impl Shared {
                 "send the admin token: `Authorization: Bearer $(hongbao token admin)`",
             );
         }
-        match (method.as_str(), path) {
-            ("GET", "/admin/status") => self.status().await,
-            ("POST", "/admin/hold") => with(&body, |Hold { hold }| {
-                self.delivery.set_hold(hold);
+        match (method.as_str(), path, &self.parts.delivery) {
+            ("GET", "/admin/status", _) => self.status().await,
+            ("POST", "/admin/hold", Some(delivery)) => with(&body, |Hold { hold }| {
+                delivery.set_hold(hold);
                 (StatusCode::OK, json!({ "hold": hold }))
             }),
-            ("POST", "/admin/limit") => with(&body, |l: Limit| {
-                if self.delivery.set_limit(VendorId(l.vendor), l.per_second) {
+            ("POST", "/admin/limit", Some(delivery)) => with(&body, |l: Limit| {
+                if delivery.set_limit(VendorId(l.vendor), l.per_second) {
                     (StatusCode::OK, json!({ "vendor": l.vendor, "per_second": l.per_second }))
                 } else {
                     problem(StatusCode::NOT_FOUND, &format!("vendor {} is not configured", l.vendor))
                 }
             }),
-            ("POST", "/admin/redo") => self.redo(&body).await,
+            ("POST", "/admin/redo", Some(delivery)) => redo(delivery, &body).await,
+            (_, "/admin/hold" | "/admin/limit" | "/admin/redo", None) => {
+                problem(StatusCode::NOT_FOUND, "this process has no delivery; ask one that has the role")
+            }
             _ => problem(
                 StatusCode::NOT_FOUND,
                 "there are GET /admin/status, POST /admin/hold, POST /admin/limit, POST /admin/redo",
@@ -166,69 +206,79 @@ impl Shared {
     }
 
     async fn status(&self) -> Answer {
-        let delivery = match self.delivery.status().await {
-            Ok(status) => status,
-            Err(error) => return problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        let delivery = match &self.parts.delivery {
+            None => Value::Null,
+            Some(delivery) => match delivery.status().await {
+                Ok(status) => delivery_status(&status),
+                Err(error) => return problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+            },
         };
-        let vendors: Vec<Value> = delivery
-            .vendors
-            .iter()
-            .map(|v| {
-                let states: serde_json::Map<String, Value> = v
-                    .counts
-                    .iter()
-                    .map(|c| {
-                        let name = records::DeliveryState::from_u8(c.state)
-                            .map_or("unknown", records::DeliveryState::name);
-                        (name.to_owned(), json!(c.orders))
-                    })
-                    .collect();
-                json!({
-                    "vendor": v.vendor.0, "name": v.name, "backlog": v.backlog, "oldest_ms": v.oldest_ms,
-                    "limit_per_second": v.limit_per_second, "rate_per_second": v.rate_per_second,
-                    "cut_off": v.breaker.is_some_and(|b| b != BreakerState::Closed), "calling": v.calling,
-                    "delivered": v.delivered, "failed": v.failed, "states": states,
-                })
-            })
-            .collect();
         let access = self.access.lock().as_ref().map(AccessControl::status);
+        let flow = self.parts.flow.as_ref();
+        let status = match flow {
+            Some(flow) => flow.status().await.ok(),
+            None => None,
+        };
         (
             StatusCode::OK,
             json!({
-                "node": self.node.status(),
+                "node": self.parts.node.as_ref().map(|node| node.status()),
                 "access": access,
-                "flow": self.flow.status().ok(),
-                "statistics": *self.flow.statistics(),
-                "delivery": { "hold": delivery.hold, "published": delivery.published, "vendors": vendors },
+            "flow": status,
+                "statistics": flow.map(|flow| json!(*flow.statistics())),
+                "delivery": delivery,
             }),
         )
     }
+}
 
-    async fn redo(&self, body: &[u8]) -> Answer {
-        let redo: Redo = match serde_json::from_slice(body) {
-            Ok(redo) => redo,
-            Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
-        };
-        if redo.awards.len() > REDO_MAX {
-            return problem(StatusCode::BAD_REQUEST, &format!("at most {REDO_MAX} awards in a call"));
+fn delivery_status(status: &delivery::Status) -> Value {
+    let vendors: Vec<Value> = status
+        .vendors
+        .iter()
+        .map(|v| {
+            let states: serde_json::Map<String, Value> = v
+                .counts
+                .iter()
+                .map(|c| {
+                    let name = records::DeliveryState::from_u8(c.state)
+                        .map_or("unknown", records::DeliveryState::name);
+                    (name.to_owned(), json!(c.orders))
+                })
+                .collect();
+            json!({
+                "vendor": v.vendor.0, "name": v.name, "backlog": v.backlog, "oldest_ms": v.oldest_ms,
+                "limit_per_second": v.limit_per_second, "rate_per_second": v.rate_per_second,
+                "cut_off": v.breaker.is_some_and(|b| b != BreakerState::Closed), "calling": v.calling,
+                "delivered": v.delivered, "failed": v.failed, "states": states,
+            })
+        })
+        .collect();
+    json!({ "hold": status.hold, "published": status.published, "vendors": vendors })
+}
+
+async fn redo(delivery: &Delivery, body: &[u8]) -> Answer {
+    let redo: Redo = match serde_json::from_slice(body) {
+        Ok(redo) => redo,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    if redo.awards.len() > REDO_MAX {
+        return problem(StatusCode::BAD_REQUEST, &format!("at most {REDO_MAX} awards in a call"));
+    }
+    let mut awards = Vec::with_capacity(redo.awards.len());
+    for text in &redo.awards {
+        match text.parse::<AwardId>() {
+            Ok(award) => awards.push(award),
+            Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("'{text}': {error}")),
         }
-        let mut awards = Vec::with_capacity(redo.awards.len());
-        for text in &redo.awards {
-            match text.parse::<AwardId>() {
-                Ok(award) => awards.push(award),
-                Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("'{text}': {error}")),
-            }
+    }
+    match delivery.redo(&awards).await {
+        Ok(done) => {
+            let done: serde_json::Map<String, Value> =
+                done.iter().map(|(award, what)| (award.to_string(), json!(format!("{what:?}")))).collect();
+            (StatusCode::OK, json!({ "awards": done }))
         }
-        match self.delivery.redo(&awards).await {
-            Ok(done) => {
-                let done: serde_json::Map<String, Value> = done
-                    .iter()
-                    .map(|(award, what)| (award.to_string(), json!(format!("{what:?}"))))
-                    .collect();
-                (StatusCode::OK, json!({ "awards": done }))
-            }
-            Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
-        }
+        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
 }
 

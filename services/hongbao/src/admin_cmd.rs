@@ -2,6 +2,7 @@
 
 use crate::call::Http;
 use crate::cli::print;
+use crate::cluster_cmd::{self, Which};
 use crate::keys::Keys;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
@@ -45,6 +46,36 @@ pub enum AdminCommand {
         file: PathBuf,
         #[command(flatten)]
         at: At,
+    },
+    #[command(flatten)]
+    Cluster(ClusterCommand),
+}
+
+/// What to ask of a cluster's servers.
+#[derive(Subcommand)]
+pub enum ClusterCommand {
+    /// Who is there: processes, and of each lottery node epoch, session, buckets, lane and open leases.
+    Nodes {
+        #[command(flatten)]
+        which: Which,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// End the epoch of a dead lottery node by hand, with the checks that the others make.
+    EndEpoch {
+        /// The node's number.
+        node: u16,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Copy the lanes to segment files, which `hongbao reconcile --archive` reads.
+    Archive {
+        /// Folder of the archive; what is there is continued.
+        #[arg(long)]
+        out: PathBuf,
+        #[command(flatten)]
+        which: Which,
     },
 }
 
@@ -99,8 +130,17 @@ pub async fn run(command: AdminCommand) -> anyhow::Result<u8> {
             }
             show(&json!({ "awards": done }))?;
         }
+        AdminCommand::Cluster(command) => return of_cluster(command).await,
     }
     Ok(exit::OK)
+}
+
+async fn of_cluster(command: ClusterCommand) -> anyhow::Result<u8> {
+    match command {
+        ClusterCommand::Nodes { which, json } => cluster_cmd::nodes(&which, json).await,
+        ClusterCommand::EndEpoch { node, which } => cluster_cmd::end_epoch(&which, node).await,
+        ClusterCommand::Archive { out, which } => cluster_cmd::archive(&which, &out).await,
+    }
 }
 
 fn show(answer: &Value) -> anyhow::Result<()> {

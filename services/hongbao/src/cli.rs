@@ -1,7 +1,8 @@
 //! The command line.
 
-use crate::{admin_cmd, config, demo, reconcile_cmd, rehearse_cmd, token_cmd, up};
+use crate::{admin_cmd, config, demo, reconcile_cmd, rehearse_cmd, run, token_cmd, up};
 use clap::{Args, Parser, Subcommand};
+use ownership::members::Role;
 use runtime::exit;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -35,6 +36,15 @@ enum Command {
     Admin(admin_cmd::AdminCommand),
     /// Play a whole campaign on this machine, with a crash in the middle, and settle it.
     Demo(demo::DemoArgs),
+    /// Play it on roles apart and replicated servers, killing some of each.
+    DemoCluster(demo::cluster::DemoClusterArgs),
+    /// Run some of the roles in this process, on servers that all processes share.
+    Run(RunArgs),
+    /// Make the keys of an installation whose roles run apart.
+    Keys {
+        /// Folder, to be copied to every node.
+        dir: PathBuf,
+    },
     /// Print the configuration that the binary loads when it is given none.
     DefaultConfig,
 }
@@ -59,8 +69,38 @@ pub struct UpArgs {
     pub port_file: Option<PathBuf>,
 }
 
+/// What `run` is told.
+#[derive(Args, Clone)]
+pub struct RunArgs {
+    /// Roles of this process, with commas: access, lottery, flow, delivery, console.
+    #[arg(long = "role", value_name = "ROLE", value_delimiter = ',', required = true, value_parser = role)]
+    pub roles: Vec<Role>,
+    /// Configuration file, laid over the default (see `default-config`); its section [cluster] says where the servers are.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// Folder of what this process keeps on its own disk: a lottery node's log.
+    #[arg(long, default_value = "data")]
+    pub data: PathBuf,
+    /// Campaign file to publish; may be given several times. Changes of the file are noticed.
+    #[arg(long = "campaign")]
+    pub campaigns: Vec<PathBuf>,
+    /// One setting: `--set node.id=3`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Where to write the addresses, once the process serves.
+    #[arg(long)]
+    pub port_file: Option<PathBuf>,
+}
+
+fn role(name: &str) -> Result<Role, String> {
+    Role::of_name(name).ok_or_else(|| {
+        let known: Vec<_> = Role::ALL.iter().map(|role| role.name()).collect();
+        format!("roles are {}", known.join(", "))
+    })
+}
+
 /// Runs a command; the exit code.
-pub fn run(cli: Cli) -> u8 {
+pub fn execute(cli: Cli) -> u8 {
     let done = match cli.command {
         Command::Up(args) => up::run(&args),
         Command::Token(command) => token_cmd::run(command),
@@ -69,6 +109,9 @@ pub fn run(cli: Cli) -> u8 {
         Command::Rehearse(args) => rehearse_cmd::run(&args),
         Command::Admin(command) => block_on(admin_cmd::run(command)),
         Command::Demo(args) => block_on(demo::run(args)),
+        Command::DemoCluster(args) => block_on(demo::cluster::run(args)),
+        Command::Run(args) => run::run(&args),
+        Command::Keys { dir } => run::make_keys(&dir),
         Command::DefaultConfig => {
             print(config::DEFAULT);
             Ok(exit::OK)

@@ -1,5 +1,6 @@
 //! The configuration of the binary: the commented default file is what it loads, and everything else is laid over it.
 
+use crate::run::ClusterSection;
 use access::AccessConfig;
 use console::ConsoleConfig;
 use delivery::DeliveryConfig;
@@ -31,6 +32,8 @@ pub struct Config {
     pub console: ConsoleConfig,
     /// Which changes take two people.
     pub policy: Policy,
+    /// Servers of roles that run apart.
+    pub cluster: ClusterSection,
     /// Logging.
     pub log: LogConfig,
 }

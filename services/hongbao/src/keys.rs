@@ -5,6 +5,7 @@ use crate::config::Mistake;
 use access::token::{TokenKey, TokenKeys};
 use anyhow::{Context as _, bail};
 use campaign::{MacKey, MacKeys, SeedKey};
+use protocol::calls::CallKey;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::Write as _;
@@ -17,6 +18,9 @@ struct File {
     mac: Vec<Secret>,
     seed: Vec<Secret>,
     token: Vec<Secret>,
+    /// Since roles can run apart; files from before have none.
+    #[serde(default)]
+    call: Vec<Secret>,
     admin_token: String,
 }
 
@@ -41,6 +45,8 @@ pub struct Keys {
     pub seeds: Vec<SeedKey>,
     /// Keys of user tokens and gateway credentials.
     pub token: TokenKeys,
+    /// Keys by which the processes of a cluster know each other; may be empty where nothing runs apart.
+    pub calls: Vec<CallKey>,
     /// What operators send as bearer token.
     pub admin_token: String,
     /// The newest token key as tools take it: id and secret in hex.
@@ -57,14 +63,44 @@ impl Keys {
         if !path.exists() {
             write_new(&dir, &path)?;
         }
-        let mode = fs::metadata(&path)?.permissions().mode() & 0o777;
+        Keys::read(&path)
+    }
+
+    /// Opens the keys of an installation whose roles run apart. They are made once, by `hongbao keys`: a process that
+    /// made its own would understand nobody.
+    ///
+    /// # Errors
+    /// When there are none, or none for calls.
+    pub fn open_shared(dir: &Path) -> anyhow::Result<Keys> {
+        let path = dir.join("keys").join("keys.toml");
+        if !path.is_file() {
+            let text = format!(
+                "{}: there are no keys; make them once with `hongbao keys {}` and copy them to every node",
+                path.display(),
+                dir.display()
+            );
+            return Err(Mistake(text).into());
+        }
+        let keys = Keys::read(&path)?;
+        if keys.calls.is_empty() {
+            let text = format!(
+                "{}: there is no key of kind `call`, by which processes know each other; add one: [[call]] id = 1, key = 64 hexadecimal digits",
+                path.display()
+            );
+            return Err(Mistake(text).into());
+        }
+        Ok(keys)
+    }
+
+    fn read(path: &Path) -> anyhow::Result<Keys> {
+        let mode = fs::metadata(path)?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             let shown = path.display();
             let text =
                 format!("{shown} can be read by others (mode {mode:o}); make it 0600, or replace the keys");
             return Err(Mistake(text).into());
         }
-        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         let file: File = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
         Keys::of(&file).with_context(|| format!("in {}", path.display()))
     }
@@ -73,6 +109,7 @@ impl Keys {
         let mac = file.mac.iter().map(|s| Ok(MacKey { id: s.id, key: s.bytes()? }));
         let seeds = file.seed.iter().map(|s| Ok(SeedKey { id: s.id, key: s.bytes()? }));
         let token = file.token.iter().map(|s| Ok(TokenKey::new(s.id.to_string(), &s.bytes()?)?));
+        let calls = file.call.iter().map(|s| Ok(CallKey::new(s.id.to_string(), &s.bytes()?)?));
         let seeds = seeds.collect::<anyhow::Result<Vec<_>>>()?;
         if seeds.is_empty() {
             bail!("there is no seed key; at least one is needed");
@@ -82,6 +119,7 @@ impl Keys {
                 .context("there is no MAC key; at least one is needed")?,
             seeds,
             token: TokenKeys::new(token.collect::<anyhow::Result<_>>()?)?,
+            calls: calls.collect::<anyhow::Result<_>>()?,
             admin_token: file.admin_token.clone(),
             token_key: file.token.last().map(|s| format!("{} {}", s.id, s.key)).unwrap_or_default(),
         })
@@ -115,7 +153,7 @@ fn random_hex() -> anyhow::Result<String> {
 /// Writes fresh keys: whole and synced before they get their name, so that a crash leaves no half of them.
 fn write_new(dir: &Path, path: &Path) -> anyhow::Result<()> {
     let one = || Ok::<_, anyhow::Error>(vec![Secret::new(1)?]);
-    let file = File { mac: one()?, seed: one()?, token: one()?, admin_token: random_hex()? };
+    let file = File { mac: one()?, seed: one()?, token: one()?, call: one()?, admin_token: random_hex()? };
     let temporary = dir.join("keys.tmp");
     let mut out =
         fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;

@@ -4,11 +4,13 @@ mod admin;
 mod admin_cmd;
 mod call;
 mod cli;
+mod cluster_cmd;
 mod config;
 mod demo;
 mod keys;
 mod reconcile_cmd;
 mod rehearse_cmd;
+mod run;
 mod token_cmd;
 mod up;
 
@@ -16,5 +18,5 @@ use clap::Parser as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::from(cli::run(cli::Cli::parse()))
+    ExitCode::from(cli::execute(cli::Cli::parse()))
 }

@@ -50,12 +50,12 @@ impl Keys {
 
 #[derive(Args)]
 struct PlayersArgs {
-    /// HOST:PORT of frames.
-    #[arg(long)]
-    frames: Option<String>,
-    /// HOST:PORT of HTTP.
-    #[arg(long)]
-    http: Option<String>,
+    /// HOST:PORT of frames; several with commas: connections share them, and go to the next when one is away.
+    #[arg(long, value_delimiter = ',')]
+    frames: Vec<String>,
+    /// HOST:PORT of HTTP; several as with frames.
+    #[arg(long, value_delimiter = ',')]
+    http: Vec<String>,
     #[command(flatten)]
     keys: Keys,
     /// Players.
@@ -227,8 +227,8 @@ fn with_signals(run: impl FnOnce(&Shutdown) -> anyhow::Result<u8>) -> anyhow::Re
 fn play(args: &PlayersArgs, shutdown: &Shutdown) -> anyhow::Result<u8> {
     let defaults = PlayersConfig::default();
     let config = PlayersConfig {
-        frames: args.frames.as_deref().map(address).transpose()?,
-        http: args.http.as_deref().map(address).transpose()?,
+        frames: args.frames.iter().map(|text| address(text)).collect::<anyhow::Result<_>>()?,
+        http: args.http.iter().map(|text| address(text)).collect::<anyhow::Result<_>>()?,
         players: args.players,
         first_user: args.first_user,
         gateways: args.gateways,

@@ -20,6 +20,8 @@ use records::{DeliveryState, Order, OrderKind, Record as _};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 
+/// The only shard of a book in memory.
+const SHARD: u16 = 0;
 /// Orders in one poll.
 const POLL_RECORDS: usize = 50;
 /// Rows that one round takes.
@@ -292,15 +294,15 @@ impl World {
 
     fn delivery_lapses(&mut self) {
         let before = self.now_ms().saturating_sub(LAPSE_GRACE_MS);
-        for row in now(self.delivery.book.lapse_due(before, ROUND_ROWS)).unwrap_or_default() {
+        for row in now(self.delivery.book.lapse_due(&[SHARD], before, ROUND_ROWS)).unwrap_or_default() {
             let _ = self.apply(row.award, &Input::Lapse);
         }
     }
 
     /// Writes down what is about to be sent, and sends it.
     fn delivery_sends(&mut self, vendor: VendorId) {
-        let due =
-            now(self.delivery.book.due(vendor, Lane::Send, self.now_ms(), ROUND_ROWS)).unwrap_or_default();
+        let due = now(self.delivery.book.due(&[SHARD], vendor, Lane::Send, self.now_ms(), ROUND_ROWS))
+            .unwrap_or_default();
         for row in due {
             let registered = self.players.iter().any(|p| p.user == row.user && p.registered);
             if !registered && row.attempt == 0 {
@@ -344,7 +346,8 @@ impl World {
     /// Asks about what is accepted or unknown, and finds what a dead process left in `sending`.
     fn delivery_asks(&mut self, vendor: VendorId) {
         let now_ms = self.now_ms();
-        let due = now(self.delivery.book.due(vendor, Lane::Ask, now_ms, ROUND_ROWS)).unwrap_or_default();
+        let due =
+            now(self.delivery.book.due(&[SHARD], vendor, Lane::Ask, now_ms, ROUND_ROWS)).unwrap_or_default();
         for row in due {
             if self.delivery.in_hand.contains(&row.award) {
                 continue;
@@ -372,8 +375,8 @@ impl World {
 
     /// Copies the journal's new lines; killed before the position is kept, it copies some again.
     fn delivery_publishes(&mut self) {
-        let from = now(self.delivery.book.published()).unwrap_or(0);
-        let lines = now(self.delivery.book.journal(from, 40)).unwrap_or_default();
+        let from = now(self.delivery.book.published(SHARD)).unwrap_or(0);
+        let lines = now(self.delivery.book.journal(SHARD, from, 40)).unwrap_or_default();
         let queue = self.flow.queue.clone();
         for line in &lines {
             let partition = (bucket_of(line.event.user.0).index() % 2) as u16;
@@ -383,7 +386,7 @@ impl World {
         }
         if let Some(last) = lines.last().filter(|_| !self.trouble(40)) {
             // Memory: it is done.
-            let _ = now(self.delivery.book.set_published(last.position));
+            let _ = now(self.delivery.book.set_published(SHARD, last.position));
         }
         let wait = self.between(10, 120);
         self.delivery_push(wait, DeliveryStep::Publish);
@@ -393,8 +396,8 @@ impl World {
         let book = &self.delivery.book;
         let lag = self.flow.queue.lag(ORDERS, ORDERS_GROUP).unwrap_or(u64::MAX);
         let rows = now(book.scan(None, usize::MAX)).unwrap_or_default();
-        let published = now(book.published()).unwrap_or(0)
-            == now(book.journal(0, usize::MAX)).map_or(1, |j| j.len() as u64);
+        let published = now(book.published(SHARD)).unwrap_or(0)
+            == now(book.journal(SHARD, 0, usize::MAX)).map_or(1, |j| j.len() as u64);
         lag == 0 && self.delivery.todo.is_empty() && published && rows.iter().all(|row| row.lane().is_none())
     }
 }

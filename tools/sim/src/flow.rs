@@ -1,5 +1,6 @@
 //! Flow on virtual time: its own loops, stepped one stage at a time, killed between any two of them.
 
+use crate::cluster::LANES;
 use crate::plan::mac_keys;
 use crate::world::{Event, World, now};
 use campaign::{AwardId, Plan, UserId};
@@ -15,7 +16,7 @@ use flow::store::MemoryAwardStore;
 use protocol::calls::{Awards as _, CallError};
 use protocol::v1::AwardState;
 use queue::memory::MemoryQueue;
-use queue::{JOURNAL, LANE, ORDERS, Queue as _, TopicOptions};
+use queue::{JOURNAL, LANE, ORDERS, TopicOptions};
 use runtime::ManualClock;
 use std::sync::Arc;
 
@@ -39,6 +40,10 @@ pub(crate) struct FlowSide {
     pub plans: Arc<PlanSet>,
     clock: Arc<ManualClock>,
     alive: Option<Alive>,
+    /// It reads nothing of the lanes until then.
+    pub rests_until: u64,
+    #[cfg_attr(not(feature = "planted"), allow(dead_code))]
+    accepts_ended: bool,
 }
 
 struct Alive {
@@ -49,9 +54,9 @@ struct Alive {
 }
 
 impl FlowSide {
-    pub fn new(clock: Arc<ManualClock>, plan: &Plan) -> FlowSide {
+    pub fn new(clock: Arc<ManualClock>, plan: &Plan, accepts_ended: bool) -> FlowSide {
         let topics = [
-            TopicOptions::new(LANE).with_partitions(2),
+            TopicOptions::new(LANE).with_partitions(LANES),
             TopicOptions::new(ORDERS).with_partitions(3),
             TopicOptions::new(JOURNAL).with_partitions(2),
         ];
@@ -59,7 +64,13 @@ impl FlowSide {
         let queue = MemoryQueue::new(topics).unwrap_or_else(|e| unreachable!("{e}"));
         let plans = Arc::new(PlanSet::new());
         plans.insert(plan);
-        FlowSide { life: 0, queue, store: MemoryAwardStore::new(), plans, clock, alive: None }
+        let store = MemoryAwardStore::new();
+        FlowSide { life: 0, queue, store, plans, clock, alive: None, rests_until: 0, accepts_ended }
+    }
+
+    /// There is somebody to ask.
+    pub fn is_up(&self) -> bool {
+        self.alive.is_some()
     }
 
     fn start(&self) -> Result<Alive, FlowError> {
@@ -74,8 +85,14 @@ impl FlowSide {
         };
         let progress = Arc::new(FlowProgress::default());
         let live = Arc::new(LiveStatistics::new(now(parts.store.statistics())?, 0));
+        #[cfg_attr(not(feature = "planted"), allow(unused_mut))]
+        let mut lane = now(LaneWorker::new(&parts, Arc::clone(&progress), Arc::clone(&live)))?;
+        #[cfg(feature = "planted")]
+        if self.accepts_ended {
+            lane.plant_accept_ended();
+        }
         Ok(Alive {
-            lane: now(LaneWorker::new(&parts, Arc::clone(&progress), Arc::clone(&live)))?,
+            lane,
             events: now(EventsWorker::new(&parts, Arc::clone(&progress), Arc::clone(&live)))?,
             repeat: RepeatWorker::new(&parts, Arc::clone(&progress))?,
             handle: FlowHandle::new(&parts, progress, live)?,
@@ -113,6 +130,7 @@ impl World {
         }
         match step {
             FlowStep::Start => self.flow_starts(),
+            FlowStep::Lane if self.now_ms() < self.flow.rests_until => self.flow_push(50, FlowStep::Lane),
             FlowStep::Lane => self.flow_loop(true),
             FlowStep::Events => self.flow_loop(false),
             FlowStep::Repeat => {

@@ -15,19 +15,18 @@
 //! With the feature `planted` faults can be built in, to show that the auditor finds them.
 
 mod audit;
-mod boot;
+mod cluster;
 mod config;
 mod delivery;
 mod flow;
 mod link;
 mod log;
-mod node;
 mod operator;
 mod plan;
 mod players;
 mod records;
 pub mod rehearse;
-mod snapshot;
+mod single;
 mod trace;
 mod vendor;
 mod world;
@@ -52,6 +51,22 @@ pub struct Counters {
     pub losses_told: u64,
     /// Calls to the ledger that went wrong.
     pub ledger_troubles: u64,
+    /// Shipments to a lane that went wrong.
+    pub lane_troubles: u64,
+    /// Nodes that stood still and woke.
+    pub freezes: u64,
+    /// Nodes that died for ever.
+    pub deaths: u64,
+    /// Nodes that were asked to stop.
+    pub drains: u64,
+    /// Epochs that somebody else ended.
+    pub ended_by_others: u64,
+    /// Buckets that changed hands.
+    pub moves: u64,
+    /// Users whose past wins came from the cache.
+    pub cache_hits: u64,
+    /// Groups that landed in a lane behind the end of their epoch.
+    pub behind_ended: u64,
     /// Awards in the log when all was over.
     pub awards: u64,
     /// Those of them that were drawn under a plan tried on some of the players.

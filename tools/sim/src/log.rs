@@ -1,17 +1,15 @@
 //! The node's flow log with its group commit taken apart: append, write, sync and answer are steps of their own, and
 //! the process can die between any two of them.
 
-use campaign::NodeEpoch;
+use campaign::{NodeEpoch, NodeId};
 use flowlog::{Class, LogKind, LogOptions, LogWriter, Position, WriteError};
 use lottery::core::{NoWin, Pending, WinLog};
+use lottery::node::journal::Waiting;
 use lottery::node::leases::LeaseLog;
 use lottery::node::session::Session;
 use parking_lot::Mutex;
-use protocol::calls::SubmitReply;
-use protocol::v1::Outcome;
 use records::{LeaseClosed, LeaseGot, Record, Won};
 use runtime::SharedClock;
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use testkit::SimDisk;
@@ -23,13 +21,13 @@ pub(crate) const LOG_DIR: &str = "/node/log";
 const PENDING_MAX: usize = 64;
 
 /// Small segments, so that the log rolls over.
-pub(crate) fn log_options() -> LogOptions {
+pub(crate) fn log_options(node: NodeId) -> LogOptions {
     LogOptions {
         segment_bytes: 16 << 10,
         preallocate_bytes: 8 << 10,
         reserve_bytes: 4 << 10,
         group_bytes_max: 256 << 10,
-        ..LogOptions::small(LogKind::FLOW, crate::plan::NODE.0)
+        ..LogOptions::small(LogKind::FLOW, node.0)
     }
 }
 
@@ -41,8 +39,10 @@ pub(crate) fn log_dir() -> &'static Path {
 /// A running node's log.
 pub(crate) struct SimLog {
     state: Mutex<State>,
-    session: Arc<Session>,
+    waiting: Arc<Waiting>,
     clock: SharedClock,
+    /// Winners hear of it when the lane has their records, not when the disk has.
+    shipped: bool,
 }
 
 struct State {
@@ -50,8 +50,6 @@ struct State {
     epoch: NodeEpoch,
     /// Records of the next group.
     collecting: Vec<Vec<u8>>,
-    waiting: VecDeque<(u64, Pending)>,
-    acknowledged: u64,
 }
 
 /// What the log has to do next.
@@ -64,24 +62,57 @@ pub(crate) enum Todo {
 }
 
 impl SimLog {
+    /// A log that is its own lane.
     pub fn new(
         writer: LogWriter<SimDisk>,
         epoch: NodeEpoch,
         session: Arc<Session>,
         clock: SharedClock,
     ) -> SimLog {
-        let acknowledged = writer.durable().0;
-        let state = State { writer, epoch, collecting: Vec::new(), waiting: VecDeque::new(), acknowledged };
-        SimLog { state: Mutex::new(state), session, clock }
+        let end = writer.durable();
+        SimLog::with(writer, epoch, Waiting::new(end, session, clock.clone()), clock, false)
+    }
+
+    /// A log that is shipped into a lane, from `from` on.
+    pub fn shipped(
+        writer: LogWriter<SimDisk>,
+        epoch: NodeEpoch,
+        session: Arc<Session>,
+        clock: SharedClock,
+        from: u64,
+    ) -> SimLog {
+        SimLog::with(writer, epoch, Waiting::new(Position(from), session, clock.clone()), clock, true)
+    }
+
+    fn with(
+        writer: LogWriter<SimDisk>,
+        epoch: NodeEpoch,
+        waiting: Arc<Waiting>,
+        clock: SharedClock,
+        shipped: bool,
+    ) -> SimLog {
+        let state = State { writer, epoch, collecting: Vec::new() };
+        SimLog { state: Mutex::new(state), waiting, clock, shipped }
+    }
+
+    /// Winners hear of their wins without a look at the session.
+    #[cfg(feature = "planted")]
+    pub fn plant_no_session_check(&self) {
+        self.waiting.plant_no_session_check();
     }
 
     pub fn epoch(&self) -> NodeEpoch {
         self.state.lock().epoch
     }
 
+    /// The end of what is on the disk.
+    pub fn durable(&self) -> u64 {
+        self.state.lock().writer.durable().0
+    }
+
     pub fn todo(&self) -> Todo {
         let state = self.state.lock();
-        if state.acknowledged < state.writer.durable().0 {
+        if !self.shipped && self.waiting.acknowledged() < state.writer.durable().0 {
             Todo::Answer
         } else if state.writer.durable() < state.writer.end() {
             Todo::Sync
@@ -104,20 +135,11 @@ impl SimLog {
         self.state.lock().writer.sync()
     }
 
-    /// Answers the winners whose records are durable, as the node's journal does; how many.
-    pub fn answer(&self) -> usize {
-        let mut state = self.state.lock();
-        let end = state.writer.durable().0;
-        state.acknowledged = end;
-        let due = state.waiting.partition_point(|(position, _)| *position < end);
-        let is_valid = self.session.is_valid(self.clock.mono_ns());
-        for (_, mut pending) in state.waiting.drain(..due) {
-            if !is_valid {
-                not_yet(&mut pending.reply);
-            }
-            pending.inbox.put(pending.reply);
-        }
-        due
+    /// Everything below `end` is safe: answers the winners who waited for it; how many.
+    pub fn acknowledge(&self, end: u64) -> usize {
+        let waited = self.waiting.len();
+        self.waiting.acknowledge(Position(end));
+        waited - self.waiting.len()
     }
 
     fn append_ending(&self, record: Vec<u8>) -> u64 {
@@ -127,27 +149,18 @@ impl SimLog {
     }
 }
 
-fn not_yet(reply: &mut SubmitReply) {
-    reply.outcome = Outcome::Pending;
-    reply.award = None;
-    reply.next_counter = reply.counter;
-}
-
 impl WinLog for SimLog {
     fn append(&self, won: &Won, pending: Pending) -> Result<u64, NoWin> {
-        let mut state = self.state.lock();
-        if state.waiting.len() >= PENDING_MAX {
-            return Err(NoWin::TooManyPending);
-        }
-        // The group under way, if there is one, has its position already: this is the next one's.
-        let position = state.writer.end().0;
-        state.collecting.push(won.encode());
-        state.waiting.push_back((position, pending));
-        Ok(position)
+        self.waiting.append(PENDING_MAX, pending, || {
+            let mut state = self.state.lock();
+            state.collecting.push(won.encode());
+            // The group under way, if there is one, has its position already: this is the next one's.
+            Ok(state.writer.end().0)
+        })
     }
 
     fn acknowledged(&self) -> u64 {
-        self.state.lock().acknowledged
+        self.waiting.acknowledged()
     }
 }
 

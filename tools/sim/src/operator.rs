@@ -1,8 +1,8 @@
 //! The operator: pauses, resumes, stops, lowers and raises prizes, changes odds, speeds and limits, and tries plans on
 //! some of the players, while rounds run. Each change is a version with a SeqNo of its own.
 
-use crate::node::{NodeState, NodeStep};
 use crate::plan::{self, CAMPAIGN};
+use crate::single::NodeStep;
 use crate::world::{Event, World, now};
 use campaign::{Limits, Plan, Prize, SeqNo};
 use lottery::grey::{Grey, blended, check};
@@ -160,7 +160,9 @@ impl World {
         if let Err(error) = now(self.ledger.register(&self.told())) {
             self.problem(format!("the ledger refused a plan: {error}"));
         }
-        if matches!(self.node.state, NodeState::Up(_)) {
+        if self.cluster.is_on() {
+            self.cluster_plans();
+        } else if self.node.is_up() {
             let wait = self.between(0, 200);
             self.node_push(wait, NodeStep::Register);
         }

@@ -1,8 +1,8 @@
 //! Players on bad networks: they resend what was not answered, under the same counter, and write down what they hear.
 
-use crate::node::{NodeState, NodeStep};
 use crate::plan::{CAMPAIGN, CASH_VENDOR, TERM_MS, VOUCHER_VENDOR};
 use crate::records::Told;
+use crate::single::NodeStep;
 use crate::world::{Event, World};
 use campaign::{AwardId, Fen, PrizeId, RoundId, UserId};
 use protocol::calls::{SubmitCall, SubmitReply};
@@ -115,7 +115,9 @@ impl World {
         let copies = if self.trouble(self.config.network_loss) { self.rng.below(3) } else { 1 };
         for _ in 0..copies {
             let wait = self.between(1, 40);
-            if matches!(self.node.state, NodeState::Up(_)) {
+            if self.cluster.is_on() {
+                self.cluster_takes(wait, call);
+            } else if self.node.is_up() {
                 self.push(wait, Event::Node(self.node.life, NodeStep::Takes(vec![call])));
             }
         }

@@ -2,17 +2,18 @@
 //!
 //! One thread and one seed. Each event is a step of one component; between two of them anything may be killed.
 
+use crate::cluster::{Cluster, ClusterStep, MachineStep};
 use crate::config::{Config, Planted};
 use crate::delivery::{DeliverySide, DeliveryStep};
 use crate::flow::{FlowSide, FlowStep};
 use crate::link::LedgerLetter;
-use crate::node::{NodeSide, NodeStep};
 use crate::plan::{self, OPEN_MS};
 use crate::players::{Player, PlayerStep};
 use crate::records::Told;
+use crate::single::{NodeSide, NodeStep};
 use crate::trace::Trace;
 use crate::vendor::{SimVendor, VendorStep};
-use campaign::{Plan, SeqNo};
+use campaign::{NodeId, Plan, SeqNo};
 use futures_util::FutureExt as _;
 use lottery::grey::Grey;
 use lottery::ledger::{MemoryLedger, PrizeKey};
@@ -28,6 +29,8 @@ const LEAD_MS: u64 = 1_500;
 const DRAIN_MAX_MS: u64 = 300_000;
 /// Nothing goes wrong from so long before the end of a round, in a calm world.
 const CALM_BEFORE_MS: u64 = 5_000;
+/// ... with several nodes: what a dead one held comes back only when its session has died and its lane was read.
+const CALM_CLUSTER_MS: u64 = 8_000;
 /// ... until so long behind it.
 const CALM_BEHIND_MS: u64 = 800;
 /// A kill comes behind one step of so many ...
@@ -39,8 +42,12 @@ const EVENTS_MAX: u64 = 2_000_000;
 
 /// Something that happens.
 pub(crate) enum Event {
-    /// A step of the node in one of its lives.
+    /// A step of the only node in one of its lives.
     Node(u32, NodeStep),
+    /// A step of one of several nodes: which machine, in which of its lives.
+    Machine(usize, u32, MachineStep),
+    /// Something between several nodes.
+    Cluster(ClusterStep),
     /// A call reaches the ledger.
     Ledger(Box<LedgerLetter>),
     /// A step of flow in one of its lives.
@@ -107,18 +114,22 @@ pub(crate) struct World {
     pub grey: Option<Grey>,
     pub greys: Vec<Arc<Plan>>,
     pub seq_no: u64,
+    /// The only node's disk.
     pub disk: SimDisk,
     pub ledger: Arc<MemoryLedger>,
     pub outage_until: u64,
+    /// The only node.
     pub node: NodeSide,
+    /// Several nodes, in its place.
+    pub cluster: Cluster,
     pub flow: FlowSide,
     pub delivery: DeliverySide,
     pub vendor: SimVendor,
     pub players: Vec<Player>,
     pub kills_left: u32,
     /// The step just done was one behind which a kill hurts most: something is known elsewhere, or half written.
-    /// The kill then comes once in so many.
-    pub delicate: Option<u64>,
+    /// The kill then comes once in so many, and to that node.
+    pub delicate: Option<(u64, NodeId)>,
     /// Nothing goes wrong towards the ends of rounds.
     pub calm: bool,
     /// The campaign is over: nothing goes wrong any more.
@@ -148,7 +159,8 @@ impl World {
         let ledger = Arc::new(MemoryLedger::new(clock.clone()));
         let players = 1 + config.players / 2 + rng.below(config.players / 2);
         let players = (0..players).map(|_| Player::new(&mut rng)).collect();
-        let flow = FlowSide::new(clock.clone(), &plan);
+        let flow = FlowSide::new(clock.clone(), &plan, planted.behind_ended);
+        let cluster = Cluster::new(&flow.queue, planted.behind_ended);
         let calm = rng.one_in(2);
         World {
             kills_left: rng.below(u64::from(config.kills) + 1) as u32,
@@ -167,6 +179,7 @@ impl World {
             ledger,
             outage_until: 0,
             node: NodeSide::new(),
+            cluster,
             delivery: DeliverySide::new(),
             vendor: SimVendor::new(rng.next_u64()),
             flow,
@@ -232,8 +245,8 @@ impl World {
     /// May something break now?
     pub fn may_go_wrong(&self) -> bool {
         let now_ms = self.now_ms();
-        let near_end =
-            |close_ms: u64| now_ms + CALM_BEFORE_MS > close_ms && now_ms < close_ms + CALM_BEHIND_MS;
+        let before_ms = if self.cluster.is_on() { CALM_CLUSTER_MS } else { CALM_BEFORE_MS };
+        let near_end = |close_ms: u64| now_ms + before_ms > close_ms && now_ms < close_ms + CALM_BEHIND_MS;
         let is_calm_now = self.calm && self.plans[0].rounds.iter().any(|r| near_end(r.close_ms));
         !self.draining && !is_calm_now
     }
@@ -247,7 +260,12 @@ impl World {
     }
 
     fn start(&mut self) {
-        self.node_restart(0);
+        if self.config.nodes > 1 {
+            self.cluster_begins();
+        } else {
+            self.node_restart(0);
+            self.push(1_000, Event::Reaper);
+        }
         self.flow_restart(0);
         self.delivery_restart(0);
         for i in 0..self.players.len() {
@@ -258,7 +276,6 @@ impl World {
         }
         let wait = self.between(500, 3_000);
         self.push(wait, Event::Operator);
-        self.push(1_000, Event::Reaper);
         if self.rng.one_in(4) {
             let wait = self.between(1_000, 10_000);
             self.push(wait, Event::Outage);
@@ -277,7 +294,9 @@ impl World {
                 return;
             }
             if self.at_rest() && self.now_ms() > end_ms + 2 * plan::TERM_MS {
-                self.node_stop_for_good();
+                if !self.cluster.is_on() {
+                    self.node_stop_for_good();
+                }
                 return;
             }
         }
@@ -285,7 +304,8 @@ impl World {
     }
 
     fn at_rest(&self) -> bool {
-        self.node_at_rest() && self.flow_at_rest() && self.delivery_at_rest()
+        let nodes = if self.cluster.is_on() { self.cluster_at_rest() } else { self.node_at_rest() };
+        nodes && self.flow_at_rest() && self.delivery_at_rest()
     }
 
     /// Does the next event if it is due before `until_ms`.
@@ -300,6 +320,8 @@ impl World {
         self.trace.mix(entry.at, entry.order);
         match entry.event {
             Event::Node(life, step) => self.node_step(life, step),
+            Event::Machine(m, life, step) => self.machine_step(m, life, step),
+            Event::Cluster(step) => self.cluster_step(step),
             Event::Ledger(letter) => self.ledger_takes(*letter),
             Event::Flow(life, step) => self.flow_step(life, step),
             Event::Delivery(life, step) => self.delivery_step(life, step),
@@ -320,13 +342,12 @@ impl World {
             self.delicate = None;
             return;
         }
-        if let Some(n) = self.delicate.take()
+        if let Some((n, node)) = self.delicate.take()
             && self.rng.one_in(n)
         {
             self.kills_left -= 1;
             self.counters.kills += 1;
-            let power = self.rng.one_in(2);
-            return self.node_kill(power);
+            return self.kill_node(node);
         }
         if !self.rng.one_in(KILL_ONE_IN) {
             return;
@@ -337,15 +358,30 @@ impl World {
             0 => self.flow_kill(),
             1 => self.delivery_kill(),
             2 => {
-                let operations = self.rng.below(12);
-                self.note(format_args!("the power will fail after {operations} operations of the disk"));
-                self.disk.go_down_after(operations);
+                let (operations, node) = (self.rng.below(12), self.some_node());
+                self.note(format_args!(
+                    "the power of node {node} will fail after {operations} operations of its disk"
+                ));
+                self.disk_of(node).go_down_after(operations);
             }
             _ => {
-                let power = self.rng.one_in(2);
-                self.node_kill(power);
+                let node = self.some_node();
+                self.kill_node(node);
             }
         }
+    }
+
+    fn some_node(&mut self) -> NodeId {
+        if self.cluster.is_on() { self.cluster.some_node(&mut self.rng) } else { plan::NODE }
+    }
+
+    fn disk_of(&self, node: NodeId) -> &SimDisk {
+        if self.cluster.is_on() { self.cluster.disk(node) } else { &self.disk }
+    }
+
+    fn kill_node(&mut self, node: NodeId) {
+        let power = self.rng.one_in(2);
+        if self.cluster.is_on() { self.machine_kill(node, power) } else { self.node_kill(power) }
     }
 
     fn reaper_looks(&mut self) {

@@ -3,7 +3,9 @@
 //! - `layers`: no crate uses one that it may not use.
 //! - `sizes`: files and functions stay small enough to be read.
 //! - `docs`: ARCHITECTURE.md names every crate.
+//! - `deploy`: manifests and units fit together.
 
+mod deploy;
 mod docs;
 mod layers;
 mod metadata;
@@ -18,11 +20,12 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask CHECK...\n\
     layers  no crate uses one that it may not use\n\
     sizes   files over 500 lines and functions over 80 (fails over 700 lines)\n\
-    docs    ARCHITECTURE.md names every crate\n";
+    docs    ARCHITECTURE.md names every crate\n\
+    deploy  manifests and units fit together\n";
 
 fn main() -> ExitCode {
     let checks: Vec<String> = std::env::args().skip(1).collect();
-    let known = ["layers", "sizes", "docs"];
+    let known = ["layers", "sizes", "docs", "deploy"];
     if checks.is_empty() || checks.iter().any(|check| !known.contains(&check.as_str())) {
         let _ = std::io::stderr().write_all(USAGE.as_bytes());
         return ExitCode::from(2);
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         let outcome = match check.as_str() {
             "layers" => metadata::load(&root()).map(|workspace| layers::check(&workspace)),
             "sizes" => sizes::check(&root()),
+            "deploy" => deploy::check(&root()),
             _ => docs::check(&root()),
         };
         holds &= report(&check, outcome);

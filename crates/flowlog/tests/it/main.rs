@@ -9,4 +9,5 @@ mod kill;
 mod measure;
 mod running;
 mod sequence;
+mod ship;
 mod support;

@@ -341,11 +341,11 @@ impl<D: Disk> Queue for EmbeddedQueue<D> {
         Ok(Box::new(Member::join(topic, state)))
     }
 
-    fn head(&self, topic: &str, partition: u16) -> Result<Position, TopicError> {
+    async fn head(&self, topic: &str, partition: u16) -> Result<Position, TopicError> {
         Ok(self.topic(topic)?.log(partition)?.durable())
     }
 
-    fn committed(&self, topic: &str, group: &str, partition: u16) -> Result<Position, TopicError> {
+    async fn committed(&self, topic: &str, group: &str, partition: u16) -> Result<Position, TopicError> {
         let topic = self.topic(topic)?;
         topic.log(partition)?;
         let groups = topic.groups.lock();

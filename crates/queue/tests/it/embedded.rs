@@ -47,7 +47,7 @@ async fn a_log_that_lost_what_was_committed_is_corrupt() {
         "{refused}"
     );
     std::fs::remove_file(dir.path().join("t/g.00000.pos")).unwrap();
-    assert_eq!(open(dir.path(), &one()).unwrap().head("t", 0).unwrap(), Position(2));
+    assert_eq!(open(dir.path(), &one()).unwrap().head("t", 0).await.unwrap(), Position(2));
 }
 
 #[tokio::test]

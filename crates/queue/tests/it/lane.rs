@@ -46,7 +46,7 @@ async fn the_lane_is_read_in_place_and_goes_on_after_a_restart() {
         let group = &batches[0].groups[0];
         assert_eq!((batches[0].partition, group.position, group.epoch), (9, known, epoch));
         assert_eq!(group.records().next().unwrap(), format!("e{epoch}").as_bytes());
-        assert_eq!(queue.lag(LANE, "flow").unwrap(), 1);
+        assert_eq!(queue.lag(LANE, "flow").await.unwrap(), 1);
         c.commit(9, batches[0].next()).await.unwrap();
         assert!(matches!(queue.produce(LANE, 9, &[b"x"]).await, Err(ProduceError::ReadOnly(_))));
         // The consumer first, as the node's log outlives it.

@@ -2,6 +2,8 @@
 
 mod conformance;
 mod embedded;
+mod kafka;
 mod lane;
+mod lanes;
 mod model;
 mod setup;

@@ -1,6 +1,6 @@
 //! Random sequences against a model: what each group of consumers must see next.
 
-use crate::setup::{Adapter, Embedded, Memory};
+use crate::setup::{Adapter, Embedded, Memory, OnKafka, assigned, gather_within};
 use proptest::prelude::*;
 use queue::{Consumer, Position};
 use std::collections::BTreeMap;
@@ -75,13 +75,21 @@ async fn run(adapter: &mut dyn Adapter, steps: Vec<Step>) {
             Step::Poll { group, records } => {
                 let member = match members.remove(&group) {
                     Some(member) => member,
-                    None => adapter.queue().consumer("t", GROUPS[group]).await.unwrap(),
+                    None => {
+                        let mut member = adapter.queue().consumer("t", GROUPS[group]).await.unwrap();
+                        assigned(&mut *member, 2).await;
+                        member
+                    }
                 };
-                let batches = members.entry(group).or_insert(member).poll(records, 1 << 20).await.unwrap();
+                let member = members.entry(group).or_insert(member);
                 let waiting = (0..2).any(|p| {
                     let next = model.next.get(&(group, p)).copied().unwrap_or_default();
                     next < model.log.get(&p).map_or(0, |l| l.len() as u64)
                 });
+                let batches = match waiting {
+                    true => gather_within(&mut **member, 1, (records, 1 << 20)).await,
+                    false => member.poll(records, 1 << 20).await.unwrap(),
+                };
                 assert_eq!(batches.is_empty(), !waiting);
                 let count: usize = batches.iter().map(|b| b.records().count()).sum();
                 let groups: usize = batches.iter().map(|b| b.groups.len()).sum();
@@ -124,7 +132,7 @@ async fn run(adapter: &mut dyn Adapter, steps: Vec<Step>) {
         for (group, name) in GROUPS.iter().enumerate() {
             for p in 0..2 {
                 let want = model.committed.get(&(group, p)).copied().unwrap_or_default();
-                assert_eq!(adapter.queue().committed("t", name, p).unwrap(), Position(want));
+                assert_eq!(adapter.queue().committed("t", name, p).await.unwrap(), Position(want));
             }
         }
     }
@@ -140,7 +148,20 @@ impl Model {
 }
 
 fn block_on(future: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future);
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future);
+}
+
+proptest! {
+    // Each sequence has a topic of its own and waits for many rebalances.
+    #![proptest_config(ProptestConfig { cases: 4, max_shrink_iters: 8, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn kafka_does_what_the_model_says(steps in steps()) {
+        block_on(async {
+            if let Some(mut kafka) = OnKafka::new().await {
+                run(&mut kafka, steps).await;
+            }
+        });
+    }
 }
 
 proptest! {

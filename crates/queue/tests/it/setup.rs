@@ -1,10 +1,15 @@
 //! The adapters under test, and how each is killed and started again.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use queue::embedded::EmbeddedQueue;
+use queue::kafka::{Kafka, KafkaOptions, KafkaQueue, connect};
 use queue::memory::MemoryQueue;
-use queue::{Batch, Queue, TopicOptions};
+use queue::{Batch, Consumer, Queue, TopicOptions};
 use runtime::SystemClock;
 
 /// An adapter that can go down and come back.
@@ -13,6 +18,10 @@ pub trait Adapter {
     fn queue(&self) -> &dyn Queue;
     /// Ends the process, as it were, and starts the next one. Consumers must have been dropped.
     fn restart(&mut self);
+    /// What comes takes a moment.
+    fn is_remote(&self) -> bool {
+        false
+    }
 }
 
 /// Two partitions, kept for ever; and one that forgets what `g` has committed.
@@ -63,11 +72,121 @@ impl Adapter for Embedded {
     }
 }
 
-pub fn adapters() -> Vec<Box<dyn Adapter>> {
+/// The broker that tests run against, if there is one. `make test` starts it, and then it must be there.
+pub fn broker() -> Option<String> {
+    const NAME: &str = "HONGBAO_TEST_KAFKA";
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/services/env");
+    let written = std::fs::read_to_string(file).unwrap_or_default();
+    let line =
+        |text: &str| text.lines().find_map(|l| Some(l.strip_prefix(NAME)?.strip_prefix('=')?.to_owned()));
+    let found = std::env::var(NAME).ok().filter(|v| !v.is_empty()).or_else(|| line(&written));
+    if found.is_none() {
+        assert!(
+            std::env::var("HONGBAO_TEST_SERVERS").as_deref() != Ok("1"),
+            "{NAME} is not known, and must be"
+        );
+        eprintln!("skipped: {NAME} is not known; run deploy/local/services up, or set it");
+    }
+    found
+}
+
+/// Options under names that no other test has; one replica.
+pub fn options(broker: &str) -> KafkaOptions {
+    let mut options = KafkaOptions::new(broker, SystemClock::shared());
+    options.prefix = format!("t{:016x}-", RandomState::new().hash_one(std::process::id()));
+    (options.development, options.lanes) = (true, 4);
+    options
+}
+
+/// On a real broker, under names of its own.
+pub struct OnKafka {
+    pub kafka: Kafka,
+    queue: KafkaQueue,
+}
+
+impl OnKafka {
+    pub async fn new() -> Option<OnKafka> {
+        let kafka = connect(options(&broker()?), &topics()).await.unwrap();
+        let queue = KafkaQueue::new(&kafka).unwrap();
+        Some(OnKafka { kafka, queue })
+    }
+}
+
+impl Adapter for OnKafka {
+    fn queue(&self) -> &dyn Queue {
+        &self.queue
+    }
+    fn restart(&mut self) {
+        self.queue = KafkaQueue::new(&self.kafka).unwrap();
+    }
+    fn is_remote(&self) -> bool {
+        true
+    }
+}
+
+/// Those that need no server.
+pub fn local() -> Vec<Box<dyn Adapter>> {
     vec![Box::new(Memory::new()), Box::new(Embedded::new())]
+}
+
+/// All.
+pub async fn adapters() -> Vec<Box<dyn Adapter>> {
+    let mut all = local();
+    if let Some(kafka) = OnKafka::new().await {
+        all.push(Box::new(kafka));
+    }
+    all
 }
 
 /// Records as text.
 pub fn texts(batches: &[Batch]) -> Vec<String> {
     batches.iter().flat_map(Batch::records).map(|r| String::from_utf8_lossy(r).into_owned()).collect()
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Polls until so many records have come.
+pub async fn gather_within(c: &mut dyn Consumer, records: usize, max: (usize, usize)) -> Vec<Batch> {
+    let mut all: Vec<Batch> = Vec::new();
+    let work = async {
+        loop {
+            all.extend(c.poll(max.0, max.1).await.unwrap());
+            if all.iter().map(|b| b.records().count()).sum::<usize>() >= records {
+                return;
+            }
+            c.ready().await;
+        }
+    };
+    let done = tokio::time::timeout(PATIENCE, work).await;
+    assert!(done.is_ok(), "only {:?} came", texts(&all));
+    all
+}
+
+/// The same without bounds.
+pub async fn gather(c: &mut dyn Consumer, records: usize) -> Vec<Batch> {
+    gather_within(c, records, (1 << 20, 1 << 20)).await
+}
+
+/// Nothing comes.
+pub async fn nothing(a: &dyn Adapter, c: &mut dyn Consumer) {
+    let until = if a.is_remote() { 5 } else { 1 };
+    for _ in 0..until {
+        assert_eq!(texts(&c.poll(1 << 20, 1 << 20).await.unwrap()), [""; 0]);
+        if a.is_remote() {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+        }
+    }
+}
+
+/// Waits until a member has so many partitions.
+pub async fn assigned(c: &mut dyn Consumer, partitions: usize) -> Vec<u16> {
+    for _ in 0..PATIENCE.as_millis() / 20 {
+        if c.assignment().len() == partitions {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let found = c.assignment();
+    assert_eq!(found.len(), partitions, "{found:?}");
+    found
 }

@@ -1,8 +1,9 @@
-//! Against real SQLite files.
+//! Against real SQLite files, and a real PostgreSQL server where there is one.
 
 mod batch;
 mod durability;
 mod migrations;
+mod pg;
 
 use storage::{Sql, SqlOptions};
 

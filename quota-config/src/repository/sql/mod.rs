@@ -1,4 +1,4 @@
-//! Versions in SQL: SQLite of the embedded platform.
+//! Versions in SQL: SQLite of the embedded platform, PostgreSQL of a cluster.
 
 mod proposals;
 mod schema;
@@ -12,17 +12,21 @@ use super::{
 use crate::audit::{AuditEntry, AuditHead, AuditRow};
 use async_trait::async_trait;
 use campaign::{CampaignId, SeqNo};
-use storage::sqlx;
-use storage::{MigrationError, Sql, SqlError, migrate};
+use storage::pg::{CommitError, Pg};
+use storage::{Database, MigrationError, Sql, SqlError};
 
 /// A repository in a database.
 pub struct SqlRepository {
-    sql: Sql,
+    sql: Database,
 }
 
-impl From<sqlx::Error> for RepositoryError {
-    fn from(error: sqlx::Error) -> RepositoryError {
-        RepositoryError::Sql(error.into())
+impl From<CommitError> for RepositoryError {
+    /// A commit that nobody heard of is not told from one that was not done: whoever repeats a call finds out. A SeqNo
+    /// reserved without hearing of it is a gap in the history, which is allowed.
+    fn from(error: CommitError) -> RepositoryError {
+        match error {
+            CommitError::NotDone(error) | CommitError::Unknown(error) => RepositoryError::Sql(error),
+        }
     }
 }
 
@@ -33,7 +37,19 @@ impl SqlRepository {
     /// # Errors
     /// When the tables can't be made, or a newer program has written them.
     pub async fn open(sql: Sql, now_ms: u64) -> Result<SqlRepository, MigrationError> {
-        migrate(&sql, "quota-config", schema::MIGRATIONS, now_ms).await?;
+        SqlRepository::of(Database::Sqlite(sql), now_ms).await
+    }
+
+    /// The repository in PostgreSQL.
+    ///
+    /// # Errors
+    /// As [`SqlRepository::open`].
+    pub async fn open_postgres(pg: Pg, now_ms: u64) -> Result<SqlRepository, MigrationError> {
+        SqlRepository::of(Database::Postgres(pg, schema::WRITERS_WAIT), now_ms).await
+    }
+
+    async fn of(sql: Database, now_ms: u64) -> Result<SqlRepository, MigrationError> {
+        sql.migrate("quota-config", [schema::MIGRATIONS, schema::POSTGRES], now_ms).await?;
         Ok(SqlRepository { sql })
     }
 
@@ -141,7 +157,7 @@ impl PlanRepository for SqlRepository {
         let append = async {
             let mut write = self.sql.write().await?;
             let n = trail::append(&mut write, entry).await?;
-            write.commit().await?;
+            write.commit(&self.sql).await?;
             Ok(n)
         };
         self.within("writing an audit row", append).await

@@ -12,9 +12,7 @@ use crate::seeds::StoredCommitments;
 use campaign::{CampaignId, SeqNo};
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
-use storage::sqlx::sqlite::SqliteRow;
-use storage::sqlx::{self, Row as _};
-use storage::{Sql, SqlError, WriteTransaction};
+use storage::{AnyRow, Arg, Database, DatabaseWrite, StoredRow as _};
 
 const INFO: &str = "campaign, seq_no, after_seq, kind, of_seq, base_ms, sha256, author, role, reason, at_ms, \
                     proposal, approvals, summary, state";
@@ -24,12 +22,17 @@ pub(super) fn campaign_of(number: i64) -> CampaignId {
     CampaignId(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
-fn info(row: &SqliteRow) -> Result<VersionInfo, RepositoryError> {
-    let number = |column: &str| row.try_get::<i64, _>(column).map(i64::cast_unsigned).map_err(SqlError::from);
-    let text = |column: &str| row.try_get::<String, _>(column).map_err(SqlError::from);
+/// The key of a version, as values of a statement.
+fn key(campaign: CampaignId, seq_no: SeqNo) -> [Arg<'static>; 2] {
+    [Arg::Int(i64::from(campaign.0)), Arg::Int(seq_no.0.cast_signed())]
+}
+
+fn info(row: &AnyRow) -> Result<VersionInfo, RepositoryError> {
+    let number = |column: &'static str| row.bits(column);
+    let text = |column: &'static str| row.text(column).map(str::to_owned);
     let (campaign, seq_no) = (campaign_of(number("campaign")?.cast_signed()), SeqNo(number("seq_no")?));
     let damaged = |what| RepositoryError::Damaged { campaign, seq_no, what };
-    let sha256: &[u8] = row.try_get("sha256").map_err(SqlError::from)?;
+    let sha256 = row.bytes("sha256")?;
     Ok(VersionInfo {
         campaign,
         seq_no,
@@ -42,7 +45,7 @@ fn info(row: &SqliteRow) -> Result<VersionInfo, RepositoryError> {
         role: text("role")?.parse::<Role>().map_err(|_| damaged("its role is unknown"))?,
         reason: text("reason")?,
         at_ms: number("at_ms")?,
-        proposal: row.try_get("proposal").map_err(SqlError::from)?,
+        proposal: row.text_or_null("proposal")?.map(str::to_owned),
         approvals: json(&text("approvals")?).ok_or_else(|| damaged("its approvals can't be read"))?,
         summary: json(&text("summary")?).ok_or_else(|| damaged("its summary can't be read"))?,
         state: State::from_name(&text("state")?).ok_or_else(|| damaged("its state is unknown"))?,
@@ -53,15 +56,15 @@ fn json<T: DeserializeOwned>(text: &str) -> Option<T> {
     serde_json::from_str(text).ok()
 }
 
-fn version(row: &SqliteRow) -> Result<(Version, Rollout), RepositoryError> {
+fn version(row: &AnyRow) -> Result<(Version, Rollout), RepositoryError> {
     let info = info(row)?;
     let damaged = |what| RepositoryError::Damaged { campaign: info.campaign, seq_no: info.seq_no, what };
-    let text = |column: &str| row.try_get::<String, _>(column).map_err(SqlError::from);
-    let source: Vec<u8> = row.try_get("source").map_err(SqlError::from)?;
+    let text = |column: &'static str| row.text(column).map(str::to_owned);
+    let source = row.bytes("source")?.to_vec();
     if <[u8; 32]>::from(Sha256::digest(&source)) != info.sha256 {
         return Err(damaged("its source does not have its SHA-256"));
     }
-    let stored: &[u8] = row.try_get("commitments").map_err(SqlError::from)?;
+    let stored = row.bytes("commitments")?;
     let commitments =
         StoredCommitments::from_bytes(stored).ok_or_else(|| damaged("its seed commitments can't be read"))?;
     let adjustments = Adjustments::from_json(&text("adjustments")?);
@@ -70,123 +73,94 @@ fn version(row: &SqliteRow) -> Result<(Version, Rollout), RepositoryError> {
     Ok((Version { info, source, adjustments, commitments }, rollout))
 }
 
-pub(super) async fn reserve(sql: &Sql, draft: Draft) -> Result<SeqNo, RepositoryError> {
+pub(super) async fn reserve(sql: &Database, draft: Draft) -> Result<SeqNo, RepositoryError> {
     let mut write = sql.write().await?;
-    let next: i64 = sqlx::query_scalar(
-        "SELECT CAST(COALESCE(MAX(seq_no), 0) + 1 AS BIGINT) FROM plan_version WHERE campaign = $1",
-    )
-    .bind(i64::from(draft.campaign.0))
-    .fetch_one(&mut *write)
-    .await?;
-    let seq_no = SeqNo(next.cast_unsigned());
+    let last =
+        "SELECT CAST(COALESCE(MAX(seq_no), 0) AS BIGINT) AS last FROM plan_version WHERE campaign = $1";
+    let last = write.rows(last, &[Arg::Int(i64::from(draft.campaign.0))]).await?;
+    let seq_no = SeqNo(last.first().map_or(Ok(0), |row| row.bits("last"))? + 1);
     let version = draft.into_version(seq_no);
     let entry = check::reserved(&version);
     check::entry(&entry)?;
     insert(&mut write, &version).await?;
     trail::append(&mut write, entry).await?;
-    write.commit().await?;
+    write.commit(sql).await?;
     Ok(seq_no)
 }
 
-async fn insert(write: &mut WriteTransaction, version: &Version) -> Result<(), RepositoryError> {
+async fn insert(write: &mut DatabaseWrite, version: &Version) -> Result<(), RepositoryError> {
     let info = &version.info;
     let text = |value: serde_json::Result<String>| value.unwrap_or_else(|_| unreachable!("lists are JSON"));
-    sqlx::query(
-        "INSERT INTO plan_version (campaign, seq_no, after_seq, kind, of_seq, base_ms, source, sha256, adjustments, \
+    write.execute("INSERT INTO plan_version (campaign, seq_no, after_seq, kind, of_seq, base_ms, source, sha256, adjustments, \
          commitments, author, role, reason, at_ms, proposal, approvals, summary, state, rollout) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, 'reserved', '{}')",
-    )
-    .bind(i64::from(info.campaign.0))
-    .bind(info.seq_no.0.cast_signed())
-    .bind(info.after.0.cast_signed())
-    .bind(info.kind.name())
-    .bind(info.of.map_or(0, |of| of.0.cast_signed()))
-    .bind(info.base_ms.cast_signed())
-    .bind(&version.source)
-    .bind(info.sha256.as_slice())
-    .bind(version.adjustments.to_json())
-    .bind(version.commitments.to_bytes())
-    .bind(&info.author)
-    .bind(info.role.name())
-    .bind(&info.reason)
-    .bind(info.at_ms.cast_signed())
-    .bind(&info.proposal)
-    .bind(text(serde_json::to_string(&info.approvals)))
-    .bind(text(serde_json::to_string(&info.summary)))
-    .execute(&mut **write)
-    .await?;
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, 'reserved', '{}')", &[Arg::Int(i64::from(info.campaign.0)), Arg::Int(info.seq_no.0.cast_signed()), Arg::Int(info.after.0.cast_signed()), Arg::Text(info.kind.name()), Arg::Int(info.of.map_or(0, |of| of.0.cast_signed())), Arg::Int(info.base_ms.cast_signed()), Arg::Bytes(&version.source), Arg::Bytes(info.sha256.as_slice()), Arg::Text(&version.adjustments.to_json()), Arg::Bytes(&version.commitments.to_bytes()), Arg::Text(&info.author), Arg::Text(info.role.name()), Arg::Text(&info.reason), Arg::Int(info.at_ms.cast_signed()), Arg::TextOrNull(info.proposal.as_deref()), Arg::Text(&text(serde_json::to_string(&info.approvals))), Arg::Text(&text(serde_json::to_string(&info.summary)))]).await?;
     Ok(())
 }
 
 /// A version as it stands within a transaction that writes.
 async fn locked(
-    write: &mut WriteTransaction,
+    write: &mut DatabaseWrite,
     campaign: CampaignId,
     seq_no: SeqNo,
 ) -> Result<(Version, Rollout), RepositoryError> {
     let query = format!("SELECT {INFO}, {CONTENTS} FROM plan_version WHERE campaign = $1 AND seq_no = $2");
-    let query = sqlx::query(&query).bind(i64::from(campaign.0)).bind(seq_no.0.cast_signed());
-    let row = query.fetch_optional(&mut **write).await?;
-    version(&row.ok_or(RepositoryError::NotFound { campaign, seq_no })?)
+    let rows = write.rows(&query, &key(campaign, seq_no)).await?;
+    version(rows.first().ok_or(RepositoryError::NotFound { campaign, seq_no })?)
 }
 
-async fn around(write: &mut WriteTransaction, info: &VersionInfo) -> Result<Around, RepositoryError> {
-    let newest: i64 = sqlx::query_scalar(
-        "SELECT CAST(COALESCE(MAX(seq_no), 0) AS BIGINT) FROM plan_version \
-         WHERE campaign = $1 AND state = 'active'",
-    )
-    .bind(i64::from(info.campaign.0))
-    .fetch_one(&mut **write)
-    .await?;
-    let grey: Option<i64> =
-        sqlx::query_scalar("SELECT seq_no FROM plan_version WHERE campaign = $1 AND state = 'grey'")
-            .bind(i64::from(info.campaign.0))
-            .fetch_optional(&mut **write)
-            .await?;
+async fn around(write: &mut DatabaseWrite, info: &VersionInfo) -> Result<Around, RepositoryError> {
+    let of = [Arg::Int(i64::from(info.campaign.0))];
+    let newest = "SELECT CAST(COALESCE(MAX(seq_no), 0) AS BIGINT) AS newest FROM plan_version \
+                  WHERE campaign = $1 AND state = 'active'";
+    let newest = write.rows(newest, &of).await?.first().map_or(Ok(0), |row| row.bits("newest"))?;
+    let grey = "SELECT seq_no FROM plan_version WHERE campaign = $1 AND state = 'grey'";
+    let grey = write.rows(grey, &of).await?.first().map(|row| row.bits("seq_no")).transpose()?;
     let mut proposal = None;
     if let Some(id) = &info.proposal {
-        let state: Option<String> = sqlx::query_scalar("SELECT state FROM plan_proposal WHERE id = $1")
-            .bind(id)
-            .fetch_optional(&mut **write)
-            .await?;
-        proposal = state.as_deref().and_then(ProposalState::from_name);
+        let found = write.rows("SELECT state FROM plan_proposal WHERE id = $1", &[Arg::Text(id)]).await?;
+        let state = found.first().map(|row| row.text("state")).transpose()?;
+        proposal = state.and_then(ProposalState::from_name);
     }
-    let seq_no = |n: i64| SeqNo(n.cast_unsigned());
-    Ok(Around { newest: seq_no(newest), grey: grey.map(seq_no), proposal })
+    Ok(Around { newest: SeqNo(newest), grey: grey.map(SeqNo), proposal })
 }
 
 async fn set_state(
-    write: &mut WriteTransaction,
+    write: &mut DatabaseWrite,
     (campaign, seq_no): (CampaignId, SeqNo),
     state: State,
     rollout: &Rollout,
 ) -> Result<(), RepositoryError> {
     let rollout = serde_json::to_string(rollout).unwrap_or_else(|_| unreachable!("numbers are JSON"));
-    sqlx::query("UPDATE plan_version SET state = $3, rollout = $4 WHERE campaign = $1 AND seq_no = $2")
-        .bind(i64::from(campaign.0))
-        .bind(seq_no.0.cast_signed())
-        .bind(state.name())
-        .bind(rollout)
-        .execute(&mut **write)
+    write
+        .execute(
+            "UPDATE plan_version SET state = $3, rollout = $4 WHERE campaign = $1 AND seq_no = $2",
+            &[
+                Arg::Int(i64::from(campaign.0)),
+                Arg::Int(seq_no.0.cast_signed()),
+                Arg::Text(state.name()),
+                Arg::Text(&rollout),
+            ],
+        )
         .await?;
     Ok(())
 }
 
 /// Settles the proposal that a version carries out.
-async fn settle(write: &mut WriteTransaction, version: &Version, at_ms: u64) -> Result<(), RepositoryError> {
+async fn settle(write: &mut DatabaseWrite, version: &Version, at_ms: u64) -> Result<(), RepositoryError> {
     let Some(id) = &version.info.proposal else { return Ok(()) };
     let decision = check::approval(version, version.info.seq_no, at_ms);
     let decision = serde_json::to_string(&decision).unwrap_or_else(|_| unreachable!("texts are JSON"));
-    sqlx::query("UPDATE plan_proposal SET state = 'approved', decision = $2 WHERE id = $1")
-        .bind(id)
-        .bind(decision)
-        .execute(&mut **write)
+    write
+        .execute(
+            "UPDATE plan_proposal SET state = 'approved', decision = $2 WHERE id = $1",
+            &[Arg::Text(id), Arg::Text(&decision)],
+        )
         .await?;
     Ok(())
 }
 
 pub(super) async fn activate(
-    sql: &Sql,
+    sql: &Database,
     campaign: CampaignId,
     seq_no: SeqNo,
     at_ms: u64,
@@ -206,12 +180,12 @@ pub(super) async fn activate(
     }
     settle(&mut write, &version, at_ms).await?;
     trail::append(&mut write, entry).await?;
-    write.commit().await?;
+    write.commit(sql).await?;
     Ok(())
 }
 
 pub(super) async fn set_grey(
-    sql: &Sql,
+    sql: &Database,
     (campaign, seq_no): (CampaignId, SeqNo),
     rollout: &Rollout,
     entry: AuditEntry,
@@ -232,12 +206,12 @@ pub(super) async fn set_grey(
         settle(&mut write, &version, entry.at_ms).await?;
     }
     trail::append(&mut write, entry).await?;
-    write.commit().await?;
+    write.commit(sql).await?;
     Ok(())
 }
 
 pub(super) async fn end_grey(
-    sql: &Sql,
+    sql: &Database,
     (campaign, seq_no): (CampaignId, SeqNo),
     entry: AuditEntry,
 ) -> Result<(), RepositoryError> {
@@ -250,13 +224,13 @@ pub(super) async fn end_grey(
     }
     set_state(&mut write, (campaign, seq_no), State::Withdrawn, &rollout).await?;
     trail::append(&mut write, entry).await?;
-    write.commit().await?;
+    write.commit(sql).await?;
     Ok(())
 }
 
 /// The newest version in a state.
 pub(super) async fn newest(
-    sql: &Sql,
+    sql: &Database,
     campaign: CampaignId,
     state: State,
 ) -> Result<Option<(Version, Rollout)>, RepositoryError> {
@@ -265,48 +239,42 @@ pub(super) async fn newest(
          WHERE campaign = $1 AND state = '{}' ORDER BY seq_no DESC LIMIT 1",
         state.name()
     );
-    let row = sqlx::query(&query).bind(i64::from(campaign.0)).fetch_optional(sql.readers()).await?;
-    row.as_ref().map(version).transpose()
+    let rows = sql.rows(&query, &[Arg::Int(i64::from(campaign.0))]).await?;
+    rows.first().map(version).transpose()
 }
 
 pub(super) async fn get(
-    sql: &Sql,
+    sql: &Database,
     campaign: CampaignId,
     seq_no: SeqNo,
 ) -> Result<Option<Version>, RepositoryError> {
     let query = format!("SELECT {INFO}, {CONTENTS} FROM plan_version WHERE campaign = $1 AND seq_no = $2");
-    let query = sqlx::query(&query).bind(i64::from(campaign.0)).bind(seq_no.0.cast_signed());
-    let row = query.fetch_optional(sql.readers()).await?;
-    Ok(row.as_ref().map(version).transpose()?.map(|v| v.0))
+    let rows = sql.rows(&query, &key(campaign, seq_no)).await?;
+    Ok(rows.first().map(version).transpose()?.map(|v| v.0))
 }
 
-pub(super) async fn all(sql: &Sql, campaign: CampaignId) -> Result<Vec<VersionInfo>, RepositoryError> {
+pub(super) async fn all(sql: &Database, campaign: CampaignId) -> Result<Vec<VersionInfo>, RepositoryError> {
     let query = format!(
         "SELECT {INFO} FROM plan_version WHERE campaign = $1 ORDER BY seq_no DESC LIMIT {HISTORY_MAX}"
     );
-    let rows = sqlx::query(&query).bind(i64::from(campaign.0)).fetch_all(sql.readers()).await?;
+    let rows = sql.rows(&query, &[Arg::Int(i64::from(campaign.0))]).await?;
     rows.iter().rev().map(info).collect()
 }
 
-pub(super) async fn heads(sql: &Sql) -> Result<Vec<(CampaignId, SeqNo)>, RepositoryError> {
-    let query = sqlx::query_as::<_, (i64, i64)>(
-        "SELECT campaign, MAX(seq_no) FROM plan_version WHERE state = 'active' \
-         GROUP BY campaign ORDER BY campaign",
-    );
-    let rows = query.fetch_all(sql.readers()).await?;
-    let head = |(campaign, seq_no): (i64, i64)| (campaign_of(campaign), SeqNo(seq_no.cast_unsigned()));
-    Ok(rows.into_iter().map(head).collect())
+pub(super) async fn heads(sql: &Database) -> Result<Vec<(CampaignId, SeqNo)>, RepositoryError> {
+    let query = "SELECT campaign, MAX(seq_no) AS head FROM plan_version WHERE state = 'active' \
+                 GROUP BY campaign ORDER BY campaign";
+    let rows = sql.rows(query, &[]).await?;
+    let head = |row: &AnyRow| Ok((campaign_of(row.number("campaign")?), SeqNo(row.bits("head")?)));
+    rows.iter().map(head).collect()
 }
 
-pub(super) async fn greys(sql: &Sql) -> Result<Vec<(CampaignId, SeqNo, Rollout)>, RepositoryError> {
-    let query = sqlx::query_as::<_, (i64, i64, String)>(
-        "SELECT campaign, seq_no, rollout FROM plan_version WHERE state = 'grey' ORDER BY campaign",
-    );
-    let rows = query.fetch_all(sql.readers()).await?;
-    let grey = |(campaign, seq_no, rollout): (i64, i64, String)| {
-        let (campaign, seq_no) = (campaign_of(campaign), SeqNo(seq_no.cast_unsigned()));
+pub(super) async fn greys(sql: &Database) -> Result<Vec<(CampaignId, SeqNo, Rollout)>, RepositoryError> {
+    let query = "SELECT campaign, seq_no, rollout FROM plan_version WHERE state = 'grey' ORDER BY campaign";
+    let grey = |row: &AnyRow| {
+        let (campaign, seq_no) = (campaign_of(row.number("campaign")?), SeqNo(row.bits("seq_no")?));
         let damaged = RepositoryError::Damaged { campaign, seq_no, what: "its rollout can't be read" };
-        Ok((campaign, seq_no, json(&rollout).ok_or(damaged)?))
+        Ok((campaign, seq_no, json(row.text("rollout")?).ok_or(damaged)?))
     };
-    rows.into_iter().map(grey).collect()
+    sql.rows(query, &[]).await?.iter().map(grey).collect()
 }

@@ -209,6 +209,11 @@ impl GroupHead {
         })
     }
 
+    /// An end mark that another node wrote: it has no position and no number of its own.
+    pub fn is_mark(&self) -> bool {
+        (self.position, self.epoch_seq) == (u64::MAX, u64::MAX)
+    }
+
     /// Checks the body's CRC and computes the group's hash.
     pub fn check_body(&self, header: &[u8; GROUP_HEADER], body: &[u8]) -> Result<[u8; 32], Fault> {
         let computed = crc32c::crc32c(body);

@@ -1,6 +1,11 @@
 //! Reading a node's lane: segments in order, groups that follow on, records with their meaning.
 //!
 //! Refused, with file and offset, is whatever the format forbids: a gap, a broken chain, a torn group, an unknown record.
+//! In the lane of a cluster two things come to that: a *foreign mark* (an end mark that another node wrote: its header has no
+//! position and no place in the chain, it stands at the position that comes next), and positions that are left out between
+//! epochs (groups of an ended epoch that never left their node). They are allowed only where every earlier epoch
+//! has ended, so that a missing file is not taken for them.
+//!
 //! An epoch is whole when it goes from its `EpochBegan` to the next epoch's first group, to its `Ended` mark, or to the end
 //! of the log. Behind the first `Ended` mark of an epoch the records of that epoch and of every earlier one are
 //! nothing: their bytes are still checked, but they make no award.
@@ -103,7 +108,9 @@ impl Lane {
         };
         same("kind", u64::from(head.kind), 1)?;
         same("node", u64::from(head.node.0), u64::from(self.node.0))?;
-        same("first", head.first, self.position)?;
+        if !(head.first > self.position && self.may_leave_out(head.epoch)) {
+            same("first", head.first, self.position)?;
+        }
         match self.epoch {
             Some(epoch) if head.epoch < epoch => {
                 return Err(Fault::Order(format!("epoch {} stands behind epoch {epoch}", head.epoch)));
@@ -117,7 +124,16 @@ impl Lane {
             }
         }
         same("first_epoch_seq", head.first_epoch_seq, self.epoch_seq)?;
-        if head.prev_hash == self.hash { Ok(()) } else { Err(Fault::Chain) }
+        if head.prev_hash != self.hash {
+            return Err(Fault::Chain);
+        }
+        self.position = head.first;
+        Ok(())
+    }
+
+    /// May positions be left out before this epoch? Then every epoch before it has ended.
+    fn may_leave_out(&self, epoch: NodeEpoch) -> bool {
+        self.epoch < Some(epoch) && self.ended.is_some_and(|ended| ended.0.saturating_add(1) >= epoch.0)
     }
 
     /// Reads a group; `None` at the end of the segment, else its bytes.
@@ -135,16 +151,27 @@ impl Lane {
         if got < GROUP_HEADER {
             return Err(Fault::Torn { what: "group header", missing: (GROUP_HEADER - got) as u64 });
         }
-        let head = GroupHead::parse(&header)?;
-        self.follows(segment, &head)?;
+        let mut head = GroupHead::parse(&header)?;
+        let is_mark = head.is_mark();
+        if is_mark {
+            self.mark(segment, &head)?;
+        } else {
+            self.follows(segment, &head)?;
+        }
         let mut body = std::mem::take(&mut self.body);
         body.resize(head.body_len, 0);
         let got = fill(input, &mut body)?;
         if got < body.len() {
             return Err(Fault::Torn { what: "group body", missing: (body.len() - got) as u64 });
         }
-        self.hash = head.check_body(&header, &body)?;
-        self.epoch_seq += 1;
+        let hash = head.check_body(&header, &body)?;
+        if is_mark {
+            head.position = self.position;
+            check_mark(&head, &body)?;
+        } else {
+            self.hash = hash;
+            self.epoch_seq += 1;
+        }
         self.position += 1;
         self.groups += 1;
         let place = Place { node: head.node, epoch: head.epoch, position: head.position };
@@ -171,6 +198,28 @@ impl Lane {
             return Err(Fault::Record { index: 0, what: "the group has no record".into() });
         }
         if head.prev_hash == self.hash { Ok(()) } else { Err(Fault::Chain) }
+    }
+
+    /// Checks the header of a foreign mark.
+    fn mark(&self, segment: &SegmentHead, head: &GroupHead) -> Result<(), Fault> {
+        for (field, found, expected) in [
+            ("kind", u64::from(head.kind), u64::from(segment.kind)),
+            ("node", u64::from(head.node.0), u64::from(self.node.0)),
+            ("epoch", u64::from(head.epoch.0), u64::from(segment.epoch.0)),
+            ("record_count", u64::from(head.record_count), 1),
+        ] {
+            if found != expected {
+                return Err(Fault::Gap { field, found, expected });
+            }
+        }
+        if self.ended >= Some(head.epoch) {
+            return Err(Fault::Order(format!(
+                "an end mark of epoch {} stands behind the end of epoch {}: the first counts, and an archive holds no other",
+                head.epoch,
+                self.ended.unwrap_or(head.epoch)
+            )));
+        }
+        if head.prev_hash == [0; 32] { Ok(()) } else { Err(Fault::Chain) }
     }
 
     fn record(&mut self, place: Place, record: &[u8], sink: &mut Sink<'_>) -> Result<(), String> {
@@ -205,6 +254,18 @@ impl Lane {
         }
         sink(place, record)
     }
+}
+
+/// The one record of a foreign mark ends the epoch that its header names.
+fn check_mark(head: &GroupHead, body: &[u8]) -> Result<(), Fault> {
+    let wrong = |what: String| Fault::Record { index: 0, what };
+    for record in bytes::records(body, head.record_count) {
+        let record = Record::parse(record?).map_err(wrong)?;
+        if record != (Record::Ended { node: head.node, epoch: head.epoch }) {
+            return Err(wrong(format!("an end mark of epoch {} holds something else", head.epoch)));
+        }
+    }
+    Ok(())
 }
 
 /// Reads until the buffer is full or the input ends; answers how much came.

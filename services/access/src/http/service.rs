@@ -20,6 +20,7 @@ use super::body::{ANSWER_BYTES, Body, Form, allow, read_all, text};
 use super::fast;
 use crate::counters::Count;
 use crate::desk::{Entered, tag_id};
+use crate::gates::{Limited, Pass};
 use crate::gateways;
 use crate::requests::{Answer, Request, user_of};
 use crate::token::{GatewayGrant, Speaker};
@@ -73,7 +74,7 @@ impl HttpService {
     }
 
     async fn route(self, request: HttpRequest<Incoming>, wanted: Form) -> Answered {
-        self.begin()?;
+        self.begin().await?;
         let path = request.uri().path();
         match (request.method(), path) {
             (&Method::POST, "/v1/submit") => self.submit(request, wanted).await,
@@ -93,7 +94,7 @@ impl HttpService {
     }
 
     /// The connection is alive, and its address within its rate.
-    fn begin(&self) -> Result<(), v1::Error> {
+    async fn begin(&self) -> Result<(), v1::Error> {
         let shared = &self.worker.shared;
         {
             let mut state = self.worker.state.lock();
@@ -104,7 +105,12 @@ impl HttpService {
         if shared.is_exempt(self.peer) {
             return Ok(());
         }
-        shared.http.pass(self.peer).map_err(|wait_ms| {
+        let word = match shared.rates.pass(Limited::Http, self.peer) {
+            Pass::Yes => return Ok(()),
+            Pass::Wait(wait_ms) => Err(wait_ms),
+            Pass::Ask(word) => word.await,
+        };
+        word.map_err(|wait_ms| {
             self.worker.count(Count::AddressRate, 1);
             wait("too many requests from this address", Code::RateLimited, wait_ms)
         })
@@ -224,6 +230,8 @@ impl HttpService {
         let shared = &self.worker.shared;
         let answer = request.serve(shared.desks.clone(), shared.limits.call_ms).await?;
         Ok(match answer {
+            // Only frame connections log in.
+            Answer::Admitted(_) => wanted.error(&Code::Invalid.message("a login is no HTTP request")),
             Answer::Prizes(answer) => wanted.response(StatusCode::OK, &answer),
             Answer::Claim(answer) => wanted.response(StatusCode::OK, &answer),
             Answer::Account(answer) => wanted.response(StatusCode::OK, &answer),

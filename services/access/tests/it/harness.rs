@@ -177,6 +177,10 @@ pub fn start() -> Server {
 }
 
 pub fn start_with(limits: Limits) -> Server {
+    start_sharing(limits, None)
+}
+
+pub fn start_sharing(limits: Limits, rates: Option<Arc<dyn access::gates::RateBook>>) -> Server {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let tasks = {
         let _inside = runtime.enter();
@@ -198,7 +202,7 @@ pub fn start_with(limits: Limits) -> Server {
     };
     let any = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     let config = AccessConfig { tcp: any, http: any, workers: 2, audience: Some("test".into()), limits };
-    let bound = AccessServer::bind(config, deps).unwrap();
+    let bound = AccessServer::bind_sharing(config, deps, rates).unwrap();
     let (tcp, http) = (bound.tcp_address().unwrap(), bound.http_address().unwrap());
     let control = bound.control();
     bound.run(&tasks).unwrap();

@@ -6,3 +6,5 @@ mod guards;
 mod harness;
 mod http;
 mod login;
+mod router;
+mod shared_rates;

@@ -8,9 +8,11 @@
 //! only when the account changes, so registering again is harmless.
 
 mod memory;
+mod pg;
 mod sql;
 
 pub use memory::MemoryAccounts;
+pub use pg::PgAccounts;
 pub use sql::SqlAccounts;
 
 use crate::book::BookError;

@@ -1,6 +1,6 @@
 //! The book in memory, for the simulation and for tests: everything else is as the port says.
 
-use super::{Alarm, BookError, Count, DeliveryBook, JournalRow, Transition, count_changes};
+use super::{Alarm, BookError, Count, DeliveryBook, JournalRow, Transition, count_changes, shard_of};
 use crate::core::{Lane, OrderRow, Step};
 use async_trait::async_trait;
 use campaign::{AwardId, Fen, UserId, VendorId};
@@ -11,17 +11,37 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 /// What survives: cloning gives another handle, so a worker can be dropped and started again on the same book.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct MemoryBook {
     inner: Arc<Mutex<Inner>>,
+    shards: u16,
+}
+
+impl Default for MemoryBook {
+    fn default() -> Self {
+        Self::with_shards(1)
+    }
+}
+
+impl MemoryBook {
+    /// An empty book with so many shards, at least one.
+    pub fn with_shards(shards: u16) -> MemoryBook {
+        let inner = Inner { shards: vec![Shard::default(); usize::from(shards.max(1))], ..Inner::default() };
+        MemoryBook { inner: Arc::new(Mutex::new(inner)), shards: shards.max(1) }
+    }
+}
+
+#[derive(Clone, Default)]
+struct Shard {
+    journal: Vec<JournalRow>,
+    published: u64,
 }
 
 #[derive(Default)]
 struct Inner {
     rows: BTreeMap<AwardId, OrderRow>,
     due: BTreeSet<(VendorId, Lane, u64, AwardId)>,
-    journal: Vec<JournalRow>,
-    published: u64,
+    shards: Vec<Shard>,
     counts: BTreeMap<(VendorId, u8), (i64, i64)>,
     alarms: BTreeMap<(String, AwardId), Alarm>,
 }
@@ -42,13 +62,29 @@ impl Inner {
         if let Some(lane) = row.lane() {
             self.due.insert((row.vendor, lane, row.due_ms, row.award));
         }
-        self.journal.push(JournalRow {
-            position: self.journal.len() as u64 + 1,
+        let at = self.shard_of(&row);
+        let journal = &mut self.shards[at].journal;
+        journal.push(JournalRow {
+            position: journal.len() as u64 + 1,
             event: step.event,
             reason: row.reason,
             note: row.note.clone(),
         });
         self.rows.insert(row.award, row);
+    }
+
+    fn shard_of(&self, row: &OrderRow) -> usize {
+        usize::from(shard_of(row.user, self.shards.len() as u16))
+    }
+
+    fn is_in(&self, shards: &[u16], row: &OrderRow) -> bool {
+        shards.contains(&(self.shard_of(row) as u16))
+    }
+
+    fn shard(&mut self, shard: u16) -> Result<&mut Shard, BookError> {
+        let count = self.shards.len();
+        let none = || BookError::Broken(format!("there is no shard {shard}, the book has {count}"));
+        self.shards.get_mut(usize::from(shard)).ok_or_else(none)
     }
 
     fn behind(&self, after: Option<AwardId>) -> impl Iterator<Item = &OrderRow> {
@@ -59,6 +95,10 @@ impl Inner {
 
 #[async_trait]
 impl DeliveryBook for MemoryBook {
+    fn shards(&self) -> u16 {
+        self.shards
+    }
+
     async fn take_orders(&self, first: &[Step]) -> Result<Vec<bool>, BookError> {
         let mut inner = self.inner.lock();
         Ok(first
@@ -94,6 +134,7 @@ impl DeliveryBook for MemoryBook {
 
     async fn due(
         &self,
+        shards: &[u16],
         vendor: VendorId,
         lane: Lane,
         now_ms: u64,
@@ -101,13 +142,15 @@ impl DeliveryBook for MemoryBook {
     ) -> Result<Vec<OrderRow>, BookError> {
         let inner = self.inner.lock();
         let (first, last) = ((vendor, lane, 0, AwardId(0)), (vendor, lane, now_ms, AwardId(u128::MAX)));
-        Ok(inner.due.range(first..=last).take(limit).map(|key| inner.rows[&key.3].clone()).collect())
+        let rows = inner.due.range(first..=last).map(|key| &inner.rows[&key.3]);
+        Ok(rows.filter(|row| inner.is_in(shards, row)).take(limit).cloned().collect())
     }
 
-    async fn lapse_due(&self, now_ms: u64, limit: usize) -> Result<Vec<OrderRow>, BookError> {
+    async fn lapse_due(&self, shards: &[u16], now_ms: u64, limit: usize) -> Result<Vec<OrderRow>, BookError> {
         let inner = self.inner.lock();
         let due = inner.due.iter().filter(|(_, lane, due_ms, _)| *lane == Lane::Claim && *due_ms <= now_ms);
-        let mut rows: Vec<_> = due.map(|key| inner.rows[&key.3].clone()).collect();
+        let due = due.map(|key| &inner.rows[&key.3]).filter(|row| inner.is_in(shards, row));
+        let mut rows: Vec<OrderRow> = due.cloned().collect();
         rows.sort_by_key(|row| (row.due_ms, row.award));
         rows.truncate(limit);
         Ok(rows)
@@ -136,21 +179,25 @@ impl DeliveryBook for MemoryBook {
         Ok(self.inner.lock().behind(after).take(limit).cloned().collect())
     }
 
-    async fn journal(&self, after: u64, limit: usize) -> Result<Vec<JournalRow>, BookError> {
-        Ok(self.inner.lock().journal.iter().skip(after as usize).take(limit).cloned().collect())
+    async fn journal(&self, shard: u16, after: u64, limit: usize) -> Result<Vec<JournalRow>, BookError> {
+        let mut inner = self.inner.lock();
+        Ok(inner.shard(shard)?.journal.iter().skip(after as usize).take(limit).cloned().collect())
     }
 
     async fn history(&self, award: AwardId) -> Result<Vec<JournalRow>, BookError> {
-        Ok(self.inner.lock().journal.iter().filter(|line| line.event.award == award).cloned().collect())
+        let inner = self.inner.lock();
+        let lines = inner.shards.iter().flat_map(|shard| &shard.journal);
+        Ok(lines.filter(|line| line.event.award == award).cloned().collect())
     }
 
-    async fn published(&self) -> Result<u64, BookError> {
-        Ok(self.inner.lock().published)
+    async fn published(&self, shard: u16) -> Result<u64, BookError> {
+        Ok(self.inner.lock().shard(shard)?.published)
     }
 
-    async fn set_published(&self, position: u64) -> Result<(), BookError> {
+    async fn set_published(&self, shard: u16, position: u64) -> Result<(), BookError> {
         let mut inner = self.inner.lock();
-        inner.published = inner.published.max(position);
+        let shard = inner.shard(shard)?;
+        shard.published = shard.published.max(position);
         Ok(())
     }
 

@@ -7,23 +7,33 @@
 //! **Atomicity.** A call is one transaction: a row and its line in the journal are written together or not at all, and
 //! the journal of an award counts its steps 1, 2, 3 ... without a hole.
 //!
-//! **Order.** Positions of the journal rise in the order of commits and have no holes, so whoever has read up to a
+//! **Shards.** A user's orders lie in one shard of the book ([`shard_of`]), and each shard has a journal of its own, so that
+//! several nodes write side by side. How many there are is fixed when the book is made: one, or one for each partition of
+//! the order topic.
+//!
+//! **Order.** Positions of a shard's journal rise in the order of commits and have no holes, so whoever has read up to a
 //! position has missed nothing below it.
+//!
+//! **Writers.** Any number of processes, on any shard. Which node takes which rows is the service's to say; the book
+//! decides by the fence alone.
 //!
 //! **Idempotency.** [`DeliveryBook::take_orders`] by award; [`DeliveryBook::transition`] by (award, step): a
 //! repetition loses against what it wrote the first time and changes nothing.
 
 mod memory;
 mod newest;
+pub mod pg;
 mod sql;
 mod sql_rows;
 
 pub use memory::MemoryBook;
+pub use pg::{OpenBookError, PgBook};
 pub use sql::{MIGRATIONS, SERVICE, SqlBook};
 
 use crate::core::{Lane, OrderRow, Reason, Step};
 use async_trait::async_trait;
 use campaign::{AwardId, Fen, UserId, VendorId};
+use hashring::bucket_of;
 use records::{DeliveryEvent, DeliveryState};
 
 /// Most rows that one call takes or returns.
@@ -60,7 +70,7 @@ pub struct Transition {
 /// A line of the journal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct JournalRow {
-    /// Its position, from 1.
+    /// Its position in its shard's journal, from 1.
     pub position: u64,
     /// The event, as the topic repeats it.
     pub event: DeliveryEvent,
@@ -98,9 +108,17 @@ pub struct Alarm {
     pub times: u64,
 }
 
+/// The shard of a user's orders, of so many: the partition of the order topic, where there are as many.
+pub fn shard_of(user: UserId, shards: u16) -> u16 {
+    bucket_of(user.0).get() % shards.max(1)
+}
+
 /// See the module.
 #[async_trait]
 pub trait DeliveryBook: Send + Sync + 'static {
+    /// How many shards there are, at least one.
+    fn shards(&self) -> u16;
+
     /// Writes the first steps of orders that the book does not know. Returns for each whether it was new. The MAC has
     /// been checked by the caller; an award may occur once in a call.
     async fn take_orders(&self, first: &[Step]) -> Result<Vec<bool>, BookError>;
@@ -112,17 +130,18 @@ pub trait DeliveryBook: Send + Sync + 'static {
     /// Rows by award, in any order; unknown awards are left out.
     async fn rows(&self, awards: &[AwardId]) -> Result<Vec<OrderRow>, BookError>;
 
-    /// Rows of a vendor's lane that are due at `now_ms`, longest due first.
+    /// Rows of a vendor's lane, in these shards, that are due at `now_ms`, longest due first.
     async fn due(
         &self,
+        shards: &[u16],
         vendor: VendorId,
         lane: Lane,
         now_ms: u64,
         limit: usize,
     ) -> Result<Vec<OrderRow>, BookError>;
 
-    /// Rows of all vendors that have not been claimed within their term at `now_ms`.
-    async fn lapse_due(&self, now_ms: u64, limit: usize) -> Result<Vec<OrderRow>, BookError>;
+    /// Rows of all vendors, in these shards, that have not been claimed within their term at `now_ms`.
+    async fn lapse_due(&self, shards: &[u16], now_ms: u64, limit: usize) -> Result<Vec<OrderRow>, BookError>;
 
     /// When the longest waiting row of a vendor's lane was or will be due, ms UTC.
     async fn oldest_due(&self, vendor: VendorId, lane: Lane) -> Result<Option<u64>, BookError>;
@@ -133,20 +152,25 @@ pub trait DeliveryBook: Send + Sync + 'static {
     /// Orders that wait for a person, behind an award, in order of awards.
     async fn with_person(&self, after: Option<AwardId>, limit: usize) -> Result<Vec<OrderRow>, BookError>;
 
-    /// All orders behind an award, in order of awards.
+    /// All orders behind an award. In an order that is the same at every call and the adapter's own: by award, or spread.
     async fn scan(&self, after: Option<AwardId>, limit: usize) -> Result<Vec<OrderRow>, BookError>;
 
-    /// Lines of the journal behind a position, in order.
-    async fn journal(&self, after: u64, limit: usize) -> Result<Vec<JournalRow>, BookError>;
+    /// Lines of a shard's journal behind a position, in order.
+    async fn journal(&self, shard: u16, after: u64, limit: usize) -> Result<Vec<JournalRow>, BookError>;
 
     /// All steps of one award, in order.
     async fn history(&self, award: AwardId) -> Result<Vec<JournalRow>, BookError>;
 
-    /// The position up to which the journal has been published.
-    async fn published(&self) -> Result<u64, BookError>;
+    /// The position up to which a shard's journal has been published.
+    async fn published(&self, shard: u16) -> Result<u64, BookError>;
 
     /// Remembers that position; it never goes back.
-    async fn set_published(&self, position: u64) -> Result<(), BookError>;
+    async fn set_published(&self, shard: u16, position: u64) -> Result<(), BookError>;
+
+    /// Those of the shards whose journal may have lines that were not published.
+    async fn unpublished(&self, shards: &[u16]) -> Result<Vec<u16>, BookError> {
+        Ok(shards.to_vec())
+    }
 
     /// Orders by vendor and state, sorted; without those that are 0.
     async fn counts(&self) -> Result<Vec<Count>, BookError>;

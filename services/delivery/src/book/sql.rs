@@ -4,6 +4,8 @@
 //! what changed to the counts. The writer's lock is taken at the beginning, so positions of the journal follow the order
 //! of commits. A batch is first written as if all of it will take its fence, which is the rule; when the number of rows
 //! changed says otherwise it is undone, what stands is read, and what still fits is written.
+//!
+//! One database has one writer, so the book has one shard.
 
 use super::newest::Newest;
 use super::sql_rows::{
@@ -68,8 +70,10 @@ const JSON_MAX: usize = 8 * 1024 * 1024;
 impl From<SqlError> for BookError {
     fn from(error: SqlError) -> BookError {
         match error {
-            SqlError::TimedOut { .. } => BookError::Unsure(error.to_string()),
-            SqlError::Busy { .. } | SqlError::DiskFull(_) => BookError::Unavailable(error.to_string()),
+            SqlError::TimedOut { .. } | SqlError::Lost(_) => BookError::Unsure(error.to_string()),
+            SqlError::Busy { .. } | SqlError::DiskFull(_) | SqlError::Unreachable { .. } => {
+                BookError::Unavailable(error.to_string())
+            }
             SqlError::Constraint(_) | SqlError::Other(_) => BookError::Broken(error.to_string()),
         }
     }
@@ -293,6 +297,15 @@ fn line(position: i64, step: &Step) -> JournalRow {
     }
 }
 
+/// The book has shard 0 and no other.
+fn only(shard: u16) -> Result<(), BookError> {
+    if shard == 0 {
+        Ok(())
+    } else {
+        Err(BookError::Broken(format!("there is no shard {shard}, the book has 1")))
+    }
+}
+
 fn behind(after: Option<AwardId>) -> Vec<u8> {
     // No blob sorts before the empty one, and no award id is empty.
     after.map_or_else(Vec::new, |award| award.to_bytes().to_vec())
@@ -308,6 +321,10 @@ fn number(row: &SqliteRow, at: usize) -> Result<i64, BookError> {
 
 #[async_trait]
 impl DeliveryBook for SqlBook {
+    fn shards(&self) -> u16 {
+        1
+    }
+
     async fn take_orders(&self, first: &[Step]) -> Result<Vec<bool>, BookError> {
         check_rows(first.len())?;
         if first.is_empty() { Ok(Vec::new()) } else { self.limited(self.take(first)).await }
@@ -329,11 +346,15 @@ impl DeliveryBook for SqlBook {
 
     async fn due(
         &self,
+        shards: &[u16],
         vendor: VendorId,
         lane: Lane,
         now_ms: u64,
         limit: usize,
     ) -> Result<Vec<OrderRow>, BookError> {
+        if !shards.contains(&0) {
+            return Ok(Vec::new());
+        }
         let text = format!(
             "SELECT {ORDER_COLUMNS} FROM delivery_order WHERE vendor = $1 AND lane = $2 AND due_ms <= $3 \
              ORDER BY due_ms, award LIMIT $4"
@@ -342,13 +363,14 @@ impl DeliveryBook for SqlBook {
         self.read(query.bind(signed(now_ms)).bind(rows_max(limit)), order_of).await
     }
 
-    async fn lapse_due(&self, now_ms: u64, limit: usize) -> Result<Vec<OrderRow>, BookError> {
+    async fn lapse_due(&self, shards: &[u16], now_ms: u64, limit: usize) -> Result<Vec<OrderRow>, BookError> {
         // The index is by vendor; the counts say which vendors have orders that wait for a claim.
         let waiting = "SELECT vendor FROM delivery_count WHERE state = 1 AND orders > 0";
         let mut rows = Vec::new();
         for vendor in self.read(sqlx::query(waiting), |row| number(row, 0)).await? {
             let vendor = VendorId(u32::try_from(vendor).unwrap_or(u32::MAX));
-            rows.extend(self.due(vendor, Lane::Claim, now_ms, limit.saturating_sub(rows.len())).await?);
+            let left = limit.saturating_sub(rows.len());
+            rows.extend(self.due(shards, vendor, Lane::Claim, now_ms, left).await?);
         }
         Ok(rows)
     }
@@ -382,7 +404,8 @@ impl DeliveryBook for SqlBook {
         self.read(sqlx::query(&text).bind(behind(after)).bind(rows_max(limit)), order_of).await
     }
 
-    async fn journal(&self, after: u64, limit: usize) -> Result<Vec<JournalRow>, BookError> {
+    async fn journal(&self, shard: u16, after: u64, limit: usize) -> Result<Vec<JournalRow>, BookError> {
+        only(shard)?;
         if let Some(lines) = self.newest.lock().behind(after, limit.min(BATCH_MAX)) {
             return Ok(lines);
         }
@@ -402,12 +425,14 @@ impl DeliveryBook for SqlBook {
         self.read(sqlx::query(&text).bind(award.to_bytes().to_vec()), line_of).await
     }
 
-    async fn published(&self) -> Result<u64, BookError> {
+    async fn published(&self, shard: u16) -> Result<u64, BookError> {
+        only(shard)?;
         let query = sqlx::query("SELECT position FROM delivery_published WHERE one = 1");
         Ok(self.read(query, |row| number(row, 0)).await?.first().map_or(0, |position| unsigned(*position)))
     }
 
-    async fn set_published(&self, position: u64) -> Result<(), BookError> {
+    async fn set_published(&self, shard: u16, position: u64) -> Result<(), BookError> {
+        only(shard)?;
         self.limited(async {
             let mut write = self.sql.write().await?;
             sqlx::query("UPDATE delivery_published SET position = MAX(position, $1) WHERE one = 1")

@@ -8,13 +8,17 @@
 //! Pure: monotonic nanoseconds come in, the stamp to send under or the time to wait for goes out. A limit may be changed
 //! at any moment; what was sent under the old one counts under the new one too, so no window around the change is
 //! overfull by the new limit.
+//!
+//! Where several nodes deliver, each has its **share** of the limit, as its shards of the orders say.
 
 mod adapt;
 mod breaker;
+mod share;
 mod window;
 
 pub use adapt::{AdaptOptions, AdaptiveRate};
 pub use breaker::{Breaker, BreakerOptions, BreakerState, Gate};
+pub use share::{Allotment, Division, Holdings, Part, REDIVIDE_NS, STALE_NS, TAKEOVER_NS, division};
 pub use window::{LIMIT_MAX, SendWindow};
 
 /// What became of a call, as far as pace is concerned.

@@ -166,13 +166,13 @@ impl Keeper {
         work: &mut Vec<(OrderRow, Input)>,
         bodies: &mut HashMap<AwardId, Vec<u8>>,
     ) -> Result<(), BookError> {
-        let wanted = self.sends_wanted();
-        if wanted == 0 {
+        let (wanted, part) = (self.sends_wanted(), self.room.part());
+        if wanted == 0 || part.serves.is_empty() {
             return Ok(());
         }
         let vendor = self.room.config.vendor();
         let now_ms = self.shared.clock.now_ms();
-        let due = self.shared.book.due(vendor, Lane::Send, now_ms, wanted).await?;
+        let due = self.shared.book.due(&part.serves, vendor, Lane::Send, now_ms, wanted).await?;
         self.room.backlog.store(due.len() == wanted, Relaxed);
         let payees = self.payees(&due).await?;
         for (row, payee) in due.into_iter().zip(payees) {
@@ -225,11 +225,12 @@ impl Keeper {
         let in_hand = self.in_hand.len();
         let asks = in_hand.saturating_sub(self.room.calling.load(Relaxed) + self.room.queued.load(Relaxed));
         let free = (2 * self.room.asks_max()).saturating_sub(asks);
-        if free == 0 {
+        let part = self.room.part();
+        if free == 0 || part.serves.is_empty() {
             return Ok(());
         }
         let (vendor, now_ms) = (self.room.config.vendor(), self.shared.clock.now_ms());
-        let due = self.shared.book.due(vendor, Lane::Ask, now_ms, free + in_hand).await?;
+        let due = self.shared.book.due(&part.serves, vendor, Lane::Ask, now_ms, free + in_hand).await?;
         let busy: HashSet<AwardId> = work.iter().map(|(row, _)| row.award).collect();
         let mut left = free;
         for row in due {

@@ -4,12 +4,17 @@
 //! Each vendor has its own loop, concurrency and pace, so that none waits for another (they share the book's writer, in
 //! turns of one batch each). After a crash nothing has to be recovered: every row says what comes next and when, and
 //! whoever finds it due goes on from there.
+//!
+//! Several nodes may share one book: each works on the shards that its assignment of the order topic gives it, and on each
+//! vendor with the part of its pace that goes with them. Callbacks, accounts and redo are taken by any node for any
+//! award, as the book's fence decides.
 
 mod apply;
 mod keeper;
 mod orders;
 mod publisher;
 mod sender;
+mod shards;
 mod status;
 
 pub use orders::ORDERS_GROUP;
@@ -19,7 +24,7 @@ use crate::account::{Account, AccountBook, RegisterError, check};
 use crate::book::{BookError, DeliveryBook};
 use crate::config::{ConfigMistake, DeliveryConfig, VendorConfig};
 use crate::core::{Input, OrderRow, Refused, VendorPolicy};
-use crate::pace::{Outcome, Pacer};
+use crate::pace::{Allotment, Outcome, PaceOptions, Pacer, Part};
 use crate::vendor::Vendor;
 use crate::vendor::http::{HttpVendor, HttpVendorError, vendor_named_by};
 use crate::vendor::sign::{Secret, SecretError};
@@ -28,9 +33,10 @@ use campaign::{AwardId, MacKeys, UserId, VendorId};
 use http::{HeaderMap, StatusCode};
 use keeper::{FactMessage, Keeper};
 use parking_lot::Mutex;
-use queue::Queue;
+use queue::{Queue, TopicError};
 use runtime::{SharedClock, Shutdown, TaskKind, Tasks};
 use sender::Sender;
+use shards::Shards;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -73,6 +79,20 @@ pub enum StartError {
     /// A vendor's address is none.
     #[error("vendor {0}: {1}")]
     Address(u32, HttpVendorError),
+    /// There is no topic for orders.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// Book and topic are divided differently.
+    #[error(
+        "the delivery book has {shards} shards and topic orders {partitions} partitions; they must be as many, or the book \
+         must have one shard. Neither ever changes: make the topic with {shards} partitions"
+    )]
+    Divided {
+        /// Shards of the book.
+        shards: u16,
+        /// Partitions of the topic.
+        partitions: usize,
+    },
 }
 
 /// One vendor at work.
@@ -80,6 +100,11 @@ pub(crate) struct VendorRoom {
     pub config: VendorConfig,
     pub policy: VendorPolicy,
     pub vendor: Arc<dyn Vendor>,
+    /// The vendor's limit among all nodes.
+    pub allotment: Mutex<Allotment>,
+    /// What of it is this node's.
+    part: Mutex<Arc<Part>>,
+    /// The pace of that part.
     pub pacer: Mutex<Pacer>,
     /// Payouts written down and not yet begun.
     pub queued: AtomicUsize,
@@ -122,6 +147,7 @@ pub(crate) struct Shared {
     pub queue: Arc<dyn Queue>,
     pub clock: SharedClock,
     pub shutdown: Shutdown,
+    pub shards: Shards,
     hold: AtomicBool,
     random: AtomicU64,
 }
@@ -172,6 +198,10 @@ impl Delivery {
     /// When the settings make no sense.
     pub fn start(parts: DeliveryParts, tasks: &Tasks) -> Result<Delivery, StartError> {
         parts.config.check()?;
+        let (shards, partitions) = (parts.book.shards(), parts.queue.partitions(queue::ORDERS)?.len());
+        if shards != 1 && usize::from(shards) != partitions {
+            return Err(StartError::Divided { shards, partitions });
+        }
         let (mut vendors, mut starting) = (BTreeMap::new(), Vec::new());
         for config in &parts.config.vendors {
             let given = parts.vendors.get(&config.vendor()).cloned();
@@ -180,7 +210,10 @@ impl Delivery {
             let room = Arc::new(VendorRoom {
                 policy: config.policy(),
                 vendor,
-                pacer: Mutex::new(Pacer::new(config.pace())),
+                allotment: Mutex::new(Allotment::new(config.id, shards, config.capacity_per_second)),
+                part: Mutex::default(),
+                // Stands still until the shards are known.
+                pacer: Mutex::new(Pacer::new(PaceOptions { limit_per_second: 0, ..config.pace() })),
                 queued: AtomicUsize::new(0),
                 calling: AtomicUsize::new(0),
                 asking: AtomicUsize::new(0),
@@ -204,6 +237,7 @@ impl Delivery {
             queue: parts.queue,
             clock: parts.clock,
             shutdown: tasks.shutdown().clone(),
+            shards: Shards::new(shards),
             random: AtomicU64::new(parts.seed),
         });
         for (room, facts) in starting {
@@ -315,10 +349,13 @@ impl Delivery {
         self.shared.vendors.keys().for_each(|vendor| self.shared.kick(*vendor));
     }
 
-    /// Changes a vendor's limit (calls a second; 0 stops it) from the next call on. False for an unknown vendor.
+    /// Changes a vendor's limit (calls a second; 0 stops it), at once. It is the limit of all nodes together: tell each of
+    /// them, within [`crate::pace::REDIVIDE_NS`]. False for an unknown vendor.
     pub fn set_limit(&self, vendor: VendorId, limit_per_second: u32) -> bool {
         let Some(room) = self.shared.vendors.get(&vendor) else { return false };
-        room.pacer.lock().set_limit(limit_per_second);
+        let now_ns = self.shared.clock.mono_ns();
+        room.allotment.lock().set_limit(limit_per_second, now_ns);
+        self.shared.divide(room, now_ns);
         room.kick.notify_one();
         true
     }

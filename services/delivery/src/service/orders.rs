@@ -1,15 +1,17 @@
 //! Takes orders from their topic into the book, and claims to the orders that are there.
 //!
 //! An order is believed when its MAC fits; a forged one raises an alarm and goes nowhere. A position of the topic is
-//! committed after the book has everything below it. While nothing is left in the topic, awards that were not claimed in
+//! committed after the book has everything below it. What is polled twice, because its partition went to another node
+//! meanwhile, is known by its awards. While nothing is left in the topic, awards that were not claimed in
 //! their term lapse: a claim that still waits in the topic is thus heard before.
 
 use super::Shared;
 use super::apply::{apply, raise};
+use super::shards::CONFIRM_EVERY;
 use crate::book::{Alarm, BATCH_MAX, BookError};
 use crate::core::{Input, Lane, OrderRow, Step, first_step};
 use campaign::{AwardId, VendorId};
-use queue::Consumer;
+use queue::{CommitError, Consumer};
 use records::{Order, OrderKind, Record};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -26,6 +28,7 @@ const EVERY: Duration = Duration::from_millis(200);
 pub(crate) async fn run(shared: std::sync::Arc<Shared>) -> anyhow::Result<()> {
     let mut consumer = shared.queue.consumer(queue::ORDERS, ORDERS_GROUP).await?;
     while !shared.shutdown.is_requested() {
+        shared.confirm(&consumer.assignment());
         let mut rest = Duration::ZERO;
         let outcome = async {
             let began_ns = shared.clock.mono_ns();
@@ -35,7 +38,7 @@ pub(crate) async fn run(shared: std::sync::Arc<Shared>) -> anyhow::Result<()> {
                     let took = Duration::from_nanos(shared.clock.mono_ns().saturating_sub(began_ns));
                     rest = EVERY.saturating_sub(took);
                 }
-                None => housekeeping(&shared).await?,
+                None => confirming(&shared, &mut *consumer, housekeeping(&shared)).await?,
             }
             anyhow::Ok(())
         };
@@ -43,40 +46,72 @@ pub(crate) async fn run(shared: std::sync::Arc<Shared>) -> anyhow::Result<()> {
         if !rest.is_zero() {
             tokio::select! {
                 () = shared.shutdown.wait() => {}
-                () = tokio::time::sleep(rest) => {}
+                () = confirming(&shared, &mut *consumer, tokio::time::sleep(rest)) => {}
             }
         }
         if let Err(error) = outcome {
             tracing::error!(error = format!("{error:#}"), "orders could not be taken, trying again");
             consumer.rewind();
+            let pause = tokio::time::sleep(Duration::from_millis(500));
             tokio::select! {
                 () = shared.shutdown.wait() => {}
-                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+                () = confirming(&shared, &mut *consumer, pause) => {}
             }
         }
     }
     Ok(())
 }
 
+/// Does something that takes a while, and goes on confirming meanwhile what this node has.
+async fn confirming<T>(shared: &Shared, consumer: &mut dyn Consumer, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(CONFIRM_EVERY) => shared.confirm(&consumer.assignment()),
+        }
+    }
+}
+
+/// Waits until something may have come, at most so long.
+async fn waiting(shared: &Shared, consumer: &mut dyn Consumer, longest: Duration) {
+    let ends = tokio::time::Instant::now() + longest;
+    while tokio::time::Instant::now() < ends && !shared.shutdown.is_requested() {
+        tokio::select! {
+            () = consumer.ready() => return,
+            () = shared.shutdown.wait() => return,
+            () = tokio::time::sleep(CONFIRM_EVERY) => shared.confirm(&consumer.assignment()),
+        }
+    }
+}
+
 /// Takes what has come, and says how many records that were; none when nothing came for a while.
 async fn round(shared: &Shared, consumer: &mut dyn Consumer) -> anyhow::Result<Option<usize>> {
     let mut batches = consumer.poll(POLL_RECORDS, POLL_BYTES).await?;
     if batches.is_empty() {
-        tokio::select! {
-            () = consumer.ready() => {}
-            () = shared.shutdown.wait() => return Ok(Some(0)),
-            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+        waiting(shared, consumer, Duration::from_millis(500)).await;
+        if shared.shutdown.is_requested() {
+            return Ok(Some(0));
         }
+        shared.confirm(&consumer.assignment());
         batches = consumer.poll(POLL_RECORDS, POLL_BYTES).await?;
     }
     if batches.is_empty() {
         return Ok(None);
     }
     let taken = batches.iter().flat_map(|batch| &batch.groups).map(queue::Group::len).sum();
-    let orders = believed(shared, batches.iter().flat_map(|batch| batch.records())).await;
-    take(shared, orders).await?;
+    let taking = async {
+        let orders = believed(shared, batches.iter().flat_map(|batch| batch.records())).await;
+        take(shared, orders).await
+    };
+    confirming(shared, consumer, taking).await?;
     for batch in batches {
-        consumer.commit(batch.partition, batch.next()).await?;
+        match consumer.commit(batch.partition, batch.next()).await {
+            Err(CommitError::Lost { partition, .. }) => {
+                tracing::info!(partition, "orders handed over");
+            }
+            done => done?,
+        }
     }
     Ok(Some(taken))
 }
@@ -163,16 +198,16 @@ async fn meet(shared: &Shared, known: Vec<Order>) -> Result<(), BookError> {
 /// What is done while no orders come: lapse what was not claimed, and bring to a person what no configured vendor
 /// serves any more.
 async fn housekeeping(shared: &Shared) -> Result<(), BookError> {
-    let now_ms = shared.clock.now_ms();
-    let unclaimed =
-        shared.book.lapse_due(now_ms.saturating_sub(shared.config.lapse_grace_ms), BATCH_MAX).await?;
+    let (now_ms, held) = (shared.clock.now_ms(), shared.shards.usable(shared.clock.mono_ns()));
+    let before_ms = now_ms.saturating_sub(shared.config.lapse_grace_ms);
+    let unclaimed = shared.book.lapse_due(&held, before_ms, BATCH_MAX).await?;
     apply(shared, unclaimed.into_iter().map(|row| (row, Input::Lapse)).collect()).await?;
     let counts = shared.book.counts().await?;
     let gone: BTreeSet<VendorId> =
         counts.iter().map(|c| c.vendor).filter(|v| !shared.vendors.contains_key(v)).collect();
     for vendor in gone {
         for lane in [Lane::Send, Lane::Ask] {
-            let rows = shared.book.due(vendor, lane, crate::core::TIME_MAX_MS, BATCH_MAX).await?;
+            let rows = shared.book.due(&held, vendor, lane, crate::core::TIME_MAX_MS, BATCH_MAX).await?;
             apply(shared, rows.into_iter().map(|row| (row, Input::VendorGone)).collect()).await?;
         }
     }

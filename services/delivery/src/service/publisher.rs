@@ -1,5 +1,6 @@
 //! Copies the journal into its topic, behind the truth. At least once: the position is stored after the topic has the
-//! lines, so a crash between the two repeats some; readers know them by (award, step).
+//! lines, so a crash between the two repeats some, and so may a shard that changes hands; readers know them by
+//! (award, step).
 
 use super::Shared;
 use crate::book::JournalRow;
@@ -20,9 +21,9 @@ pub(crate) async fn run(shared: Arc<Shared>) -> anyhow::Result<()> {
     loop {
         let stopping = shared.shutdown.is_requested();
         let wait = match round(&shared, &partitions).await {
-            Ok(LINES_MAX..) => continue,
-            Ok(_) if stopping => return Ok(()),
-            Ok(_) => poll,
+            Ok(true) => continue,
+            Ok(false) if stopping => return Ok(()),
+            Ok(false) => poll,
             Err(error) if stopping => return Err(error),
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "journal could not be published, trying again");
@@ -36,10 +37,19 @@ pub(crate) async fn run(shared: Arc<Shared>) -> anyhow::Result<()> {
     }
 }
 
-/// Publishes what stands behind the stored position; returns how many lines.
-async fn round(shared: &Shared, partitions: &[u16]) -> anyhow::Result<usize> {
-    let from = shared.book.published().await?;
-    let lines = shared.book.journal(from, LINES_MAX).await?;
+/// Publishes what stands behind the stored positions of this node's shards; true when there is more.
+async fn round(shared: &Shared, partitions: &[u16]) -> anyhow::Result<bool> {
+    let mut more = false;
+    for shard in shared.book.unpublished(&shared.shards.held()).await? {
+        more |= publish(shared, shard, partitions).await? >= LINES_MAX;
+    }
+    Ok(more)
+}
+
+/// Publishes lines of one shard; returns how many.
+async fn publish(shared: &Shared, shard: u16, partitions: &[u16]) -> anyhow::Result<usize> {
+    let from = shared.book.published(shard).await?;
+    let lines = shared.book.journal(shard, from, LINES_MAX).await?;
     let Some(last) = lines.last().map(|line| line.position) else { return Ok(0) };
     let mut groups: BTreeMap<u16, Vec<Vec<u8>>> = BTreeMap::new();
     for line in &lines {
@@ -49,7 +59,7 @@ async fn round(shared: &Shared, partitions: &[u16]) -> anyhow::Result<usize> {
         let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
         shared.queue.produce(queue::JOURNAL, partition, &records).await?;
     }
-    shared.book.set_published(last).await?;
+    shared.book.set_published(shard, last).await?;
     Ok(lines.len())
 }
 

@@ -3,7 +3,7 @@
 //! It gets rows that are written down as being sent, and reports what became of each. It runs beside the vendor's
 //! keeper, so that calls go out evenly while the keeper waits for its disk.
 
-use super::{Shared, VendorRoom};
+use super::{Shared, VendorRoom, shards};
 use crate::core::{Answer, AskAnswer, Input, OrderRow, number_of};
 use crate::pace::{CallKind, Outcome};
 use crate::vendor::{Call, Question};
@@ -73,6 +73,7 @@ impl Sender {
     ) -> anyhow::Result<Duration> {
         let room = &self.room;
         let mut wait = Duration::from_millis(250);
+        let may_send = || self.shared.shards.may_send(self.shared.clock.mono_ns());
         while let Some((row, _)) = pays.front() {
             let now_ms = self.shared.clock.now_ms();
             // Too late to begin, or going home: it was written down, but nobody was called.
@@ -83,7 +84,8 @@ impl Sender {
                 }
                 continue;
             }
-            if room.calling.load(Relaxed) >= room.config.concurrency {
+            if room.calling.load(Relaxed) >= room.config.concurrency || !may_send() {
+                wait = wait.min(shards::CONFIRM_EVERY);
                 break;
             }
             let turn = room.pacer.lock().take(CallKind::Pay, self.shared.clock.mono_ns());
@@ -100,7 +102,7 @@ impl Sender {
                 }
             }
         }
-        while !asks.is_empty() && room.asking.load(Relaxed) < room.asks_max() {
+        while !asks.is_empty() && room.asking.load(Relaxed) < room.asks_max() && may_send() {
             let turn = room.pacer.lock().take(CallKind::Ask, self.shared.clock.mono_ns());
             match turn {
                 Ok(_) => {

@@ -46,9 +46,9 @@ pub struct VendorStatus {
     pub backlog: u64,
     /// How long the first of those to be sent has been waiting, ms.
     pub oldest_ms: u64,
-    /// Declared limit, calls a second.
+    /// Limit of all nodes together, calls a second.
     pub limit_per_second: u32,
-    /// Present rate, calls a second.
+    /// Present rate of this node, calls a second.
     pub rate_per_second: f64,
     /// Whether it is cut off.
     pub breaker: Option<BreakerState>,
@@ -67,7 +67,7 @@ pub struct VendorStatus {
 pub struct Status {
     /// Nothing is sent.
     pub hold: bool,
-    /// Lines of the journal that the topic does not have yet may exist behind this position.
+    /// Lines of the journal that the topic has, over all shards; there may be more by now.
     pub published: u64,
     /// All vendors that are configured or have orders, by id.
     pub vendors: Vec<VendorStatus>,
@@ -86,7 +86,11 @@ pub(crate) async fn status(shared: &Shared) -> Result<Status, BookError> {
         let oldest_ms = oldest.map_or(0, |due_ms| shared.clock.now_ms().saturating_sub(due_ms));
         vendors.push(vendor_status(shared, id, of, oldest_ms));
     }
-    Ok(Status { hold: shared.is_held_back(), published: shared.book.published().await?, vendors })
+    let mut published = 0;
+    for shard in 0..shared.shards.count() {
+        published += shared.book.published(shard).await?;
+    }
+    Ok(Status { hold: shared.is_held_back(), published, vendors })
 }
 
 fn vendor_status(shared: &Shared, vendor: VendorId, counts: Vec<Count>, oldest_ms: u64) -> VendorStatus {
@@ -96,11 +100,17 @@ fn vendor_status(shared: &Shared, vendor: VendorId, counts: Vec<Count>, oldest_m
     let backlog: u64 = counts.iter().filter(is_open).map(|c| c.orders).sum();
     let room: Option<&VendorRoom> = shared.vendors.get(&vendor).map(|room| &**room);
     let now_ns = shared.clock.mono_ns();
-    let (limit, rate_milli, breaker) = room.map_or((0, 0, None), |room| {
+    let (limit, part, rate_milli, breaker) = room.map_or((0, 0, 0, None), |room| {
+        let limit = room.allotment.lock().limit();
         let pacer = room.pacer.lock();
-        (pacer.limit(), pacer.rate_milli(), Some(pacer.breaker(now_ns)))
+        (limit, pacer.limit(), pacer.rate_milli(), Some(pacer.breaker(now_ns)))
     });
-    let mut eta = match rate_milli {
+    // What all nodes do together, if the others fare as this one does.
+    let all_milli = match part {
+        0 => u64::from(limit) * 1_000,
+        part => (u128::from(rate_milli) * u128::from(limit) / u128::from(part)) as u64,
+    };
+    let mut eta = match all_milli {
         0 => Eta::Later,
         rate => {
             Eta::of_wait_s((u128::from(backlog) * 1_000 / u128::from(rate)).min(u128::from(u64::MAX)) as u64)

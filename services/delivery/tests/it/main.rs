@@ -1,8 +1,10 @@
 //! Delivery as a whole: laws of the core, books against each other, the HTTP adapter, workers through crashes.
 
 mod book;
+mod cut;
 mod http;
 mod laws;
+mod nodes;
 mod speed;
 mod support;
 mod worker;

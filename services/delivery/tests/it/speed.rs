@@ -31,7 +31,7 @@ async fn book_keeping() {
         let steps: Vec<_> =
             range.map(|n| first_step(&order(n, OrderKind::AtOnce, 7), NOW_MS, true)).collect();
         book.take_orders(&steps).await.unwrap();
-        let due = book.due(campaign::VendorId(7), Lane::Send, NOW_MS, size as usize).await.unwrap();
+        let due = book.due(&[0], campaign::VendorId(7), Lane::Send, NOW_MS, size as usize).await.unwrap();
         let input =
             Input::Permit { payee: "openid-4711".into(), merchant: "m-1".into(), body_sha256: [9; 32] };
         let sends: Vec<Transition> = due.iter().map(|row| moved(row, &input)).collect();
@@ -105,7 +105,7 @@ async fn held_back(per_second: u64, every_ms: u64, with_delivery: bool) -> f64 {
         let sent = (0u16..).zip(&shares).map(|(at, share)| queue.produce(ORDERS, at, share));
         futures_util::future::try_join_all(sent).await.unwrap();
     }
-    while with_delivery && book.published().await.unwrap() < groups * per_group {
+    while with_delivery && book.published(0).await.unwrap() < groups * per_group {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let spent = cpu_ms() - cpu;

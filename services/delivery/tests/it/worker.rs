@@ -4,7 +4,7 @@ use crate::support::{award, keys, order, vendor};
 use ::http::{HeaderMap, StatusCode};
 use campaign::{AwardId, UserId, VendorId};
 use delivery::account::MemoryAccounts;
-use delivery::book::{DeliveryBook, MemoryBook, SqlBook};
+use delivery::book::{DeliveryBook, MemoryBook, SqlBook, shard_of};
 use delivery::config::{AccountMode, DeliveryConfig, VendorConfig};
 use delivery::service::Redone;
 use delivery::vendor::Vendor;
@@ -17,23 +17,24 @@ use runtime::{Shutdown, SystemClock, Tasks};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
+use testkit::servers::FreshDatabase;
 
 /// What outlives a process.
 #[derive(Clone)]
-struct World {
-    queue: MemoryQueue,
-    book: Arc<dyn DeliveryBook>,
-    accounts: MemoryAccounts,
-    vendors: Vec<(VendorConfig, ScriptVendor)>,
+pub struct World {
+    pub queue: MemoryQueue,
+    pub book: Arc<dyn DeliveryBook>,
+    pub accounts: MemoryAccounts,
+    pub vendors: Vec<(VendorConfig, ScriptVendor)>,
 }
 
 impl World {
-    fn new(book: Arc<dyn DeliveryBook>, vendors: Vec<(VendorConfig, ScriptVendor)>) -> World {
+    pub fn new(book: Arc<dyn DeliveryBook>, vendors: Vec<(VendorConfig, ScriptVendor)>) -> World {
         let topics = [TopicOptions::new(queue::ORDERS), TopicOptions::new(queue::JOURNAL)];
         World { queue: MemoryQueue::new(topics).unwrap(), book, accounts: MemoryAccounts::default(), vendors }
     }
 
-    fn start(&self, hold: bool) -> (Delivery, Tasks) {
+    pub fn start(&self, hold: bool) -> (Delivery, Tasks) {
         let tasks = Tasks::new(Shutdown::new());
         let vendors: BTreeMap<VendorId, Arc<dyn Vendor>> =
             self.vendors.iter().map(|(c, v)| (c.vendor(), Arc::new(v.clone()) as Arc<dyn Vendor>)).collect();
@@ -56,16 +57,16 @@ impl World {
         (Delivery::start(parts, &tasks).unwrap(), tasks)
     }
 
-    async fn order(&self, orders: &[records::Order]) {
+    pub async fn order(&self, orders: &[records::Order]) {
         for order in orders {
             let record = order.encode();
-            self.queue.produce(queue::ORDERS, (order.user.0 % 4) as u16, &[&record]).await.unwrap();
+            self.queue.produce(queue::ORDERS, shard_of(order.user, 4), &[&record]).await.unwrap();
         }
     }
 
     /// Waits until every award is in one of the states.
-    async fn until(&self, awards: &[AwardId], states: &[S]) {
-        for _ in 0..2_000 {
+    pub async fn until(&self, awards: &[AwardId], states: &[S]) {
+        for _ in 0..6_000 {
             let rows = self.book.rows(awards).await.unwrap();
             if rows.len() == awards.len() && rows.iter().all(|row| states.contains(&row.state)) {
                 return;
@@ -78,18 +79,27 @@ impl World {
     }
 
     /// Journal and topic say the same, without a hole.
-    async fn journal_is_whole(&self) {
+    pub async fn journal_is_whole(&self) {
         let mut steps: HashMap<AwardId, u32> = HashMap::new();
-        let (mut after, mut events) = (0, Vec::new());
-        loop {
-            let lines = self.book.journal(after, 1_000).await.unwrap();
-            let Some(last) = lines.last() else { break };
-            after = last.position;
-            for line in lines {
-                let step = steps.entry(line.event.award).or_default();
-                *step += 1;
-                assert_eq!(line.event.step, *step);
-                events.push(line.event);
+        let mut events = Vec::new();
+        for shard in 0..self.book.shards() {
+            let mut after = 0;
+            loop {
+                let lines = self.book.journal(shard, after, 1_000).await.unwrap();
+                if lines.is_empty() {
+                    break;
+                }
+                for line in lines {
+                    after += 1;
+                    assert_eq!(
+                        (line.position, shard_of(line.event.user, self.book.shards())),
+                        (after, shard)
+                    );
+                    let step = steps.entry(line.event.award).or_default();
+                    *step += 1;
+                    assert_eq!(line.event.step, *step);
+                    events.push(line.event);
+                }
             }
         }
         let mut consumer = self.queue.consumer(queue::JOURNAL, "test").await.unwrap();
@@ -111,13 +121,13 @@ impl World {
     }
 }
 
-async fn stop(tasks: Tasks) {
-    let drained = tasks.drain(Duration::from_secs(5)).await;
+pub async fn stop(tasks: Tasks) {
+    let drained = tasks.drain(Duration::from_secs(30)).await;
     assert!(drained.unfinished.is_empty() && drained.failure.is_none(), "{drained:?}");
 }
 
 /// A vendor whose answers look random: by number and attempt, and good after the fifth.
-fn moody() -> ScriptVendor {
+pub fn moody() -> ScriptVendor {
     ScriptVendor::new(|number, attempt| {
         let hash =
             number.bytes().fold(u64::from(attempt), |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
@@ -135,23 +145,27 @@ fn moody() -> ScriptVendor {
     })
 }
 
-fn eager(id: u32) -> VendorConfig {
+pub fn eager(id: u32) -> VendorConfig {
     // Never cut off and hardly slowed down: the test is about money, not about pace.
     VendorConfig { breaker_failures: 0, ..vendor(id, 100_000) }
 }
 
-async fn survives_kills(book: Arc<dyn DeliveryBook>) {
+/// With a database on a server, each process has connections of its own, which die with it.
+async fn survives_kills(book: Arc<dyn DeliveryBook>, database: Option<Arc<FreshDatabase>>) {
     let world = World::new(book, vec![(eager(1), moody()), (eager(2), moody())]);
     let orders: Vec<_> = (1..=300).map(|n| order(n, OrderKind::AtOnce, 1 + (n % 2) as u32)).collect();
     let awards: Vec<AwardId> = orders.iter().map(|o| o.award).collect();
     world.order(&orders).await;
     for life_ms in [15, 40, 80, 120] {
         // A runtime of its own, thrown away in the middle of whatever it does: as good as a kill.
-        let dying = world.clone();
+        let (mut dying, database) = (world.clone(), database.clone());
         std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             let _service = runtime.block_on(async move {
+                if let Some(database) = database {
+                    dying.book = Arc::new(crate::book::pg_again(&database, 1).await);
+                }
                 let service = dying.start(false);
                 tokio::time::sleep(Duration::from_millis(life_ms)).await;
                 service
@@ -179,13 +193,19 @@ async fn survives_kills(book: Arc<dyn DeliveryBook>) {
 
 #[tokio::test]
 async fn one_payment_each_through_kills_in_memory() {
-    survives_kills(Arc::new(MemoryBook::default())).await;
+    survives_kills(Arc::new(MemoryBook::default()), None).await;
 }
 
 #[tokio::test]
 async fn one_payment_each_through_kills_in_sql() {
     let (_folder, sql) = crate::book::sql().await;
-    survives_kills(Arc::new(SqlBook::open(sql, 1).await.unwrap())).await;
+    survives_kills(Arc::new(SqlBook::open(sql, 1).await.unwrap()), None).await;
+}
+
+#[tokio::test]
+async fn one_payment_each_through_kills_in_postgresql() {
+    let Some((database, book)) = crate::book::pg(1).await else { return };
+    survives_kills(Arc::new(book), Some(Arc::new(database))).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! From groups of a lane to awards.
 //!
-//! Acts on each group in order. Refuses (and so stops the lane) what it can't understand: a record of a newer version,
+//! Acts on each group in order. Positions follow each other without a gap, but where a higher epoch begins: groups of an
+//! ended epoch may never have left their node's disk, and their positions then stay empty. Refuses (and so stops the lane) what it can't understand: a record of a newer version,
 //! a gap, a plan that has not come yet; nothing is skipped. What is understood and wrong becomes an alarm. Given the
 //! same groups again it says the same again, so that a crash between any two steps behind it does no harm.
 
@@ -27,10 +28,12 @@ pub struct LaneGroup<'a> {
 pub struct LaneBatch {
     /// The lane.
     pub node: NodeId,
-    /// Position of the first group.
+    /// Position from which the batch goes on: of its first group, or the lane's next one when an epoch begins behind it.
     pub from: u64,
     /// Position behind the last group.
     pub next: u64,
+    /// The highest epoch of its groups.
+    pub epoch: NodeEpoch,
     /// Awards, in the lane's order.
     pub awards: Vec<AwardRow>,
     /// Marks that stand in these groups and count.
@@ -91,12 +94,20 @@ pub enum CollectError {
 /// Reads lanes.
 pub struct Collector {
     keys: MacKeys,
+    /// What stands behind the end of its epoch is taken for an award: only ever true in the simulation.
+    accepts_ended: bool,
 }
 
 impl Collector {
     /// A collector that checks MACs with these keys.
     pub fn new(keys: MacKeys) -> Collector {
-        Collector { keys }
+        Collector { keys, accepts_ended: false }
+    }
+
+    /// Plants a fault that the simulation must find: records behind the end of their epoch are taken in.
+    #[cfg(feature = "planted")]
+    pub fn plant_accept_ended(&mut self) {
+        self.accepts_ended = true;
     }
 
     /// What the groups come to. `lane` is the state as stored, at or behind the first group: groups below its position
@@ -110,28 +121,32 @@ impl Collector {
         groups: &[LaneGroup<'_>],
         plans: &dyn PlanView,
     ) -> Result<LaneBatch, CollectError> {
-        let from = groups.first().map_or(lane.next, |g| g.position);
+        let gap = |expected, found| CollectError::Gap { node: lane.node, expected, found };
+        let from = match groups.first() {
+            Some(first) if first.position > lane.next && !may_leave_out(lane, lane.epoch, first) => {
+                return Err(gap(lane.next, first.position));
+            }
+            Some(first) => first.position.min(lane.next),
+            None => lane.next,
+        };
         let mut batch = LaneBatch {
             node: lane.node,
             from,
             next: from,
+            epoch: NodeEpoch(0),
             awards: Vec::new(),
             marks: Vec::new(),
             alarms: Vec::new(),
             ignored: 0,
         };
-        if from > lane.next {
-            return Err(CollectError::Gap { node: lane.node, expected: lane.next, found: from });
-        }
         let mut state = lane.clone();
         for group in groups {
-            if group.position != batch.next {
-                return Err(CollectError::Gap {
-                    node: lane.node,
-                    expected: batch.next,
-                    found: group.position,
-                });
+            let before = if batch.next == from { lane.epoch } else { batch.epoch };
+            let begins = group.position > batch.next && may_leave_out(&state, before, group);
+            if group.position != batch.next && !begins {
+                return Err(gap(batch.next, group.position));
             }
+            batch.epoch = batch.epoch.max(group.epoch);
             for (index, record) in (0u32..).zip(&group.records) {
                 self.record(&mut state, &mut batch, group, index, record, plans)?;
             }
@@ -158,7 +173,7 @@ impl Collector {
         match kind_of(record).map_err(unreadable)? {
             RecordKind::Won => {
                 let won = Won::decode(record).map_err(unreadable)?;
-                if state.is_ended(group.epoch, position, index) {
+                if !self.accepts_ended && state.is_ended(group.epoch, position, index) {
                     batch.ignored += 1;
                     return Ok(());
                 }
@@ -236,4 +251,10 @@ impl Collector {
         batch.awards.push(row);
         Ok(())
     }
+}
+
+/// Whether a lane may leave positions out before this group: where an epoch begins behind the end of the one before, or
+/// nothing was read yet. Those were groups of the ended epoch that never left their node.
+fn may_leave_out(lane: &LaneState, before: NodeEpoch, group: &LaneGroup<'_>) -> bool {
+    group.epoch > before && (before.0 == 0 || lane.is_ended(before, group.position, 0))
 }

@@ -20,6 +20,8 @@ pub struct LaneState {
     pub node: NodeId,
     /// The next group.
     pub next: u64,
+    /// The highest epoch of what was taken in; only a higher one may leave positions out before its first group.
+    pub epoch: NodeEpoch,
     /// End marks, by position and so by epoch too: a mark that ends nothing new is not kept.
     pub marks: Vec<Mark>,
 }
@@ -27,7 +29,13 @@ pub struct LaneState {
 impl LaneState {
     /// A lane of which nothing was read.
     pub fn new(node: NodeId) -> LaneState {
-        LaneState { node, next: 0, marks: Vec::new() }
+        LaneState { node, next: 0, epoch: NodeEpoch(0), marks: Vec::new() }
+    }
+
+    /// Takes in how far a batch goes.
+    pub fn pass(&mut self, next: u64, epoch: NodeEpoch) {
+        self.next = self.next.max(next);
+        self.epoch = self.epoch.max(epoch);
     }
 
     /// Takes in a mark; false when an earlier one ended that epoch already (the first counts), or it is known.

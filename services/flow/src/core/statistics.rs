@@ -95,6 +95,11 @@ impl StatBook {
         StatBook { lines: lines.into_iter().collect() }
     }
 
+    /// Whether all lines of a change are here.
+    pub fn has_all(&self, delta: &StatDelta) -> bool {
+        delta.keys().all(|key| self.lines.contains_key(key))
+    }
+
     /// The line of an award. It never changes for an award once it was counted.
     pub fn key(&self, row: &AwardRow) -> StatKey {
         let won = &row.won;

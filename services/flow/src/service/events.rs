@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use queue::{Batch, Consumer, JOURNAL};
+use queue::{Batch, CommitError, Consumer, JOURNAL};
 use records::{DeliveryEvent, Record};
 
 use super::cadence::Worker;
@@ -101,7 +101,13 @@ impl EventsWorker {
                 if let Some(batch) = batches.pop() {
                     let (partition, next) = (batch.partition, batch.next());
                     self.stage = if batches.is_empty() { Stage::Poll } else { Stage::Commit(batches) };
-                    self.consumer.commit(partition, next).await?;
+                    match self.consumer.commit(partition, next).await {
+                        // It is another node's by now, which applies the same events once more: they change nothing.
+                        Err(CommitError::Lost { .. }) => {
+                            tracing::info!(partition, "partition of the journal handed over");
+                        }
+                        done => done?,
+                    }
                 }
             }
         }

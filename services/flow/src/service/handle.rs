@@ -79,9 +79,9 @@ impl FlowHandle {
     ///
     /// # Errors
     /// When a topic is missing.
-    pub fn status(&self) -> Result<FlowStatus, TopicError> {
+    pub async fn status(&self) -> Result<FlowStatus, TopicError> {
         let queue = self.shared.orders.queue();
-        let (lane, journal) = (queue.lag(LANE, GROUP)?, queue.lag(JOURNAL, GROUP)?);
+        let (lane, journal) = (queue.lag(LANE, GROUP).await?, queue.lag(JOURNAL, GROUP).await?);
         Ok(self.shared.progress.status(lane, journal))
     }
 
@@ -146,7 +146,7 @@ impl Shared {
             None => {
                 // Told to its player a moment ago and still in the lane, perhaps.
                 let fresh = award.time_ms().saturating_add(FRESH_MS) > now_ms && award.time_ms() <= now_ms;
-                let behind = self.orders.queue().lag(LANE, GROUP).is_ok_and(|lag| lag > 0);
+                let behind = self.orders.queue().lag(LANE, GROUP).await.is_ok_and(|lag| lag > 0);
                 let coming = fresh || (behind && award.time_ms() <= now_ms);
                 Err(if coming { CallError::Busy(FRESH_RETRY_MS) } else { missing() })
             }
@@ -154,7 +154,7 @@ impl Shared {
     }
 }
 
-fn unavailable(error: StoreError) -> CallError {
+pub(super) fn unavailable(error: StoreError) -> CallError {
     tracing::warn!(%error, "the award store can't answer");
     CallError::Unavailable("awards can't be looked up just now; ask again".to_owned())
 }

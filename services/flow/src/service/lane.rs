@@ -3,13 +3,18 @@
 //! A batch is polled, applied, its orders are made durable, and only then it is committed. Killed between any two stages, the
 //! next process is given the batch again: applying it changes nothing, and its orders are sent once more under the
 //! same award ids.
+//!
+//! Several nodes share the lanes through their group. What is remembered of a lane is read from the store when its first
+//! batch comes, and read again when a batch begins behind it: the lane was another node's meanwhile. The store takes a
+//! lane's batches one at a time, so a node that still works on one that it has lost does the same once more, and no
+//! harm.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use campaign::{NodeEpoch, NodeId};
 use flowlog::fault;
-use queue::{Batch, Consumer, LANE, Position};
+use queue::{Batch, CommitError, Consumer, LANE, Position};
 use records::Order;
 
 use super::cadence::Worker;
@@ -66,17 +71,16 @@ impl LaneWorker {
     /// Joins the lane's group where it left off.
     ///
     /// # Errors
-    /// When the store or a topic can't be read.
+    /// When a topic can't be read.
     pub async fn new(
         parts: &FlowParts,
         progress: Arc<FlowProgress>,
         live: Arc<LiveStatistics>,
     ) -> Result<LaneWorker, FlowError> {
-        let lanes = parts.store.lanes().await?;
         Ok(LaneWorker {
             consumer: parts.queue.consumer(LANE, GROUP).await?,
             collector: Collector::new(parts.keys.clone()),
-            lanes: lanes.into_iter().map(|lane| (lane.node, lane)).collect(),
+            lanes: BTreeMap::new(),
             store: Arc::clone(&parts.store),
             plans: Arc::clone(&parts.plans),
             orders: OrderSender::new(Arc::clone(&parts.queue))?,
@@ -85,6 +89,12 @@ impl LaneWorker {
             stage: Stage::Poll,
             polled: 0,
         })
+    }
+
+    /// Plants a fault that the simulation must find; see [`Collector::plant_accept_ended`].
+    #[cfg(feature = "planted")]
+    pub fn plant_accept_ended(&mut self) {
+        self.collector.plant_accept_ended();
     }
 
     /// Returns when the lane may have something.
@@ -99,6 +109,7 @@ impl LaneWorker {
     pub async fn step(&mut self) -> Result<bool, FlowError> {
         match std::mem::replace(&mut self.stage, Stage::Poll) {
             Stage::Poll => {
+                self.follow_assignment()?;
                 let todo = self.consumer.poll(LANE_RECORDS_MAX, LANE_BYTES_MAX).await?;
                 self.polled = todo.iter().flat_map(|b| &b.groups).map(queue::Group::len).sum();
                 if todo.is_empty() {
@@ -132,16 +143,42 @@ impl LaneWorker {
             }
             Stage::Commit { partition, next, todo } => {
                 self.stage = if todo.is_empty() { Stage::Poll } else { Stage::Apply { todo } };
-                self.consumer.commit(partition, next).await?;
+                match self.consumer.commit(partition, next).await {
+                    Err(CommitError::Lost { .. }) => {
+                        tracing::info!(node = partition, "lane handed over");
+                        self.lanes.remove(&NodeId(partition));
+                    }
+                    done => done?,
+                }
                 fault::point("flow.after_commit");
             }
         }
         Ok(true)
     }
 
+    /// Forgets the lanes that were lost, and notes whether this node has the first one.
+    fn follow_assignment(&mut self) -> Result<(), FlowError> {
+        let mine = self.consumer.assignment();
+        self.lanes.retain(|node, _| mine.contains(&node.0));
+        let all = self.orders.queue().partitions(LANE)?;
+        self.progress.leads(all.first().is_none_or(|first| mine.contains(first)));
+        Ok(())
+    }
+
+    /// Reads what the store knows of a lane, unless the batch goes on from what is known here.
+    async fn take_up(&mut self, node: NodeId, first: Option<u64>) -> Result<(), FlowError> {
+        let known = self.lanes.get(&node);
+        if known.is_none_or(|lane| first.is_some_and(|first| first > lane.next)) {
+            let lane = self.store.lane(node).await?;
+            self.lanes.insert(node, lane);
+        }
+        Ok(())
+    }
+
     /// Applies one lane's groups; the orders to send.
     async fn apply(&mut self, batch: &Batch) -> Result<Vec<Order>, FlowError> {
         let node = NodeId(batch.partition);
+        self.take_up(node, batch.groups.first().map(|g| g.position.0)).await?;
         let lane = self.lanes.entry(node).or_insert_with(|| LaneState::new(node));
         let groups: Vec<LaneGroup<'_>> = batch
             .groups
@@ -157,7 +194,7 @@ impl LaneWorker {
         for mark in &collected.marks {
             lane.end(*mark);
         }
-        lane.next = lane.next.max(collected.next);
+        lane.pass(collected.next, collected.epoch);
         self.live.add(&applied.delta);
         self.note(&collected, applied.new_awards, applied.new_alarms);
         let good = collected.awards.iter().filter(|row| !applied.refused.contains(&row.won.award));

@@ -95,21 +95,38 @@ pub struct StatisticsSnapshot {
 /// Statistics that change while they are read.
 pub struct LiveStatistics {
     book: Mutex<(StatBook, bool)>,
+    /// Others write the store too: it alone knows the sums.
+    is_shared: bool,
     front: RwLock<Arc<StatisticsSnapshot>>,
 }
 
 impl LiveStatistics {
     /// Statistics that begin with these lines.
     pub fn new(lines: Vec<(StatKey, StatValue)>, now_ms: u64) -> LiveStatistics {
-        let live =
-            LiveStatistics { book: Mutex::new((StatBook::new(lines), true)), front: RwLock::default() };
+        LiveStatistics::begin(lines, now_ms, false)
+    }
+
+    /// Statistics of a store that several processes write: they change by [`LiveStatistics::replace`] alone, so that
+    /// nothing is counted twice.
+    pub fn shared(lines: Vec<(StatKey, StatValue)>, now_ms: u64) -> LiveStatistics {
+        LiveStatistics::begin(lines, now_ms, true)
+    }
+
+    fn begin(lines: Vec<(StatKey, StatValue)>, now_ms: u64, is_shared: bool) -> LiveStatistics {
+        let book = Mutex::new((StatBook::new(lines), true));
+        let live = LiveStatistics { book, is_shared, front: RwLock::default() };
         live.publish(now_ms);
         live
     }
 
+    /// Puts the lines that the store has in place of what was here.
+    pub fn replace(&self, lines: Vec<(StatKey, StatValue)>) {
+        *self.book.lock() = (StatBook::new(lines), true);
+    }
+
     /// Takes changes in; readers see them after the next [`LiveStatistics::publish`].
     pub fn add(&self, delta: &StatDelta) {
-        if !delta.is_empty() {
+        if !self.is_shared && !delta.is_empty() {
             let mut book = self.book.lock();
             book.0.apply(delta);
             book.1 = true;

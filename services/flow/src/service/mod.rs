@@ -4,7 +4,7 @@
 //! - [`events`]: delivery's journal -> store -> commit.
 //! - [`repeat`]: orders that delivery never journalled, again.
 //! - [`live`]: statistics that anybody may read at any time.
-//! - [`handle`]: what players ask: their prizes, their claims.
+//! - [`handle`]: what players ask: their prizes, their claims; and lottery nodes: what users won before.
 //!
 //! When the store is slow or away, the loops wait and the queue keeps what they have not taken: nothing is held in
 //! memory beyond one batch. What can't be right (a damaged record, a gap) ends the process with its place.
@@ -13,6 +13,7 @@ mod cadence;
 mod claims;
 pub mod events;
 pub mod handle;
+mod histories;
 pub mod lane;
 pub mod live;
 mod orders;
@@ -27,7 +28,9 @@ use queue::{CommitError, PollError, ProduceError, Queue, TopicError};
 use runtime::{Backoff, BackoffPolicy, SharedClock, TaskKind, Tasks};
 
 use crate::core::{CollectError, EtaLimits, PlanView, RepeatConfig};
-use crate::limits::{EVENTS_EVERY_MS, INDEX_ROWS_MAX, INDEX_ROWS_MIN, LANE_EVERY_MS};
+use crate::limits::{
+    EVENTS_EVERY_MS, INDEX_ROWS_MAX, INDEX_ROWS_MIN, LANE_EVERY_MS, SHARED_STATISTICS_EVERY_MS,
+};
 use crate::store::{AwardStore, StoreError};
 use events::EventsWorker;
 use handle::FlowHandle;
@@ -82,8 +85,9 @@ impl FlowError {
             FlowError::Store(error) => error.is_retryable(),
             FlowError::Produce(error) => error.is_retryable(),
             // Another member has the partition: what was taken of it comes to that one.
-            FlowError::Commit(error) => matches!(error, CommitError::Lost { .. }),
-            FlowError::Event { .. } | FlowError::Topic(_) | FlowError::Poll(_) => false,
+            FlowError::Commit(error) => matches!(error, CommitError::Lost { .. } | CommitError::Unsure(_)),
+            FlowError::Topic(error) => matches!(error, TopicError::Unavailable { .. }),
+            FlowError::Event { .. } | FlowError::Poll(_) => false,
         }
     }
 }
@@ -113,7 +117,11 @@ pub struct FlowParts {
 /// When the store or a topic can't be read.
 pub async fn start(parts: FlowParts, tasks: &Tasks) -> Result<FlowHandle, FlowError> {
     let progress = Arc::new(FlowProgress::default());
-    let live = Arc::new(LiveStatistics::new(parts.store.statistics().await?, parts.clock.now_ms()));
+    let (lines, now_ms) = (parts.store.statistics().await?, parts.clock.now_ms());
+    let is_shared = parts.store.has_other_writers();
+    let live =
+        if is_shared { LiveStatistics::shared(lines, now_ms) } else { LiveStatistics::new(lines, now_ms) };
+    let live = Arc::new(live);
     let handle = FlowHandle::new(&parts, Arc::clone(&progress), Arc::clone(&live))?;
     let lane = LaneWorker::new(&parts, Arc::clone(&progress), Arc::clone(&live)).await?;
     let events = EventsWorker::new(&parts, Arc::clone(&progress), Arc::clone(&live)).await?;
@@ -138,8 +146,39 @@ pub async fn start(parts: FlowParts, tasks: &Tasks) -> Result<FlowHandle, FlowEr
         }
         Ok(())
     });
+    if is_shared {
+        spawn_statistics(&parts, tasks, Arc::clone(&live), Arc::clone(&progress));
+    }
     spawn_upkeep(&parts, tasks, live, Arc::clone(&progress));
     Ok(handle)
+}
+
+/// Reads the statistics that several nodes write.
+fn spawn_statistics(
+    parts: &FlowParts,
+    tasks: &Tasks,
+    live: Arc<LiveStatistics>,
+    progress: Arc<FlowProgress>,
+) {
+    let (store, stop) = (Arc::clone(&parts.store), tasks.shutdown().clone());
+    tasks.spawn("flow-statistics", TaskKind::Service, async move {
+        let mut patience = Patience::new("statistics");
+        while !stop.is_requested() {
+            match store.statistics().await {
+                Ok(lines) => {
+                    live.replace(lines);
+                    patience.well(&progress);
+                    let wait = Duration::from_millis(SHARED_STATISTICS_EVERY_MS);
+                    tokio::select! { () = tokio::time::sleep(wait) => {}, () = stop.wait() => break }
+                }
+                Err(error) => {
+                    let error = FlowError::from(error);
+                    tokio::select! { r = patience.after(error, &progress) => r?, () = stop.wait() => break }
+                }
+            }
+        }
+        Ok(())
+    });
 }
 
 /// Publishes the statistics and moves users into their table.

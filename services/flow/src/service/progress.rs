@@ -1,6 +1,7 @@
 //! How far flow is, for a status page.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use runtime::{Counter, Gauge};
@@ -28,6 +29,8 @@ pub struct FlowProgress {
     /// Awards whose users wait for the table.
     pub unindexed: Gauge,
     stalled: Mutex<BTreeMap<&'static str, String>>,
+    /// Another flow node has the first lane, and does what one of them has to do.
+    follows: AtomicBool,
 }
 
 /// [`FlowProgress`] at an instant.
@@ -60,6 +63,16 @@ pub struct FlowStatus {
 impl FlowProgress {
     pub(super) fn stalled(&self, what: &'static str, why: String) {
         self.stalled.lock().insert(what, why);
+    }
+
+    /// Takes note whether this node is the one that has the first lane.
+    pub(super) fn leads(&self, leads: bool) {
+        self.follows.store(!leads, Relaxed);
+    }
+
+    /// Whether another node does what only one has to do.
+    pub(super) fn follows(&self) -> bool {
+        self.follows.load(Relaxed)
     }
 
     pub(super) fn went_on(&self, what: &'static str) {

@@ -1,4 +1,5 @@
-//! Orders that delivery has consumed and not journalled, again: the schedule is [`RepeatSchedule`]'s.
+//! Orders that delivery has consumed and not journalled, again: the schedule is [`RepeatSchedule`]'s. Of several flow nodes
+//! the one that has the first lane repeats; while that changes two may, which costs a few orders that delivery knows.
 
 use std::sync::Arc;
 
@@ -11,6 +12,9 @@ use super::{DELIVERY_GROUP, FlowError, FlowParts};
 use crate::core::{RepeatSchedule, Round};
 use crate::limits::REPEAT_ORDERS_MAX;
 use crate::store::AwardStore;
+
+/// How often a node looks whether it has become the one that repeats.
+const FOLLOWER_LOOKS_MS: u64 = 1_000;
 
 /// The loop that repeats. Call [`RepeatWorker::step`] when the time that it names has come.
 pub struct RepeatWorker {
@@ -41,11 +45,14 @@ impl RepeatWorker {
     /// # Errors
     /// See [`FlowError`]; what was not repeated is in the next round.
     pub async fn step(&mut self) -> Result<u64, FlowError> {
+        if self.progress.follows() {
+            return Ok(FOLLOWER_LOOKS_MS);
+        }
         let (queue, now_ms) = (self.orders.queue(), self.clock.now_ms());
         let (mut heads, mut committed) = (Vec::new(), Vec::new());
         for partition in self.orders.partitions() {
-            heads.push(queue.head(ORDERS, *partition)?.0);
-            committed.push(queue.committed(ORDERS, DELIVERY_GROUP, *partition)?.0);
+            heads.push(queue.head(ORDERS, *partition).await?.0);
+            committed.push(queue.committed(ORDERS, DELIVERY_GROUP, *partition).await?.0);
         }
         let before = match self.schedule.look(now_ms, &heads, &committed) {
             Round::Wait(until_ms) => return Ok(until_ms.saturating_sub(now_ms)),

@@ -96,7 +96,7 @@ impl AwardStore for MemoryAwardStore {
         if batch.from > lane.next {
             return Err(StoreError::Gap { node: batch.node, stored: lane.next, from: batch.from });
         }
-        lane.next = lane.next.max(batch.next);
+        lane.pass(batch.next, batch.epoch);
         for mark in &batch.marks {
             lane.end(*mark);
         }

@@ -2,18 +2,24 @@
 //!
 //! What is stored follows from the lane and from delivery's journal; a store that was lost is filled again from them.
 
+mod decide;
 mod memory;
+pub mod pg;
 pub mod sql;
 mod tail;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use campaign::{AwardId, CampaignId, NodeId, PrizeId, RoundId, UserId, VendorId};
-use records::DeliveryEvent;
+use records::{DeliveryEvent, Won};
 
 pub use memory::MemoryAwardStore;
+pub use pg::PgAwardStore;
 pub use sql::{OpenStoreError, SqlAwardStore};
+
+use crate::limits::AWARDS_OF_MAX;
+pub use crate::limits::WINS_USERS_MAX;
 
 use crate::core::{Alarm, AwardRecord, LaneBatch, LaneState, StatDelta, StatKey, StatValue};
 
@@ -64,6 +70,10 @@ pub enum StoreError {
     /// The database refused.
     #[error(transparent)]
     Sql(#[from] storage::SqlError),
+    /// The database server can't be reached, or undid the work because of another's. Either nothing was done or, if it was
+    /// lost while committing, perhaps everything; the same again sets that right.
+    #[error("award store: {0}")]
+    Away(String),
     /// What is stored can't be read.
     #[error("award store: {0}")]
     Damaged(String),
@@ -74,8 +84,9 @@ impl StoreError {
     /// counts too.
     pub fn is_retryable(&self) -> bool {
         match self {
-            StoreError::Sql(storage::SqlError::TimedOut { .. }) => true,
+            StoreError::Sql(storage::SqlError::TimedOut { .. } | storage::SqlError::Lost(_)) => true,
             StoreError::Sql(error) => error.is_retryable(),
+            StoreError::Away(_) => true,
             StoreError::Gap { .. } | StoreError::Damaged(_) => false,
         }
     }
@@ -88,6 +99,9 @@ impl StoreError {
 /// independent; an event that is older than what is known of its award changes nothing. An event may come before its
 /// award. **Idempotency.** Applying the same batch or events again changes nothing, and a batch that was applied
 /// earlier has the same `refused` again.
+///
+/// **Writers.** Several processes may share a store ([`AwardStore::has_other_writers`]). Batches of one lane are taken one
+/// at a time, whoever brings them, so two that both believe they own a lane do no harm.
 ///
 /// **Units.** A unit belongs to the award that was applied first, for ever. Another award of the same unit is stored
 /// with a doubt and an alarm, and is refused an order.
@@ -102,6 +116,18 @@ pub trait AwardStore: Send + Sync + 'static {
     /// The lanes as far as they were applied, by node.
     async fn lanes(&self) -> Result<Vec<LaneState>, StoreError>;
 
+    /// One lane as far as it was applied.
+    async fn lane(&self, node: NodeId) -> Result<LaneState, StoreError> {
+        let lanes = self.lanes().await?;
+        Ok(lanes.into_iter().find(|lane| lane.node == node).unwrap_or_else(|| LaneState::new(node)))
+    }
+
+    /// For each of these lanes the position below which everything is here; 0 where nothing is.
+    async fn passed(&self, lanes: &[NodeId]) -> Result<Vec<(NodeId, u64)>, StoreError> {
+        let all: BTreeMap<NodeId, u64> = self.lanes().await?.into_iter().map(|l| (l.node, l.next)).collect();
+        Ok(lanes.iter().map(|node| (*node, all.get(node).copied().unwrap_or(0))).collect())
+    }
+
     /// An award.
     async fn award(&self, id: AwardId) -> Result<Option<AwardRecord>, StoreError>;
 
@@ -112,6 +138,25 @@ pub trait AwardStore: Send + Sync + 'static {
         after: Option<AwardId>,
         limit: usize,
     ) -> Result<Vec<AwardRecord>, StoreError>;
+
+    /// What each of these users has won in that campaign, oldest first, in the order asked; at most
+    /// [`WINS_USERS_MAX`] a call. Awards with a doubt are among them: their players were told.
+    async fn wins_of(&self, asked: &[(UserId, CampaignId)]) -> Result<Vec<Vec<Won>>, StoreError> {
+        let mut all = Vec::with_capacity(asked.len());
+        for (user, campaign) in asked {
+            let (mut wins, mut after) = (Vec::new(), None);
+            loop {
+                let page = self.awards_of(*user, after, AWARDS_OF_MAX).await?;
+                wins.extend(page.iter().map(|r| r.row.won).filter(|won| won.campaign == *campaign));
+                match page.last() {
+                    Some(last) if page.len() == AWARDS_OF_MAX => after = Some(last.row.won.award),
+                    _ => break,
+                }
+            }
+            all.push(wins);
+        }
+        Ok(all)
+    }
 
     /// Units of a prize that were given to awards.
     async fn unit_count(
@@ -124,7 +169,8 @@ pub trait AwardStore: Send + Sync + 'static {
     /// Alarms with a number above `after`, at most `limit`.
     async fn alarms(&self, after: u64, limit: usize) -> Result<Vec<AlarmRow>, StoreError>;
 
-    /// All awards behind `after`, by id, at most `limit`: for those who compare.
+    /// All awards behind `after`, at most `limit`: for those who compare. In an order that is the same at every call and
+    /// the adapter's own: by id, or spread.
     async fn scan(&self, after: Option<AwardId>, limit: usize) -> Result<Vec<AwardRecord>, StoreError>;
 
     /// Awards won before an instant, without a doubt, of which no step is known; at most `limit`.
@@ -139,4 +185,9 @@ pub trait AwardStore: Send + Sync + 'static {
 
     /// Moves users of at most `rows_max` awards from memory into the table; how many are left. Changes no answer.
     async fn index_users(&self, rows_max: usize) -> Result<usize, StoreError>;
+
+    /// Whether other processes write here too: what this one has added up is then not all.
+    fn has_other_writers(&self) -> bool {
+        false
+    }
 }

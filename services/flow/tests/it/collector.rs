@@ -57,6 +57,28 @@ fn what_is_wrong_becomes_an_alarm_and_no_award() {
 }
 
 #[test]
+fn only_a_higher_epoch_may_leave_positions_out() {
+    let began = |epoch| vec![bytes(&EpochBegan { node: NodeId(1), epoch: NodeEpoch(epoch), time_ms: 9 })];
+    let (one, two) = (began(1), began(2));
+    let mut state = lane();
+    let batch = collect(&state, &[group(1, 0, &one), group(2, 7, &two), group(2, 8, &two)]).unwrap();
+    assert_eq!((batch.from, batch.next, batch.epoch), (0, 9, NodeEpoch(2)));
+    assert!(matches!(
+        collect(&state, &[group(1, 0, &one), group(1, 7, &one)]),
+        Err(CollectError::Gap { expected: 1, found: 7, .. })
+    ));
+    // In the middle of a lane, and again from before the place.
+    state.pass(1, NodeEpoch(1));
+    let batch = collect(&state, &[group(2, 7, &two)]).unwrap();
+    assert_eq!((batch.from, batch.next), (1, 8));
+    assert!(collect(&state, &[group(1, 7, &one)]).is_err());
+    state.pass(8, NodeEpoch(2));
+    let again = collect(&state, &[group(1, 0, &one), group(2, 7, &two), group(2, 8, &two)]).unwrap();
+    assert_eq!((again.from, again.next), (0, 9));
+    assert!(collect(&state, &[group(2, 9, &two)]).is_err());
+}
+
+#[test]
 fn waits_for_a_plan_and_takes_a_later_one() {
     let records = [bytes(&won(1, 1, 7, 1, 0))];
     let groups = [group(1, 0, &records)];
@@ -77,7 +99,9 @@ fn waits_for_a_plan_and_takes_a_later_one() {
 #[test]
 fn refuses_gaps_and_what_it_cannot_read() {
     let records = [bytes(&won(1, 1, 7, 1, 0))];
-    let gap = collect(&lane(), &[group(1, 1, &records)]);
+    let mut begun = lane();
+    begun.pass(0, NodeEpoch(1));
+    let gap = collect(&begun, &[group(1, 1, &records)]);
     assert_eq!(gap, Err(CollectError::Gap { node: NodeId(1), expected: 0, found: 1 }));
     let gap = collect(&lane(), &[group(1, 0, &records), group(1, 2, &records)]);
     assert_eq!(gap, Err(CollectError::Gap { node: NodeId(1), expected: 1, found: 2 }));
@@ -92,6 +116,37 @@ fn refuses_gaps_and_what_it_cannot_read() {
 enum Entry {
     Win,
     End(u32),
+}
+
+#[test]
+fn positions_may_be_left_out_behind_the_end_of_an_epoch() {
+    let mut sequence = 0;
+    let mut one = |epoch| {
+        sequence += 1;
+        vec![bytes(&won(epoch, sequence, sequence, 1, sequence))]
+    };
+    let records = [one(1), vec![ended(1)], one(2), one(2), vec![ended(2)], one(3)];
+    let places = [(1, 0), (1, 1), (2, 7), (2, 8), (2, 9), (3, 12)];
+    let all: Vec<_> = places.iter().zip(&records).map(|((e, p), r)| group(*e, *p, r)).collect();
+    let whole = collect(&lane(), &all).unwrap();
+    assert_eq!((whole.from, whole.next, whole.awards.len()), (0, 13, 4));
+    // In two batches, wherever it is cut; the second follows on. And all of it again.
+    for cut in 1..all.len() {
+        let mut state = lane();
+        let first = collect(&state, &all[..cut]).unwrap();
+        first.marks.iter().for_each(|mark| assert!(state.end(*mark)));
+        state.next = first.next;
+        let second = collect(&state, &all[cut..]).unwrap();
+        assert_eq!((second.from, second.next), (first.next, 13));
+        second.marks.iter().for_each(|mark| assert!(state.end(*mark)));
+        state.next = second.next;
+        assert_eq!(collect(&state, &all).unwrap().awards, whole.awards);
+    }
+    // In the middle of an epoch it is a gap, and so it is where nothing has ended.
+    let gap = collect(&lane(), &[all[0].clone(), all[1].clone(), all[2].clone(), group(2, 9, &records[3])]);
+    assert_eq!(gap, Err(CollectError::Gap { node: NodeId(1), expected: 8, found: 9 }));
+    let gap = collect(&lane(), &[all[0].clone(), all[2].clone()]);
+    assert_eq!(gap, Err(CollectError::Gap { node: NodeId(1), expected: 1, found: 7 }));
 }
 
 fn lanes() -> impl Strategy<Value = Vec<(u32, Vec<Entry>)>> {
@@ -141,7 +196,7 @@ proptest! {
             for mark in &batch.marks {
                 state.end(*mark);
             }
-            state.next = state.next.max(batch.next);
+            state.pass(batch.next, batch.epoch);
             twice.extend(batch.awards.iter().map(|a| a.won.award));
             got.extend(batch.awards.iter().map(|a| a.won.award));
         }

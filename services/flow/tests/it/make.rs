@@ -102,7 +102,16 @@ pub fn row(won: Won) -> AwardRow {
 }
 
 pub fn batch(from: u64, next: u64, awards: Vec<AwardRow>) -> LaneBatch {
-    LaneBatch { node: NodeId(1), from, next, awards, marks: Vec::new(), alarms: Vec::new(), ignored: 0 }
+    LaneBatch {
+        node: NodeId(1),
+        from,
+        next,
+        epoch: NodeEpoch(1),
+        awards,
+        marks: Vec::new(),
+        alarms: Vec::new(),
+        ignored: 0,
+    }
 }
 
 pub fn event(won: &Won, step: u32, state: DeliveryState, at_ms: u64) -> DeliveryEvent {

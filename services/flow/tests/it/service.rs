@@ -116,7 +116,7 @@ async fn check(queue: &dyn Queue, store: &dyn AwardStore, good: &[Won], twice: &
     }
     let units: i64 = store.statistics().await.unwrap().iter().map(|(_, v)| v.awarded_units).sum();
     assert_eq!(units, good.len() as i64, "{what}");
-    assert_eq!(queue.lag(LANE, GROUP).unwrap(), 0, "{what}");
+    assert_eq!(queue.lag(LANE, GROUP).await.unwrap(), 0, "{what}");
 }
 
 #[tokio::test]
@@ -325,7 +325,7 @@ async fn started_it_runs_and_ends_when_asked() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), done).await.unwrap();
-    let status = handle.status().unwrap();
+    let status = handle.status().await.unwrap();
     assert_eq!((status.awards, status.orders, status.events, status.stalled.len()), (1, 1, 1, 0));
     let drained = tasks.drain(Duration::from_secs(5)).await;
     assert!(drained.unfinished.is_empty() && drained.failure.is_none(), "{drained:?}");

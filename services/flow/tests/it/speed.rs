@@ -121,7 +121,7 @@ async fn run(per_group: u64, with_flow: bool, with_steps: bool) -> f64 {
     }
     let all = GROUPS * per_group;
     while let Some(handle) = &handle {
-        let status = handle.status().unwrap();
+        let status = handle.status().await.unwrap();
         if status.orders == all && status.journal_lag == 0 {
             break;
         }

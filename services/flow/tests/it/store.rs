@@ -1,41 +1,63 @@
-//! The store's promises, on both adapters, and both compared on generated histories.
+//! The store's promises, on all adapters, and adapters compared on generated histories.
 
 use crate::make::{batch, event, row, sign, won};
 use campaign::{AwardId, CampaignId, NodeEpoch, NodeId, PrizeId, RoundId, UserId, VendorId};
-use flow::core::{AlarmKind, AwardRow, Doubt, Mark};
-use flow::store::{AwardStore, MemoryAwardStore, SqlAwardStore, StoreError};
+use flow::core::{AlarmKind, AwardRow, Doubt, LaneState, Mark};
+use flow::store::{AwardStore, MemoryAwardStore, PgAwardStore, SqlAwardStore, StoreError};
 use proptest::prelude::*;
 use records::{DeliveryEvent, DeliveryState};
+use std::sync::Arc;
+use storage::pg::{Pg, PgOptions};
 use storage::{Sql, SqlOptions};
+use testkit::servers::FreshDatabase;
 
 pub async fn sql(dir: &std::path::Path) -> SqlAwardStore {
     let sql = Sql::open(&dir.join("flow.db"), SqlOptions::default()).await.unwrap();
     SqlAwardStore::open(sql, 1).await.unwrap()
 }
 
+/// A database of its own on the real server.
+pub async fn pg() -> Option<(FreshDatabase, PgAwardStore)> {
+    let database = FreshDatabase::new()?;
+    let store = pg_again(&database).await;
+    Some((database, store))
+}
+
+/// Another process on the same database.
+pub async fn pg_again(database: &FreshDatabase) -> PgAwardStore {
+    let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+    PgAwardStore::open(pg, 1).await.unwrap()
+}
+
 /// A store, and how it is opened anew.
 enum Under {
     Memory(MemoryAwardStore),
     Sql(tempfile::TempDir, SqlAwardStore),
+    Pg(Arc<FreshDatabase>, PgAwardStore),
 }
 
 impl Under {
     async fn all() -> Vec<Under> {
         let dir = tempfile::tempdir().unwrap();
         let store = sql(dir.path()).await;
-        vec![Under::Memory(MemoryAwardStore::new()), Under::Sql(dir, store)]
+        let mut all = vec![Under::Memory(MemoryAwardStore::new()), Under::Sql(dir, store)];
+        all.extend(pg().await.map(|(database, store)| Under::Pg(Arc::new(database), store)));
+        all
     }
 
     fn store(&self) -> &dyn AwardStore {
         match self {
             Under::Memory(store) => store,
             Under::Sql(_, store) => store,
+            Under::Pg(_, store) => store,
         }
     }
 
     async fn reopen(&mut self) {
-        if let Under::Sql(dir, store) = self {
-            *store = sql(dir.path()).await;
+        match self {
+            Under::Memory(_) => {}
+            Under::Sql(dir, store) => *store = sql(dir.path()).await,
+            Under::Pg(database, store) => *store = pg_again(database).await,
         }
     }
 }
@@ -67,8 +89,19 @@ async fn awards_are_found_by_id_by_user_and_in_order() {
             let more = u.store().awards_of(UserId(2), Some(rows[17].won.award), ALL).await.unwrap();
             assert_eq!(ids(&more), [22, 27, 32, 37, 42, 47].map(|i| rows[i].won.award));
             assert!(u.store().awards_of(UserId(9), None, ALL).await.unwrap().is_empty());
-            let scan = u.store().scan(Some(rows[39].won.award), 5).await.unwrap();
-            assert_eq!(ids(&scan), [40, 41, 42, 43, 44].map(|i| rows[i].won.award));
+            let (mut scanned, mut after) = (Vec::new(), None);
+            loop {
+                let page = ids(&u.store().scan(after, 7).await.unwrap());
+                let Some(last) = page.last() else { break };
+                after = Some(*last);
+                scanned.extend(page);
+            }
+            scanned.sort_unstable();
+            assert_eq!(scanned, rows.iter().map(|r| r.won.award).collect::<Vec<_>>());
+            let asked = [(9, 1), (2, 1), (3, 1), (2, 2), (3, 1)].map(|(u, c)| (UserId(u), CampaignId(c)));
+            let wins = u.store().wins_of(&asked).await.unwrap();
+            let of = |user: u64| rows.iter().map(|r| r.won).filter(|w| w.user.0 == user).collect::<Vec<_>>();
+            assert_eq!(wins, [vec![], of(2), of(3), vec![], of(3)]);
             assert_eq!(u.store().unit_count(PRIZE.0, PRIZE.1, PRIZE.2).await.unwrap(), 25);
             // Anew; then with half of the users in their table, then all.
             match round {
@@ -139,6 +172,10 @@ async fn lanes_have_no_gaps_and_keep_their_marks() {
         let lanes = u.store().lanes().await.unwrap();
         assert_eq!(lanes.iter().map(|l| (l.node.0, l.next)).collect::<Vec<_>>(), [(1, 4), (9, 2)]);
         assert_eq!(lanes[0].marks, b.marks);
+        assert_eq!(u.store().lane(NodeId(1)).await.unwrap(), lanes[0]);
+        assert_eq!(u.store().lane(NodeId(7)).await.unwrap(), LaneState::new(NodeId(7)));
+        let passed = u.store().passed(&[NodeId(9), NodeId(7), NodeId(1)]).await.unwrap();
+        assert_eq!(passed, [(NodeId(9), 2), (NodeId(7), 0), (NodeId(1), 4)]);
     }
 }
 
@@ -214,8 +251,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..14)
 }
 
-async fn same(model: &MemoryAwardStore, sql: &SqlAwardStore) {
-    let (a, b) = (model.scan(None, ALL).await.unwrap(), sql.scan(None, ALL).await.unwrap());
+async fn same(model: &dyn AwardStore, sql: &dyn AwardStore) {
+    let (mut a, mut b) = (model.scan(None, ALL).await.unwrap(), sql.scan(None, ALL).await.unwrap());
+    a.sort_unstable_by_key(|r| r.row.won.award);
+    b.sort_unstable_by_key(|r| r.row.won.award);
     assert_eq!(a, b);
     for user in 0..8 {
         let mine = model.awards_of(UserId(user), None, 7).await.unwrap();
@@ -230,18 +269,21 @@ async fn same(model: &MemoryAwardStore, sql: &SqlAwardStore) {
     assert_eq!(model.alarms(0, ALL).await.unwrap(), sql.alarms(0, ALL).await.unwrap());
     assert_eq!(model.statistics().await.unwrap(), sql.statistics().await.unwrap());
     assert_eq!(model.backlog().await.unwrap(), sql.backlog().await.unwrap());
-    let mut due = sql.orders_due(1_020, ALL).await.unwrap();
+    let (mut due, mut wanted) =
+        (sql.orders_due(1_020, ALL).await.unwrap(), model.orders_due(1_020, ALL).await.unwrap());
     due.sort_unstable_by_key(|r| r.row.won.award);
-    assert_eq!(model.orders_due(1_020, ALL).await.unwrap(), due);
+    wanted.sort_unstable_by_key(|r| r.row.won.award);
+    assert_eq!(wanted, due);
+    let users: Vec<_> = (0..9).map(|user| (UserId(user), CampaignId(1))).collect();
+    assert_eq!(model.wins_of(&users).await.unwrap(), sql.wins_of(&users).await.unwrap());
     for prize in 1..3 {
         let (c, r, p) = (CampaignId(1), RoundId(4), PrizeId(prize));
         assert_eq!(model.unit_count(c, r, p).await.unwrap(), sql.unit_count(c, r, p).await.unwrap());
     }
 }
 
-async fn run(steps: Vec<Step>) {
-    let dir = tempfile::tempdir().unwrap();
-    let (model, mut store) = (MemoryAwardStore::new(), sql(dir.path()).await);
+async fn run(steps: Vec<Step>, mut under: Under) {
+    let model = MemoryAwardStore::new();
     let (mut next, mut last) = (0, batch(0, 0, vec![]));
     for step in steps {
         match step {
@@ -258,7 +300,7 @@ async fn run(steps: Vec<Step>) {
                     last = batch(next, next + 2, rows);
                     next += 2;
                 }
-                assert_eq!(model.apply(&last).await.unwrap(), store.apply(&last).await.unwrap());
+                assert_eq!(model.apply(&last).await.unwrap(), under.store().apply(&last).await.unwrap());
             }
             Step::Events(events) => {
                 let events: Vec<DeliveryEvent> = events
@@ -271,13 +313,13 @@ async fn run(steps: Vec<Step>) {
                     .collect();
                 assert_eq!(
                     model.apply_events(&events).await.unwrap(),
-                    store.apply_events(&events).await.unwrap()
+                    under.store().apply_events(&events).await.unwrap()
                 );
             }
-            Step::Index(rows) => drop(store.index_users(rows).await.unwrap()),
-            Step::Reopen => store = sql(dir.path()).await,
+            Step::Index(rows) => drop(under.store().index_users(rows).await.unwrap()),
+            Step::Reopen => under.reopen().await,
         }
-        same(&model, &store).await;
+        same(&model, under.store()).await;
     }
 }
 
@@ -285,6 +327,37 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn sql_does_what_memory_does(steps in steps()) {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(run(steps));
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let store = sql(dir.path()).await;
+            run(steps, Under::Sql(dir, store)).await;
+        });
     }
+
+}
+
+/// One database for all cases, emptied before each.
+#[test]
+fn postgresql_does_what_memory_does() {
+    use proptest::test_runner::{Config, TestRunner};
+    let Some(database) = FreshDatabase::new() else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let config = Config { cases: 10, failure_persistence: None, ..Config::default() };
+    let database = Arc::new(database);
+    runtime.block_on(pg_again(&database));
+    let done = TestRunner::new(config).run(&steps(), |steps| {
+        runtime.block_on(async {
+            empty(&database).await;
+            run(steps, Under::Pg(Arc::clone(&database), pg_again(&database).await)).await;
+        });
+        Ok(())
+    });
+    done.unwrap();
+}
+
+async fn empty(database: &FreshDatabase) {
+    let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+    let text = "TRUNCATE flow_award, flow_unit, flow_lane, flow_lane_mark, flow_alarm, flow_statistic; \
+                UPDATE flow_mark SET value = 0";
+    storage::sqlx::raw_sql(text).execute(&mut *pg.connection().await.unwrap()).await.unwrap();
 }

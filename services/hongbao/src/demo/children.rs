@@ -103,14 +103,23 @@ impl Child {
         }
     }
 
+    /// SIGTERM, without waiting for the end.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn ask(&mut self) -> anyhow::Result<()> {
+        match self.ended()? {
+            None => kill_process(self.pid, Signal::TERM).with_context(|| format!("stopping {}", self.name)),
+            Some(_) => Ok(()),
+        }
+    }
+
     /// SIGTERM; kills it when it takes longer than `patience`, and returns no status then.
     ///
     /// # Errors
     /// When the system refuses.
     pub async fn stop(&mut self, patience: Duration) -> anyhow::Result<Option<ExitStatus>> {
-        if self.ended()?.is_none() {
-            kill_process(self.pid, Signal::TERM).with_context(|| format!("stopping {}", self.name))?;
-        }
+        self.ask()?;
         let mut left = patience;
         loop {
             if let Some(status) = self.ended()? {

@@ -10,7 +10,9 @@
 //! holds; 3 one is broken or could not be checked; 1 the demonstration itself failed; 130 it was interrupted. The folder
 //! is removed when all is well, and kept otherwise.
 
+mod around;
 mod children;
+pub mod cluster;
 mod folder;
 mod last_wish;
 mod report;

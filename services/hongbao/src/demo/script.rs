@@ -7,37 +7,31 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use campaign::{Plan, VendorId};
-use reconcile::{Settlement, StatementFile};
+use campaign::Plan;
+use reconcile::Settlement;
 use runtime::{Clock as _, SystemClock, exit};
 use serde::Deserialize;
-use serde_json::{Value, json};
 
+use super::around::{self, Crowd, ENOUGH_PLAYERS, PLAYERS_GRACE_MS, Vendors};
 use super::children::Child;
-use super::setup::{self, DemoVendor};
+use super::setup;
 use super::view::Screen;
 use super::watch::{self, Seen};
 use super::{CAMPAIGN, DemoArgs, report, told};
 use crate::call::Http;
 use crate::keys::Keys;
-use crate::reconcile_cmd::{self, Job, RoundTail, Span};
+use crate::reconcile_cmd::{self, Job, Sources};
 
 /// How long a process may take to get ready.
 const START: Duration = Duration::from_secs(20);
 /// How long a process may take to stop when it is asked to.
 const STOP: Duration = Duration::from_secs(15);
 /// How often the processes are looked after.
-const TICK: Duration = Duration::from_millis(50);
+pub(super) const TICK: Duration = Duration::from_millis(50);
 /// How long the platform stays dead.
 const DEAD_MS: u64 = 1_000;
-/// How long players may take to hear what is still open behind the last round, ms.
-const PLAYERS_GRACE_MS: u64 = 15_000;
 /// How long delivery may take behind the last round, ms.
 const DRAIN_MS: u64 = 45_000;
-/// So many players win everything that the example campaign has.
-const ENOUGH_PLAYERS: u32 = 20_000;
-/// Outage of a vendor, counted from the opening of the first round, ms.
-const OUTAGE_MS: (u64, u64) = (4_000, 7_000);
 
 /// What the platform writes when it serves.
 #[derive(Clone, Debug, Deserialize)]
@@ -60,12 +54,10 @@ pub(super) struct Script<'a> {
     screen: &'a mut Screen,
     http: Http,
     plan: Plan,
-    vendors: Vec<DemoVendor>,
+    vendors: Vendors,
     ports: Ports,
     admin_token: String,
     platform: Child,
-    vendor_sim: Child,
-    vendor_port: u16,
     players: Child,
     crash: Crash,
     /// The example campaign with its players, of whom enough come to every round.
@@ -86,7 +78,7 @@ impl<'a> Script<'a> {
         screen: &'a mut Screen,
     ) -> anyhow::Result<Settlement> {
         let mut script = Script::begin(args, folder, screen).await?;
-        script.break_a_vendor().await?;
+        script.vendors.arrange(&script.http, &script.ports.http, &script.plan).await?;
         script.rounds().await?;
         script.drain().await?;
         script.settle().await
@@ -107,13 +99,11 @@ impl<'a> Script<'a> {
         let vendors = setup::vendors_of(&setup::plan_of(&source, name, begun_ms)?)?;
         std::fs::write(&campaign, &source).with_context(|| format!("writing {}", campaign.display()))?;
 
-        setup::write_secret(&folder.join("vendors.toml"), &setup::vendor_sim_toml(&vendors, args.seed)?)?;
-        let mut vendor_sim =
-            Child::start("vendor-sim", vendor_sim_command(folder)?, &folder.join("vendor-sim.log"))?;
-        let vendor_port: u16 = vendor_sim.ready(&folder.join("vendor-sim.port"), START).await?;
-        screen.say(&format!("{} vendors on port {vendor_port}, each with faults of its own", vendors.len()));
+        let vendors = Vendors::start(folder, vendors, args.seed, START).await?;
+        let (count, port) = (vendors.list.len(), vendors.port);
+        screen.say(&format!("{count} vendors on port {port}, each with faults of its own"));
 
-        setup::write_secret(&folder.join("platform.toml"), &setup::platform_toml(&vendors, vendor_port)?)?;
+        setup::write_secret(&folder.join("platform.toml"), &setup::platform_toml(&vendors.list, port)?)?;
         let log = folder.join("platform.log");
         let mut platform = Child::start("hongbao up", platform_command(folder, None)?, &log)?;
         let ports: Ports = platform.ready(&folder.join("platform.port"), START).await?;
@@ -121,11 +111,12 @@ impl<'a> Script<'a> {
         let data = data_of(folder);
         let admin_token = Keys::open(&data)?.admin_token;
         let now_ms = SystemClock.now_ms();
-        let plan = reconcile_cmd::plans_in(&data, now_ms).await?.into_iter().next_back();
+        let plan = Sources::embedded(&data).plans(now_ms).await?.into_iter().next_back();
         let plan = plan.context("the platform has published no plan")?;
         ensure!(!plan.rounds.is_empty(), "campaign {} has no rounds", plan.campaign);
 
-        let players = start_players(args, folder, &plan, &ports)?;
+        let crowd = Crowd { frames: &ports.tcp, http: &ports.http, players: args.players, seed: args.seed };
+        let players = crowd.start(folder, &data, &plan)?;
         screen.say(&format!("{} players come, {} rounds", args.players, plan.rounds.len()));
         let crash = Crash::At(crash_ms(&plan));
         let everything_goes = args.campaign.is_none() && args.players >= ENOUGH_PLAYERS;
@@ -140,8 +131,6 @@ impl<'a> Script<'a> {
             ports,
             admin_token,
             platform,
-            vendor_sim,
-            vendor_port,
             players,
             crash,
             everything_goes,
@@ -151,33 +140,9 @@ impl<'a> Script<'a> {
         })
     }
 
-    fn vendor_url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.vendor_port)
-    }
-
-    /// Tells the vendors where callbacks go, and one of them when to be away.
-    async fn break_a_vendor(&mut self) -> anyhow::Result<()> {
-        let callback_url = format!("http://{}/callbacks/vendor", self.ports.http);
-        let health = self.http.call(&self.vendor_url("/health"), None, None).await?;
-        let up_ms = health["uptime_ms"].as_u64().context("vendor-sim does not say how long it is up")?;
-        let zero_ms = SystemClock.now_ms().saturating_sub(up_ms);
-        let open_ms = self.plan.rounds[0].open_ms.saturating_sub(zero_ms);
-        let away = setup::strict_vendor(&self.vendors).map(|vendor| vendor.id);
-        for vendor in &self.vendors {
-            let mut change = json!({ "callback_url": callback_url });
-            if away == Some(vendor.id) {
-                let (from_ms, to_ms) = (open_ms + OUTAGE_MS.0, open_ms + OUTAGE_MS.1);
-                change["outages"] = json!([{ "from_ms": from_ms, "to_ms": to_ms, "mode": "refuse" }]);
-            }
-            let url = self.vendor_url(&format!("/admin/vendors/{}/faults", vendor.id));
-            self.http.call(&url, None, Some(&change)).await?;
-        }
-        Ok(())
-    }
-
     /// One look after everything: processes, crash, picture.
     async fn tick(&mut self) -> anyhow::Result<()> {
-        self.vendor_sim.must_run()?;
+        self.vendors.sim.must_run()?;
         let now_ms = SystemClock.now_ms();
         match self.crash {
             Crash::At(at_ms) if now_ms >= at_ms => {
@@ -289,14 +254,16 @@ impl<'a> Script<'a> {
         let (data, work) = (data_of(self.folder), self.folder.join("reconcile"));
         std::fs::create_dir_all(&work).with_context(|| format!("making {}", work.display()))?;
         let now_ms = SystemClock.now_ms();
-        let plans = reconcile_cmd::plans_in(&data, now_ms).await?;
-        let statements = self.statements(&plans, now_ms, &work).await?;
+        let sources = Sources::embedded(&data);
+        let plans = sources.plans(now_ms).await?;
+        let config = crate::config::load(Some(&self.folder.join("platform.toml")), &[])?;
+        let statements = around::statements(&config, &plans, now_ms, &work).await?;
         let told_csv = self.folder.join("told.csv");
-        let tails = reconcile_cmd::round_tails(&self.folder.join("rounds.csv"), &data).await?;
+        let tails = reconcile_cmd::round_tails(&self.folder.join("rounds.csv"), &sources).await?;
         let tails_csv = work.join("tails.csv");
         reconcile_cmd::write_tails(&tails, &tails_csv)?;
 
-        let mut job = Job::new(&data, now_ms, &work);
+        let mut job = Job::new(&data, sources.clone(), now_ms, &work);
         job.statements = statements;
         job.told = Some(told_csv.clone());
         job.tails = Some(tails_csv);
@@ -305,82 +272,21 @@ impl<'a> Script<'a> {
         job.terms.order_ms = 0;
         "the demonstration's operator".clone_into(&mut job.terms.responsible);
         let settlement = job.settle(plans).await?;
-        let stats = self.http.call(&self.vendor_url("/stats"), None, None).await?;
+        let stats = self.vendors.stats(&self.http).await?;
         let seen = report::Seen {
-            told: told::compare(&told_csv, &data.join("flow.db")).await?,
-            contradictions: self.contradictions()?,
-            double_payments: sum_of(&stats, "double_payments"),
+            told: told::compare(&told_csv, &sources.awards).await?,
+            contradictions: around::contradictions(&around::players_report(self.folder)?)?,
+            double_payments: stats.sum("double_payments"),
             everything_goes: self.everything_goes,
         };
         let settlement = report::with_seen(settlement, &seen);
 
         self.screen.say("");
-        for tail in &tails {
-            self.screen.say(&tail.text());
-        }
-        self.missing_tails(&tails);
+        around::say_tails(self.screen, &self.plan, &tails);
         self.screen.say(&seen.told.text());
-        self.screen.say(&vendor_faults(&stats));
+        self.screen.say(&stats.text());
         Ok(settlement)
     }
-
-    fn missing_tails(&mut self, tails: &[RoundTail]) {
-        for round in self.plan.rounds.iter().filter(|round| tails.iter().all(|tail| tail.round != round.id)) {
-            self.screen.say(&format!("round {}: no player had an entry", round.id));
-        }
-    }
-
-    async fn statements(
-        &self,
-        plans: &[Plan],
-        now_ms: u64,
-        work: &Path,
-    ) -> anyhow::Result<Vec<StatementFile>> {
-        let config = crate::config::load(Some(&self.folder.join("platform.toml")), &[])?;
-        let span = Span::of(plans, now_ms);
-        let mut files = Vec::new();
-        for vendor in &config.delivery.vendors {
-            let path = work.join(format!("statement-{}.csv", vendor.id));
-            // The final statement, as a vendor has it the day after: a fresh one may lack rows, which only age.
-            let fetched = reconcile_cmd::fetch(vendor, span, true, &path, &SystemClock).await;
-            fetched.with_context(|| format!("fetching the statement of vendor {}", vendor.id))?;
-            files.push(StatementFile { vendor: VendorId(vendor.id), path });
-        }
-        Ok(files)
-    }
-
-    /// Awards that the players were told twice, differently, by their own report.
-    fn contradictions(&self) -> anyhow::Result<u64> {
-        let path = self.folder.join("players.json");
-        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        let report: Value = serde_json::from_str(&text).with_context(|| format!("in {}", path.display()))?;
-        report["contradictions"]
-            .as_u64()
-            .with_context(|| format!("{} does not count contradictions", path.display()))
-    }
-}
-
-/// A count of the vendors' statistics, over all vendors.
-fn sum_of(stats: &Value, key: &str) -> u64 {
-    let vendors = stats["vendors"].as_array().into_iter().flatten();
-    vendors.map(|vendor| vendor[key].as_u64().unwrap_or(0)).sum()
-}
-
-/// What the vendors did to us.
-fn vendor_faults(stats: &Value) -> String {
-    let count = |key: &str, what: &str| format!("{} {what}", sum_of(stats, key));
-    [
-        format!("vendors: {} payouts taken", sum_of(stats, "accepted")),
-        count("double_payments", "paid twice"),
-        count("timeouts_after", "time-outs after taking"),
-        count("timeouts_before", "before"),
-        count("errors_after", "errors 500 after taking"),
-        count("errors_before", "before"),
-        count("over_capacity", "over capacity (429)"),
-        count("outage_hits", "in an outage"),
-        count("queries", "questions answered"),
-    ]
-    .join(", ")
 }
 
 /// The platform's data directory.
@@ -394,29 +300,6 @@ fn crash_ms(plan: &Plan) -> u64 {
     rounds.sort_by_key(|round| round.open_ms);
     let round = rounds.get(1).or(rounds.first());
     round.map_or(0, |round| round.open_ms + (round.close_ms - round.open_ms) / 2)
-}
-
-/// A program that was built together with this one.
-fn sibling(name: &str) -> anyhow::Result<PathBuf> {
-    let ours = std::env::current_exe().context("finding this program's own file")?;
-    let path = ours.with_file_name(name);
-    ensure!(
-        path.is_file(),
-        "{} is missing; build it with `cargo build --release -p hongbao -p vendor-sim -p loadgen`",
-        path.display()
-    );
-    Ok(path)
-}
-
-fn vendor_sim_command(folder: &Path) -> anyhow::Result<Command> {
-    let mut command = Command::new(sibling("vendor-sim")?);
-    command.args(["run", "--listen", "127.0.0.1:0", "--config"]).arg(folder.join("vendors.toml"));
-    command
-        .arg("--state-dir")
-        .arg(folder.join("vendors"))
-        .arg("--port-file")
-        .arg(folder.join("vendor-sim.port"));
-    Ok(command)
 }
 
 /// The platform; with `ports` on those, else on free ones.
@@ -440,25 +323,6 @@ fn platform_command(folder: &Path, ports: Option<&Ports>) -> anyhow::Result<Comm
         command.arg("--set").arg(format!("access.http={}", ports.http));
     }
     Ok(command)
-}
-
-fn start_players(args: &DemoArgs, folder: &Path, plan: &Plan, ports: &Ports) -> anyhow::Result<Child> {
-    let keys = reconcile_cmd::secrets(&data_of(folder), "token")?;
-    let (id, secret) = keys.last().context("there is no key for tokens")?;
-    let key_file = folder.join("token.key");
-    setup::write_secret(&key_file, &format!("{id} {}\n", hex::encode(secret)))?;
-    let mut command = Command::new(sibling("loadgen")?);
-    command.args(["players", "--json", "--frames", &ports.tcp, "--http", &ports.http]);
-    command.arg("--user-key").arg(key_file);
-    command.args(["--players", &args.players.to_string(), "--seed", &args.seed.to_string()]);
-    command.args(["--campaign", &plan.campaign.to_string(), "--grace-ms", &PLAYERS_GRACE_MS.to_string()]);
-    // A gateway's connections for most, connections of their own and HTTP for some.
-    command.args(["--own-share", "2%", "--http-share", "3%"]);
-    // They come back after a crash within a demonstration's time, and hear again what they did not hear.
-    command.args(["--reconnect-scale", "10%", "--answer-ms", "2000", "--look", "5%"]);
-    command.arg("--told").arg(folder.join("told.csv")).arg("--rounds").arg(folder.join("rounds.csv"));
-    command.arg("--report").arg(folder.join("players.json"));
-    Child::start("loadgen", command, &folder.join("players.log"))
 }
 
 #[cfg(test)]

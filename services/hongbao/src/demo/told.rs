@@ -3,17 +3,14 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
 use campaign::{AwardFacts, AwardId};
-use reconcile::readers::archive::bytes::Record;
-use reconcile::readers::{players, tables};
+use reconcile::TableSource;
+use reconcile::readers::players;
+use reconcile::readers::tables::{self, Tables};
 use reconcile::rows::ToldRow;
-use storage::sqlx::{self, Row as _};
 
 /// Awards that are held in memory, at most.
 const TOLD_MAX: usize = 5_000_000;
-/// Rows of the award store that are read at once.
-const PAGE: i64 = 5_000;
 /// Differences that are named; the rest is counted.
 const NAMED_MAX: usize = 5;
 
@@ -79,11 +76,11 @@ impl ToldCheck {
     }
 }
 
-/// Compares the file of what was told with the award store's database.
+/// Compares the file of what was told with the award store.
 ///
 /// # Errors
 /// When one of them can't be read.
-pub(super) async fn compare(told: &Path, store: &Path) -> anyhow::Result<ToldCheck> {
+pub(super) async fn compare(told: &Path, store: &TableSource) -> anyhow::Result<ToldCheck> {
     let mut left: HashMap<AwardId, ToldRow> = HashMap::new();
     let mut check = ToldCheck::default();
     let mut twice = Vec::new();
@@ -103,25 +100,14 @@ pub(super) async fn compare(told: &Path, store: &Path) -> anyhow::Result<ToldChe
         check.differing += 1;
         check.name(format!("{award}: told twice, differently"));
     }
-    let sql = tables::open(store).await?;
-    let mut after = 0i64;
-    loop {
-        let query = sqlx::query("SELECT seq, won FROM award WHERE seq > $1 ORDER BY seq LIMIT $2");
-        let rows =
-            query.bind(after).bind(PAGE).fetch_all(sql.readers()).await.context("reading the award store")?;
-        for row in &rows {
-            after = row.try_get("seq")?;
-            match Record::parse(row.try_get("won")?) {
-                Ok(Record::Won(won)) => check.stored(&won.facts, &mut left),
-                Ok(_) => bail!("row {after} of the award store is no award"),
-                Err(what) => bail!("row {after} of the award store: {what}"),
-            }
-        }
-        if (rows.len() as i64) < PAGE {
-            break;
-        }
-    }
-    sql.close().await;
+    let mut tables = Tables::open(store).await?;
+    let read = tables::read_awards(&mut tables, &mut |won| {
+        check.stored(&won.facts, &mut left);
+        Ok(())
+    })
+    .await;
+    tables.close().await;
+    read?;
     check.missing = left.len() as u64;
     let mut lost: Vec<AwardId> = left.into_keys().collect();
     lost.sort();
@@ -135,6 +121,7 @@ pub(super) async fn compare(told: &Path, store: &Path) -> anyhow::Result<ToldChe
 mod tests {
     use super::compare;
     use campaign::{AwardId, Fen, LeaseId, MacKey, NodeEpoch, NodeId, SeqNo};
+    use reconcile::TableSource;
     use records::{Record as _, Won};
     use storage::{Sql, SqlOptions, sqlx};
 
@@ -184,6 +171,7 @@ mod tests {
         }
         write.commit().await.unwrap();
         sql.close().await;
+        let store = TableSource::Sqlite(store);
 
         let line = |w: &Won| {
             let Won { award, user, campaign, round, prize, fen, .. } = w;

@@ -1,7 +1,7 @@
 //! `hongbao reconcile`: settles the books of a data directory and says of each law of the money whether it holds.
 //!
 //! It exists so that one command answers 'is every fen where it belongs'. It gathers the sources (flow archive, delivery
-//! journal, ledger and plans from the data directory; vendors' statements from files or fetched by a signed call; what
+//! journal, ledger and plans from the data directory, or from a cluster's archives and PostgreSQL; vendors' statements from files or fetched by a signed call; what
 //! players were told, if somebody wrote it down), has them matched by the `reconcile` crate, prints the settlement, and
 //! writes what was asked for. It changes nothing in the books, so it may be run at any time, also beside a running
 //! platform, and again after a crash.
@@ -12,6 +12,7 @@
 
 mod fetch;
 mod job;
+mod sources;
 mod tails;
 
 use std::io::Write as _;
@@ -19,25 +20,30 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use campaign::VendorId;
+use reconcile::readers::copies::read_copies;
 use reconcile::{Settlement, StatementFile, report};
-use runtime::{Clock as _, SystemClock, exit};
+use runtime::{Clock as _, SystemClock};
 
 use crate::config;
 
 pub(crate) use fetch::{Span, fetch};
-pub(crate) use job::{Job, plans_in, secrets};
+pub(crate) use job::Job;
+pub(crate) use sources::{ClusterSources, Sources};
 pub(crate) use tails::{RoundTail, round_tails, write_tails};
-
-/// Exit code when no law is broken, but not all could be checked.
-const NOT_ALL_CHECKED: u8 = 4;
 
 /// Settles the books: flow archive, delivery journal, vendors' statements and ledger against each other.
 #[derive(clap::Args, Debug)]
 pub struct ReconcileArgs {
-    /// Data directory of the platform.
+    /// Data directory of the platform; of a cluster, the folder that has its `keys`.
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub data: PathBuf,
-    /// The platform's configuration file; only its vendors are read, for --fetch.
+    /// The database of a cluster, postgres://USER:PASSWORD@HOST:PORT/DATABASE, instead of the data directory's files.
+    #[arg(long, value_name = "URL", env = "HONGBAO_RECONCILE_POSTGRES", hide_env_values = true)]
+    pub postgres: Option<String>,
+    /// A folder with the archive of a node or of several, of a cluster. May be given many times.
+    #[arg(long, value_name = "DIR")]
+    pub archive: Vec<PathBuf>,
+    /// The platform's configuration file; its vendors are read, for --fetch.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// A statement of a vendor, as `11=tea-house.csv`. May be given many times.
@@ -55,6 +61,9 @@ pub struct ReconcileArgs {
     /// How each round went for its players: rounds.csv of loadgen, or CSV `campaign,round,entries,units_left`.
     #[arg(long, value_name = "FILE")]
     pub rounds: Option<PathBuf>,
+    /// Times in which one copy only was kept of what was acknowledged: CSV `server,from_ms,to_ms`.
+    #[arg(long, value_name = "FILE")]
+    pub one_copy: Option<PathBuf>,
     /// The instant that ages are counted to, ms UTC; now, if it is not given.
     #[arg(long, value_name = "MS")]
     pub now: Option<u64>,
@@ -98,7 +107,8 @@ pub async fn run(args: ReconcileArgs) -> anyhow::Result<u8> {
     let now_ms = args.now.unwrap_or_else(|| SystemClock.now_ms());
     let work = args.work.clone().unwrap_or_else(|| args.data.join("reconcile"));
     std::fs::create_dir_all(&work).with_context(|| format!("making {}", work.display()))?;
-    let plans = plans_in(&args.data, now_ms).await?;
+    let sources = sources_of(&args)?;
+    let plans = sources.plans(now_ms).await?;
     let mut statements = args.statement.clone();
     if args.fetch {
         let config = config::load(args.config.as_deref(), &[])?.delivery;
@@ -120,25 +130,36 @@ pub async fn run(args: ReconcileArgs) -> anyhow::Result<u8> {
         (None, Some(_)) => Some(work.join("lists")),
         (None, None) => None,
     };
-    let mut job = Job::new(&args.data, now_ms, &work);
+    let mut job = Job::new(&args.data, sources.clone(), now_ms, &work);
     (job.statements, job.told, job.lists) = (statements, args.told.clone(), lists);
     job.terms.responsible.clone_from(&args.responsible);
     if let Some(rounds) = &args.rounds {
-        job.tails = Some(tails::tails_file(rounds, &args.data, &work).await?);
+        job.tails = Some(tails::tails_file(rounds, &sources, &work).await?);
+    }
+    if let Some(path) = &args.one_copy {
+        job.one_copy = read_copies(path)?;
     }
     let settlement = job.settle(plans).await?;
     std::io::stdout().write_all(report::text(&settlement).as_bytes()).context("printing the settlement")?;
     write_files(&args, &job, &settlement)?;
-    Ok(exit_code(&settlement))
+    Ok(settlement.exit_code())
 }
 
-/// What the settlement says to whoever started us.
-pub(crate) fn exit_code(settlement: &Settlement) -> u8 {
-    match (settlement.any_broken(), settlement.all_hold()) {
-        (true, _) => exit::CHECK_FAILED,
-        (false, true) => exit::OK,
-        (false, false) => NOT_ALL_CHECKED,
+/// Where the books are.
+fn sources_of(args: &ReconcileArgs) -> anyhow::Result<Sources> {
+    if let Some(cluster) = cluster_of(args) {
+        return Sources::cluster(&cluster);
     }
+    ensure!(
+        args.archive.is_empty(),
+        "--archive is for a cluster; name its database too, with --postgres or HONGBAO_RECONCILE_POSTGRES"
+    );
+    Ok(Sources::embedded(&args.data))
+}
+
+/// Where a cluster's books are, if it is one.
+fn cluster_of(args: &ReconcileArgs) -> Option<ClusterSources> {
+    args.postgres.clone().map(|postgres| ClusterSources { postgres, archives: args.archive.clone() })
 }
 
 fn write_files(args: &ReconcileArgs, job: &Job, settlement: &Settlement) -> anyhow::Result<()> {

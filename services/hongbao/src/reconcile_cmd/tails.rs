@@ -11,9 +11,9 @@ use campaign::{CampaignId, RoundId};
 use reconcile::readers::archive::bytes::Record;
 use reconcile::readers::archive::read_lanes;
 use reconcile::readers::players::ENTRIES_PER_UNIT;
-use reconcile::readers::tables;
+use reconcile::readers::tables::{self, Tables};
 
-use super::job;
+use super::sources::Sources;
 
 /// Header that reconcile reads.
 const TAILS_HEADER: &str = "campaign,round,entries,units_left";
@@ -51,19 +51,18 @@ impl RoundTail {
 ///
 /// # Errors
 /// When a source can't be read.
-pub(crate) async fn round_tails(rounds: &Path, data: &Path) -> anyhow::Result<Vec<RoundTail>> {
+pub(crate) async fn round_tails(rounds: &Path, sources: &Sources) -> anyhow::Result<Vec<RoundTail>> {
     let entries = entries_in(rounds)?;
-    let ledger = job::ledger(data);
-    let sql = tables::open(&ledger).await?;
-    let read = tables::read_ledger(&sql).await;
-    sql.close().await;
+    let mut ledger = Tables::open(&sources.ledger).await?;
+    let read = tables::read_ledger(&mut ledger).await;
+    ledger.close().await;
     let mut left: BTreeMap<(CampaignId, RoundId), (u64, u64)> = BTreeMap::new();
     for prize in &read?.prizes {
         let round = left.entry((prize.key.campaign, prize.key.round)).or_default();
         round.0 += prize.made.saturating_sub(prize.cancelled.len());
         round.1 = prize.close_ms.saturating_sub(LAST_MS);
     }
-    read_lanes(&[job::archive(data)], job::is_running(data)?, &mut |_, record| {
+    read_lanes(&sources.archives, sources.may_be_running()?, &mut |_, record| {
         if let Record::Won(won) = record
             && let Some((units, last_ms)) = left.get_mut(&(won.facts.campaign, won.facts.round))
             && won.time_ms < *last_ms
@@ -122,13 +121,13 @@ pub(crate) fn write_tails(tails: &[RoundTail], path: &Path) -> anyhow::Result<()
 ///
 /// # Errors
 /// When a source can't be read or the file can't be written.
-pub(super) async fn tails_file(rounds: &Path, data: &Path, work: &Path) -> anyhow::Result<PathBuf> {
+pub(super) async fn tails_file(rounds: &Path, sources: &Sources, work: &Path) -> anyhow::Result<PathBuf> {
     let text = std::fs::read_to_string(rounds).with_context(|| format!("reading {}", rounds.display()))?;
     if text.lines().next() == Some(TAILS_HEADER) {
         return Ok(rounds.to_owned());
     }
     let path = work.join("tails.csv");
-    write_tails(&round_tails(rounds, data).await?, &path)?;
+    write_tails(&round_tails(rounds, sources).await?, &path)?;
     Ok(path)
 }
 

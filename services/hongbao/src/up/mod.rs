@@ -8,18 +8,18 @@ mod apart;
 mod award_lists;
 mod desk;
 mod operations;
-mod plans;
+pub(crate) mod plans;
 mod rehearsals;
 mod store;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, AdminParts, NodeView};
 use crate::cli::UpArgs;
 use crate::config::{self, Config};
 use crate::keys::Keys;
 use access::token::KeyCell;
 use access::{AccessDeps, AccessServer, RouteTable, Routes};
 use anyhow::Context as _;
-use apart::{AccountsApart, AwardsApart};
+pub(crate) use apart::{AccountsApart, AwardsApart};
 use campaign::NodeId;
 use delivery::{Delivery, DeliveryParts};
 use desk::DeskParts;
@@ -29,7 +29,7 @@ use flow::service::handle::FlowHandle;
 use flowlog::{DirLock, Position, check_format_version};
 use lottery::node::{Node, NodeConfig, Recovered};
 use operations::PlatformOperations;
-use plans::{AccessPlans, Follower};
+use plans::{AccessPlans, Follower, PlanTarget, PlanTargets};
 use queue::embedded::EmbeddedQueue;
 use queue::{JOURNAL, LANE, ORDERS, Queue, TopicOptions};
 use quota_config::{PlanCell, PlanRepository};
@@ -73,7 +73,7 @@ pub fn run(args: &UpArgs) -> anyhow::Result<u8> {
     code
 }
 
-fn threads_named(name: &str, threads: usize) -> tokio::runtime::Builder {
+pub(crate) fn threads_named(name: &str, threads: usize) -> tokio::runtime::Builder {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(threads).thread_name(name).enable_all();
     builder
@@ -132,9 +132,12 @@ impl Up {
             args.campaigns.clone(),
             Arc::clone(&repository) as Arc<dyn PlanRepository>,
             keys.newest_seed().clone(),
-            (config.node.id, Arc::clone(&node)),
-            Arc::clone(&plan_set),
-            Arc::clone(&access_plans),
+            config.node.id,
+            PlanTargets {
+                lottery: Some(Arc::clone(&node) as Arc<dyn PlanTarget>),
+                flow: Some(Arc::clone(&plan_set)),
+                access: Some(Arc::clone(&access_plans)),
+            },
             Arc::clone(&cell),
             clock.clone(),
         );
@@ -247,7 +250,7 @@ async fn start_node(
     Ok(lottery::node::start(node_config, ledger, clock.clone(), fatal).await?)
 }
 
-async fn start_flow(
+pub(crate) async fn start_flow(
     config: &Config,
     keys: &Keys,
     queue: &Arc<dyn Queue>,
@@ -284,14 +287,12 @@ impl AccessDoor<'_> {
     /// Opens the door: its addresses.
     fn open(self, tasks: &Tasks) -> anyhow::Result<(Option<SocketAddr>, Option<SocketAddr>)> {
         let handle = Handle::current();
-        let admin = Admin::new(
-            self.keys.admin_token,
-            Arc::clone(&self.node),
-            self.flow.clone(),
-            self.delivery.clone(),
-            handle.clone(),
-        );
-        let admin = Arc::new(admin);
+        let parts = AdminParts {
+            node: Some(Arc::clone(&self.node) as Arc<dyn NodeView>),
+            flow: Some(self.flow.clone()),
+            delivery: Some(self.delivery.clone()),
+        };
+        let admin = Arc::new(Admin::new(self.keys.admin_token, parts, handle.clone()));
         let deps = AccessDeps {
             clock: self.clock,
             keys: KeyCell::new(self.keys.token),
@@ -311,7 +312,7 @@ impl AccessDoor<'_> {
 }
 
 /// A disk that does not keep what it took: nothing may be answered any more, so the process ends here.
-fn die(what: &str) {
+pub(crate) fn die(what: &str) {
     tracing::error!(what, "ending the process");
     std::process::abort();
 }

@@ -3,6 +3,7 @@
 
 use crate::config::Mistake;
 use access::PlanSource;
+use async_trait::async_trait;
 use campaign::{CampaignId, Plan, SeedKey, SeqNo};
 use flow::core::PlanSet;
 use lottery::grey::{Grey, WHOLE};
@@ -27,22 +28,16 @@ const POLL: Duration = Duration::from_millis(250);
 pub struct AccessPlans {
     version: AtomicU64,
     plans: RwLock<Arc<Vec<Arc<Plan>>>>,
-    /// Of each campaign, the grey version that stands beside.
-    greys: RwLock<BTreeMap<CampaignId, SeqNo>>,
 }
 
 impl AccessPlans {
     /// No plan yet.
     pub fn new() -> Arc<AccessPlans> {
-        Arc::new(AccessPlans {
-            version: AtomicU64::new(0),
-            plans: RwLock::default(),
-            greys: RwLock::default(),
-        })
+        Arc::new(AccessPlans { version: AtomicU64::new(0), plans: RwLock::default() })
     }
 
-    fn set(&self, plans: Vec<Arc<Plan>>, greys: BTreeMap<CampaignId, SeqNo>) {
-        *self.greys.write() = greys;
+    /// Called when a plan has changed, or what is grey beside one.
+    fn set(&self, plans: Vec<Arc<Plan>>) {
         *self.plans.write() = Arc::new(plans);
         self.version.fetch_add(1, Ordering::Release);
     }
@@ -56,12 +51,31 @@ impl PlanSource for AccessPlans {
     fn plans(&self) -> Arc<Vec<Arc<Plan>>> {
         self.plans.read().clone()
     }
+}
 
-    /// Each change of a campaign, and of what is grey of it, takes a number above all before it.
-    fn limits(&self, plan: &Plan) -> u64 {
-        let grey = self.greys.read().get(&plan.campaign).map_or(0, |grey| grey.0);
-        plan.seq_no.0.max(grey)
+/// Who draws under plans: a lottery node, or the place where one is started anew.
+#[async_trait]
+pub trait PlanTarget: Send + Sync {
+    /// Puts a campaign's plans into force, as [`Node::apply_grey`] does.
+    async fn apply_grey(&self, active: Arc<Plan>, grey: Option<Grey>) -> Result<bool, ApplyError>;
+}
+
+#[async_trait]
+impl PlanTarget for Node {
+    async fn apply_grey(&self, active: Arc<Plan>, grey: Option<Grey>) -> Result<bool, ApplyError> {
+        Node::apply_grey(self, active, grey).await
     }
+}
+
+/// Who is to hear of plans, as far as this process has them.
+#[derive(Clone, Default)]
+pub struct PlanTargets {
+    /// The lottery node.
+    pub lottery: Option<Arc<dyn PlanTarget>>,
+    /// Flow.
+    pub flow: Option<Arc<PlanSet>>,
+    /// The front door.
+    pub access: Option<Arc<AccessPlans>>,
 }
 
 /// A campaign file that is watched.
@@ -77,9 +91,7 @@ pub struct Follower {
     seed: SeedKey,
     cell: Arc<PlanCell>,
     agent: Agent,
-    node: Arc<Node>,
-    flow: Arc<PlanSet>,
-    access: Arc<AccessPlans>,
+    targets: PlanTargets,
     applied: Vec<Arc<Plan>>,
     greys: BTreeMap<CampaignId, SeqNo>,
     clock: SharedClock,
@@ -87,21 +99,19 @@ pub struct Follower {
 
 impl Follower {
     /// Follows the repository, and the files into it.
-    #[allow(clippy::too_many_arguments)] // everyone who is to hear of a plan
     pub fn new(
         files: Vec<PathBuf>,
         repository: Arc<dyn PlanRepository>,
         seed: SeedKey,
-        (node_id, node): (u16, Arc<Node>),
-        flow: Arc<PlanSet>,
-        access: Arc<AccessPlans>,
+        node: u16,
+        targets: PlanTargets,
         cell: Arc<PlanCell>,
         clock: SharedClock,
     ) -> Follower {
         let files = files.into_iter().map(|path| Watched { path, changed: None }).collect();
-        let agent = Agent::for_node(Arc::clone(&cell), campaign::NodeId(node_id));
+        let agent = Agent::for_node(Arc::clone(&cell), campaign::NodeId(node));
         let (applied, greys) = (Vec::new(), BTreeMap::new());
-        Follower { files, repository, seed, cell, agent, node, flow, access, applied, greys, clock }
+        Follower { files, repository, seed, cell, agent, targets, applied, greys, clock }
     }
 
     /// The first look: a file that is wrong now is an error, not a warning.
@@ -186,8 +196,8 @@ impl Follower {
         for plan in plans.iter() {
             changed |= self.bring(plan, plans.grey(plan.campaign)).await?;
         }
-        if changed {
-            self.access.set(self.applied.clone(), self.greys.clone());
+        if let Some(access) = self.targets.access.as_ref().filter(|_| changed) {
+            access.set(self.applied.clone());
         }
         Ok(())
     }
@@ -197,26 +207,21 @@ impl Follower {
         let campaign = plan.campaign;
         let known = self.applied.iter().find(|p| p.campaign == campaign);
         let newer = known.is_none_or(|p| p.seq_no < plan.seq_no);
-        let mut beside = grey;
-        let changed = match self.node.apply_grey(Arc::clone(plan), grey.map(to_grey)).await {
-            Ok(changed) => changed,
-            Err(ApplyError::Grey(error)) => {
-                // The active plan is everybody's then; it must not wait for a person to look at the grey one.
-                if newer {
-                    tracing::error!(%campaign, %error, "the grey version is not put into force; the active one goes on");
-                }
-                beside = None;
-                self.node.apply_grey(Arc::clone(plan), None).await?
-            }
-            Err(error) => return Err(error.into()),
+        let (mut changed, beside) = self.draw_under(plan, grey, newer).await?;
+        let was = match beside {
+            Some(grey) => self.greys.insert(campaign, grey.plan.seq_no),
+            None => self.greys.remove(&campaign),
         };
-        self.greys.remove(&campaign);
-        self.greys.extend(beside.map(|grey| (campaign, grey.plan.seq_no)));
-        if let Some(grey) = beside {
-            self.flow.insert(&grey.plan);
+        changed |= was != beside.map(|grey| grey.plan.seq_no);
+        if let Some(flow) = &self.targets.flow {
+            if let Some(grey) = beside {
+                flow.insert(&grey.plan);
+            }
+            if newer {
+                flow.insert(plan);
+            }
         }
         if newer {
-            self.flow.insert(plan);
             self.applied.retain(|p| p.campaign != campaign);
             self.applied.push(Arc::clone(plan));
             tracing::info!(%campaign, seq_no = %plan.seq_no, name = plan.name, "plan in force");
@@ -225,6 +230,29 @@ impl Follower {
             tracing::info!(%campaign, seq_no = %grey.plan.seq_no, rollout = %grey.rollout, "grey plan in force");
         }
         Ok(changed || newer)
+    }
+
+    /// Hands a campaign's plans to the lottery node, if there is one here. Whether something changed, and what is grey
+    /// beside the active plan now.
+    async fn draw_under<'a>(
+        &self,
+        plan: &Arc<Plan>,
+        grey: Option<&'a GreyPlan>,
+        newer: bool,
+    ) -> anyhow::Result<(bool, Option<&'a GreyPlan>)> {
+        let Some(lottery) = &self.targets.lottery else { return Ok((false, grey)) };
+        match lottery.apply_grey(Arc::clone(plan), grey.map(to_grey)).await {
+            Ok(changed) => Ok((changed, grey)),
+            Err(ApplyError::Grey(error)) => {
+                // The active plan is everybody's then; it must not wait for a person to look at the grey one.
+                if newer {
+                    let campaign = plan.campaign;
+                    tracing::error!(%campaign, %error, "the grey version is not put into force; the active one goes on");
+                }
+                Ok((lottery.apply_grey(Arc::clone(plan), None).await?, None))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -250,7 +250,8 @@ fn rehearsals_are_the_same_here_and_on_the_server() {
     let platform = place.start();
     let desk = Desk::new(&place, &platform);
     desk.person("alice", "operator");
-    let (file, rows) = (desk.file("short.yaml", SHORT), desk.file("rows.csv", "second,players\n0,300\n1,0\n"));
+    let (file, rows) =
+        (desk.file("short.yaml", SHORT), desk.file("rows.csv", "second,players\n0,300\n1,0\n"));
     let (file, rows) = (file.to_str().unwrap(), rows.to_str().unwrap());
     let simulate = ["simulate", file, "--players", "300", "--arrivals", rows];
     let local = Desk::run(desk.command(&simulate), Path::new("/dev/null"));

@@ -10,6 +10,8 @@
 mod arena;
 mod campaigns;
 mod layout;
+#[cfg(test)]
+mod lazy_tests;
 mod lease;
 mod line;
 mod pool;
@@ -18,6 +20,7 @@ mod submit;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests_support;
+mod wanted;
 mod wins;
 
 pub use arena::PAGE_LINES;
@@ -25,8 +28,9 @@ pub use campaigns::{CampaignCore, Campaigns, PlanRefused, RoundCore, Stretch, Te
 pub use lease::{Lease, instant_of};
 pub use line::{Admission, Line, RoundRules};
 pub use pool::{Hit, LEASES_PER_PRIZE, Picks, PrizeUse, RoundPool, Sealed};
-pub use shard::{Hold, Shard};
+pub use shard::{Hold, NotNow, Shard};
 pub use submit::{NoWin, Now, Pending, Tally, WinLog};
+pub use wanted::{WANTED_MAX, Want};
 pub use wins::kept;
 
 use crate::grey::{GreyRefused, WHOLE, check};
@@ -35,7 +39,8 @@ use campaign::{CampaignId, MacKeys, NodeEpoch, NodeId, Plan, SeedKey};
 use parking_lot::{Mutex, RwLock};
 use records::SnapshotWin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use wanted::Wanted;
 
 /// Buckets of users, as the ring has them.
 pub const BUCKETS: usize = hashring::BUCKET_COUNT;
@@ -62,6 +67,8 @@ struct Seat {
     shard: Shard,
     campaigns: Arc<Campaigns>,
     tally: Tally,
+    /// Users whose past wins must be read before they can draw.
+    wanted: Box<Wanted>,
 }
 
 /// A shard on cache lines of its own: another core's lock next door must not slow this one's.
@@ -72,9 +79,10 @@ struct Apart {
 }
 
 impl Apart {
-    fn new(shard: Shard) -> Apart {
+    fn new(shard: Shard, wanted_max: usize) -> Apart {
         let sight = Arc::clone(shard.sight());
-        let seat = Seat { shard, campaigns: Arc::default(), tally: Tally::default() };
+        let wanted = Box::new(Wanted::new(wanted_max));
+        let seat = Seat { shard, campaigns: Arc::default(), tally: Tally::default(), wanted };
         Apart { seat: Mutex::new(seat), sight }
     }
 }
@@ -93,6 +101,8 @@ pub struct Core {
     log: Arc<dyn WinLog>,
     sequence: AtomicU64,
     last_ms: AtomicU64,
+    /// Somebody's past wins are wanted.
+    wants: AtomicBool,
 }
 
 impl Core {
@@ -101,7 +111,10 @@ impl Core {
         let count = config.shards.next_power_of_two().clamp(1, BUCKETS);
         let users_max = config.users_max.div_ceil(count);
         let layout = Shard::layout(BUCKETS / count, users_max);
-        let shard = || Apart::new(Shard::new(BUCKETS / count, users_max, Arc::clone(&layout)));
+        let shard = || {
+            let shard = Shard::new(BUCKETS / count, users_max, Arc::clone(&layout));
+            Apart::new(shard, WANTED_MAX.div_ceil(count))
+        };
         Core {
             shards: (0..count).map(|_| shard()).collect(),
             shard_bits: count.trailing_zeros(),
@@ -110,6 +123,7 @@ impl Core {
             log,
             sequence: AtomicU64::new(0),
             last_ms: AtomicU64::new(0),
+            wants: AtomicBool::new(false),
             config,
         }
     }
@@ -221,6 +235,65 @@ impl Core {
         shard.seat.lock().shard.load(i, table::user_hash, wins);
     }
 
+    /// A bucket was claimed under `term`, and what its owners before us left is not in the award store yet.
+    pub fn wait(&self, bucket: usize, term: u32) {
+        let (shard, i) = self.place(bucket);
+        shard.seat.lock().shard.take(i, Hold::Waiting, term);
+    }
+
+    /// A bucket is ours under `term`, and its users' past wins can be read one by one ([`Core::take_wanted`]).
+    pub fn open(&self, bucket: usize, term: u32) {
+        let (shard, i) = self.place(bucket);
+        shard.seat.lock().shard.take(i, Hold::Lazy, term);
+    }
+
+    /// Lets nobody draw for a bucket any more. When everything before the answered log position is acknowledged, every
+    /// win of the bucket is safe, and it can be given up.
+    pub fn seal(&self, bucket: usize) -> u64 {
+        let (shard, i) = self.place(bucket);
+        shard.seat.lock().shard.seal(i)
+    }
+
+    /// How a bucket is held.
+    pub fn hold(&self, bucket: usize) -> Hold {
+        let (shard, i) = self.place(bucket);
+        shard.seat.lock().shard.hold(i)
+    }
+
+    /// Somebody's past wins are wanted. One atomic load.
+    #[inline]
+    pub fn wants(&self) -> bool {
+        self.wants.load(Ordering::Relaxed)
+    }
+
+    /// Takes users whose past wins are wanted, at most `max`, each once as long as he is not asked for again.
+    pub fn take_wanted(&self, max: usize) -> Vec<Want> {
+        self.wants.store(false, Ordering::Relaxed);
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            shard.seat.lock().wanted.take(max - all.len(), &mut all);
+            if all.len() == max {
+                // The rest waits; whoever comes next finds the flag as it must be.
+                self.wants.store(true, Ordering::Relaxed);
+                break;
+            }
+        }
+        all
+    }
+
+    /// Gives a user of a lazy bucket his past wins: he can draw from now on. Nothing happens under another term, and
+    /// nothing to a user who is here already. `false`: he is not here.
+    pub fn restore(&self, want: &Want, wins: impl IntoIterator<Item = SnapshotWin>) -> bool {
+        let (shard, i) = self.place(usize::from(want.bucket));
+        let mut seat = shard.seat.lock();
+        let shard = &mut seat.shard;
+        if shard.hold(i) != Hold::Lazy || shard.term(i) != want.term {
+            return false;
+        }
+        let hash = table::place_hash(table::user_hash(want.user.0), want.campaign.0);
+        shard.restore(i, hash, (want.user.0, want.campaign.0), wins)
+    }
+
     /// The wins of a bucket, and the highest log position among them; `None` if it is not loaded.
     pub fn wins(&self, bucket: usize) -> Option<(Vec<SnapshotWin>, u64)> {
         let (shard, i) = self.place(bucket);
@@ -233,7 +306,8 @@ impl Core {
         Some((shard.wins(i).map(|w| w.kept).collect(), newest))
     }
 
-    /// Forgets users who have won nothing and have not entered since `before_ms`. The users that stay.
+    /// Forgets users who have not entered since `before_ms` and have no win that only memory knows where to find (in a
+    /// lazy bucket, one of this term). The users that stay.
     pub fn forget_idle(&self, before_ms: u64) -> usize {
         self.shards.iter().map(|s| s.seat.lock().shard.forget_idle(before_ms)).sum()
     }

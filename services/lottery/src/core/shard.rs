@@ -15,8 +15,25 @@ pub enum Hold {
     NotMine,
     /// It will be ours when its users' wins have been read.
     Loading,
-    /// Ours.
+    /// Ours, with the wins of all its users.
     Mine,
+    /// Claimed, but the award store has not passed everything that the owners before us left: nobody may draw yet.
+    Waiting,
+    /// Ours; a user's wins are read when he first comes, and until then he hears 'pending'.
+    Lazy,
+    /// Being given up: nobody draws any more, and what was won is still told once it is safe.
+    Held,
+}
+
+/// Why a user's state can't be had now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotNow {
+    /// There is no room for another user.
+    Crowded,
+    /// The bucket is another node's, or not ours yet, or not any more.
+    Pending,
+    /// His past wins have to be read first.
+    Wanted,
 }
 
 /// Some buckets and the memory of their users. What an entry looks at (tables) stands apart from what only few
@@ -28,11 +45,9 @@ pub struct Shard {
     users_max: usize,
     holds: Box<[Hold]>,
     wins: Box<[Wins]>,
+    /// The term under which each bucket is ours; of meaning in a cluster alone.
+    terms: Box<[u32]>,
 }
-
-/// No room for another user on this shard.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Crowded;
 
 /// Pages that a bucket may have beyond twice its fair share: small shards are uneven.
 const LEVELS_SPARE: usize = 16;
@@ -52,6 +67,7 @@ impl Shard {
             users_max,
             holds: vec![Hold::NotMine; buckets].into(),
             wins: (0..buckets).map(|_| Wins::default()).collect(),
+            terms: vec![0; buckets].into(),
         }
     }
 
@@ -97,7 +113,50 @@ impl Shard {
         self.arena.sight()
     }
 
-    /// The user's line and the bucket's wins. `None`: the bucket is not ours yet.
+    /// Takes a bucket under a term, without any user: they are forgotten.
+    pub fn take(&mut self, bucket: usize, hold: Hold, term: u32) {
+        self.set(bucket, hold);
+        self.terms[bucket] = term;
+    }
+
+    /// The term under which a bucket was taken.
+    pub fn term(&self, bucket: usize) -> u32 {
+        self.terms[bucket]
+    }
+
+    /// Lets nobody draw for a bucket any more. The log position behind the last win that this node decided for it; 0: none.
+    pub fn seal(&mut self, bucket: usize) -> u64 {
+        self.holds[bucket] = Hold::Held;
+        let newest = self.wins[bucket].iter().map(|w| w.position).max().unwrap_or(0);
+        if newest == 0 { 0 } else { newest + 1 }
+    }
+
+    /// Makes the line of a user of a lazy bucket, with his past wins. `false`: there is no room for him. A line that
+    /// is there stays as it is.
+    pub fn restore(
+        &mut self,
+        bucket: usize,
+        hash: u64,
+        (user, campaign): (u64, u32),
+        wins: impl IntoIterator<Item = SnapshotWin>,
+    ) -> bool {
+        if self.knows(bucket, hash, user, campaign) {
+            return true;
+        }
+        if self.users >= self.users_max {
+            return false;
+        }
+        let table = &mut self.tables[bucket];
+        let before = table.len();
+        let Ok(line) = table.get_or_add(&mut self.arena, bucket, hash, user, campaign) else { return false };
+        for win in wins {
+            self.wins[bucket].restore(line, win);
+        }
+        self.users += self.tables[bucket].len() - before;
+        true
+    }
+
+    /// The user's line and the bucket's wins.
     #[inline]
     pub fn user(
         &mut self,
@@ -105,34 +164,77 @@ impl Shard {
         hash: u64,
         user: u64,
         campaign: u32,
-    ) -> Option<Result<(&mut Line, &mut Wins), Crowded>> {
+    ) -> Result<(&mut Line, &mut Wins), NotNow> {
         if self.holds[bucket] != Hold::Mine {
-            return None;
+            return self.known_user(bucket, hash, user, campaign);
         }
         if self.users >= self.users_max && !self.knows(bucket, hash, user, campaign) {
-            return Some(Err(Crowded));
+            return Err(NotNow::Crowded);
         }
         let table = &mut self.tables[bucket];
         let before = table.len();
         let Ok(line) = table.get_or_add(&mut self.arena, bucket, hash, user, campaign) else {
-            return Some(Err(Crowded));
+            return Err(NotNow::Crowded);
         };
         self.users += table.len() - before;
-        Some(Ok((line, &mut self.wins[bucket])))
+        Ok((line, &mut self.wins[bucket]))
+    }
+
+    /// The same where a line is never made by an entry.
+    fn known_user(
+        &mut self,
+        bucket: usize,
+        hash: u64,
+        user: u64,
+        campaign: u32,
+    ) -> Result<(&mut Line, &mut Wins), NotNow> {
+        if self.holds[bucket] != Hold::Lazy {
+            return Err(NotNow::Pending);
+        }
+        match Table::get_mut(&mut self.arena, bucket, hash, user, campaign) {
+            Some(line) => Ok((line, &mut self.wins[bucket])),
+            None if self.users >= self.users_max => Err(NotNow::Crowded),
+            None => Err(NotNow::Wanted),
+        }
+    }
+
+    /// What a bucket that is being given up knows of a user.
+    pub fn held(&self, bucket: usize, hash: u64, user: u64, campaign: u32) -> Option<(&Line, &Wins)> {
+        if self.holds[bucket] != Hold::Held {
+            return None;
+        }
+        let line = Table::get(&self.arena, bucket, hash, user, campaign)?;
+        Some((line, &self.wins[bucket]))
     }
 
     fn knows(&self, bucket: usize, hash: u64, user: u64, campaign: u32) -> bool {
         Table::get(&self.arena, bucket, hash, user, campaign).is_some()
     }
 
-    /// Forgets users who have won nothing and have not entered since `before_ms`. The count of those that stay.
+    /// Forgets users who have not entered since `before_ms` and have won nothing; in a lazy bucket, nothing under this
+    /// term: their wins can be read again. The count of those that stay.
     pub fn forget_idle(&mut self, before_ms: u64) -> usize {
         self.users = 0;
-        for (bucket, table) in self.tables.iter_mut().enumerate() {
-            table.retain(&mut self.arena, bucket, |line| line.wins_head != 0 || line.last_ms >= before_ms);
-            self.users += table.len();
+        for bucket in 0..self.tables.len() {
+            let (lazy, wins) = (self.holds[bucket] == Hold::Lazy, &self.wins[bucket]);
+            let stays = |line: &Line| {
+                line.last_ms >= before_ms
+                    || line.wins_head != 0 && (!lazy || wins.of(line).any(|win| win.position != 0))
+            };
+            self.tables[bucket].retain(&mut self.arena, bucket, stays);
+            self.users += self.tables[bucket].len();
+            if lazy {
+                self.compact(bucket);
+            }
         }
         self.users
+    }
+
+    /// Drops the wins of users whose lines are gone.
+    fn compact(&mut self, bucket: usize) {
+        let all = std::mem::take(&mut self.wins[bucket]);
+        let kept = &mut self.wins[bucket];
+        Table::for_each_mut(&mut self.arena, bucket, |line| all.move_to(line, kept));
     }
 
     /// The wins of a bucket that is ours.

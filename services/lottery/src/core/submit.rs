@@ -3,7 +3,9 @@
 use super::campaigns::{CampaignCore, Stretch, Terms};
 use super::line::{Admission, Line, RoundRules};
 use super::pool::Hit;
+use super::shard::{NotNow, Shard};
 use super::table::{place_hash, user_hash};
+use super::wanted::Wanted;
 use super::wins::{Win, Wins, kept};
 use super::{BUCKETS, Core, Seat};
 use campaign::{AwardId, Plan, RoundKeys, UserId};
@@ -11,12 +13,16 @@ use protocol::calls::{Inbox, SubmitCall, SubmitReply};
 use protocol::v1::{Award, AwardState, Outcome};
 use records::{SnapshotWin, Won};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Calls whose lines are fetched together.
 const BATCH: usize = 32;
 
 /// Least wait named with 'pending'.
 const PENDING_MS: u32 = 50;
+
+/// Least wait named when the bucket is on its way from one node to another, or still loading.
+const ELSEWHERE_MS: u32 = 100;
 
 /// Least wait named when the node is full.
 const BUSY_MS: u32 = 1_000;
@@ -169,7 +175,7 @@ impl Core {
     fn decide(&self, now: Now, hash: u64, call: &SubmitCall, inbox: &Arc<Inbox>) -> Option<SubmitReply> {
         let (shard, bucket) = self.place(bucket_of(hash));
         let mut seat = shard.seat.lock();
-        let Seat { shard, campaigns, tally } = &mut *seat;
+        let Seat { shard, campaigns, tally, wanted } = &mut *seat;
         let Some(campaign) = campaigns.get(call.campaign) else {
             tally.unknown += 1;
             return Some(reply(call, 1, Outcome::UnknownCampaign, 0, 0));
@@ -178,13 +184,10 @@ impl Core {
         let scope = &Scope { campaign, terms, stretch: terms.at(now.ms) };
         let (line, wins) = match shard.user(bucket, place_hash(hash, call.campaign), call.user, call.campaign)
         {
-            Some(Ok(user)) => user,
-            not_now => {
+            Ok(user) => user,
+            Err(not_now) => {
                 tally.put_off += 1;
-                let full = not_now.is_some();
-                let (outcome, wait) =
-                    if full { (Outcome::Busy, BUSY_MS) } else { (Outcome::Pending, PENDING_MS) };
-                return Some(reply(call, call.counter, outcome, wait, 0));
+                return Some(self.put_off(&terms.plan, call, not_now, (bucket, hash), shard, wanted));
             }
         };
         let Some((index, rules)) = scope.stretch.round.as_ref().filter(|(_, r)| r.round == call.round) else {
@@ -221,6 +224,36 @@ impl Core {
                 refuse(line, Outcome::BadCounter, rules.next_submit_ms(), 0)
             }
         }
+    }
+
+    /// The answer to a user who can't draw here now. What he has won in a bucket that is being given up is still told.
+    #[cold]
+    fn put_off(
+        &self,
+        plan: &Plan,
+        call: &SubmitCall,
+        why: NotNow,
+        (bucket, hash): (usize, u64),
+        shard: &Shard,
+        wanted: &mut Wanted,
+    ) -> SubmitReply {
+        if why == NotNow::Wanted {
+            wanted.add(bucket_of(hash) as u16, shard.term(bucket), call.user, call.campaign);
+            self.wants.store(true, Ordering::Relaxed);
+        }
+        let held = shard.held(bucket, place_hash(hash, call.campaign), call.user, call.campaign);
+        if let Some((line, wins)) = held
+            && let Some(win) = wins.find(line, call.round, call.counter)
+        {
+            let next = if line.round == call.round { line.counter + 1 } else { call.counter + 1 };
+            return self.stored(plan, None, call, next, Some(win));
+        }
+        let (outcome, wait_ms) = match why {
+            NotNow::Crowded => (Outcome::Busy, BUSY_MS),
+            NotNow::Pending => (Outcome::Pending, ELSEWHERE_MS),
+            NotNow::Wanted => (Outcome::Pending, PENDING_MS),
+        };
+        reply(call, call.counter, outcome, wait_ms, 0)
     }
 
     /// Draws for an entry that was admitted. A hit is in the log when this returns.

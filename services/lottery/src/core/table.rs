@@ -81,6 +81,19 @@ impl Table {
         Table::find(arena, bucket, hash, user, campaign).map(|place| arena.line(bucket, place))
     }
 
+    /// The user's line, to be changed.
+    #[inline]
+    pub fn get_mut(
+        arena: &mut Arena,
+        bucket: usize,
+        hash: u64,
+        user: u64,
+        campaign: u32,
+    ) -> Option<&mut Line> {
+        let place = Table::find(arena, bucket, hash, user, campaign)?;
+        Some(arena.line_mut(bucket, place))
+    }
+
     /// The user's line; a new one for a user who comes for the first time.
     #[inline]
     pub fn get_or_add<'a>(
@@ -192,6 +205,16 @@ impl Table {
             let line = arena.line(bucket, place);
             if !line.is_empty() {
                 look(line);
+            }
+        }
+    }
+
+    /// The same, to change them where they stand. Who they are must stay.
+    pub fn for_each_mut(arena: &mut Arena, bucket: usize, mut change: impl FnMut(&mut Line)) {
+        for place in 0..arena.pages(bucket) * PAGE_LINES {
+            let line = arena.line_mut(bucket, place);
+            if !line.is_empty() {
+                change(line);
             }
         }
     }

@@ -87,6 +87,16 @@ impl Wins {
         self.of(line).find(|w| w.kept.round == RoundId(round) && w.kept.counter == counter)
     }
 
+    /// Moves a user's wins to another list, and his line with them.
+    pub fn move_to(&self, line: &mut Line, to: &mut Wins) {
+        let mut own: Vec<Win> = self.of(line).copied().collect();
+        line.wins_head = 0;
+        while let Some(win) = own.pop() {
+            to.0.push(Win { older: line.wins_head, ..win });
+            line.wins_head = to.0.len() as u32;
+        }
+    }
+
     /// Count of wins.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -3,10 +3,11 @@
 
 mod cases;
 mod laws;
+mod pg;
 mod world;
 
 use super::rows::PrizeKey;
-use super::{MemoryLedger, QuotaLedger, SqlLedger};
+use super::{MemoryLedger, PgLedger, QuotaLedger, SqlLedger};
 use campaign::plan::{CURVE_TAIL_MS, ClientPacing, Stagger};
 use campaign::{
     CampaignId, Curve, Delivery, Fen, Limits, Plan, Prize, PrizeId, PrizeKind, Round, RoundId, SeqNo,
@@ -15,7 +16,9 @@ use campaign::{
 use runtime::ManualClock;
 use std::future::Future;
 use std::sync::Arc;
+use storage::pg::{Pg, PgOptions};
 use storage::{Sql, SqlOptions};
+use testkit::servers::FreshDatabase;
 
 /// Opening of the round in these tests.
 pub const OPEN_MS: u64 = 1_700_000_000_000;
@@ -90,6 +93,19 @@ pub async fn sql_ledger(clock: &Arc<ManualClock>, folder: &tempfile::TempDir) ->
     SqlLedger::open(sql, clock.clone()).await.unwrap()
 }
 
+/// A ledger in a PostgreSQL database of its own, with time that stands still until the test moves it.
+pub async fn pg_ledger(clock: &Arc<ManualClock>, database: &FreshDatabase) -> PgLedger {
+    // Patient, so that a slow machine changes nothing.
+    let options = PgOptions {
+        connections_max: 4,
+        acquire_timeout_ms: 30_000,
+        lock_timeout_ms: 30_000,
+        statement_timeout_ms: 60_000,
+        ..PgOptions::development(database.url())
+    };
+    PgLedger::open_with_clock(Pg::open(options).await.unwrap(), clock.clone()).await.unwrap()
+}
+
 macro_rules! conformance {
     ($($case:ident),* $(,)?) => {
         mod memory {
@@ -103,6 +119,13 @@ macro_rules! conformance {
                 let clock = super::ManualClock::new(super::OPEN_MS);
                 let folder = tempfile::tempdir().unwrap();
                 super::run(async { super::cases::$case(&super::sql_ledger(&clock, &folder).await, &clock).await });
+            })*
+        }
+        mod postgres {
+            $(#[test] fn $case() {
+                let clock = super::ManualClock::new(super::OPEN_MS);
+                let Some(database) = super::FreshDatabase::new() else { return };
+                super::run(async { super::cases::$case(&super::pg_ledger(&clock, &database).await, &clock).await });
             })*
         }
     };

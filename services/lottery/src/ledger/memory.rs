@@ -192,6 +192,20 @@ impl QuotaLedger for MemoryLedger {
         Ok(state.rows.nodes.values().filter(|row| row.is_open() && !row.is_alive(now_ms)).cloned().collect())
     }
 
+    async fn unsettled(&self) -> Result<Vec<NodeRow>, StoreError> {
+        let state = self.state.lock();
+        let nodes: BTreeSet<u16> = state.rows.nodes.keys().map(|(node, _)| *node).collect();
+        let mut rows = Vec::new();
+        for node in nodes {
+            let epochs: Vec<NodeRow> =
+                state.rows.nodes.range((node, 0)..=(node, u32::MAX)).map(|(_, row)| row.clone()).collect();
+            let open = state.open.range(leases_of(NodeId(node)));
+            let open: Vec<LeaseRow> = open.filter_map(|key| state.rows.leases.get(key).cloned()).collect();
+            rows.extend(epoch::unsettled(&epochs, &open));
+        }
+        Ok(rows)
+    }
+
     async fn open_leases(&self, node: NodeId) -> Result<Vec<LeaseRow>, StoreError> {
         let state = self.state.lock();
         let open = state.open.range(leases_of(node));

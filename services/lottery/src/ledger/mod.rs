@@ -8,7 +8,7 @@
 //! - [`port`]: the trait, with what every adapter promises, and the questions and answers;
 //! - [`rows`]: what is stored;
 //! - [`rules`]: what a call does to the rows. Pure, and the only place where that is written;
-//! - [`memory`] and [`sql`]: the adapters. They load the rows that a call names, apply the rule, and store what changed.
+//! - [`memory`], [`sql`] and [`pg`]: the adapters. They load the rows that a call names, apply the rule, and store what changed.
 //!
 //! It refuses whatever comes from an ended epoch, names an old SeqNo, or gives back what was never out. Nothing
 //! has to be recovered after a crash: a call is one transaction, there or not, and may be repeated.
@@ -16,12 +16,15 @@
 #[cfg(test)]
 mod conformance;
 pub mod memory;
+pub mod pg;
 pub mod port;
 pub mod rows;
 pub mod rules;
 pub mod sql;
+mod stored;
 
 pub use memory::MemoryLedger;
+pub use pg::PgLedger;
 pub use port::{
     Budget, ChangeError, Changed, CloseAsk, CloseRefused, EpochError, GrantAnswer, GrantAsk, Nothing,
     PrizeReport, QuotaLedger, Registered, SettleError, Settled, StoreError, Tick, TickAnswer, TickError,

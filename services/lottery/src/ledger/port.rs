@@ -7,8 +7,10 @@ use ownership::{
     SealBucket, SessionError,
 };
 use records::LeaseRange;
+use std::collections::BTreeSet;
 
 use super::rows::{LeaseKey, LeaseRow, PrizeKey};
+use super::rules::epoch::unsettled;
 
 /// Most leases one tick may ask for, and most it may close.
 pub const TICK_LEASES_MAX: usize = 256;
@@ -112,6 +114,23 @@ pub trait QuotaLedger: Send + Sync {
     /// # Errors
     /// When the ledger can't be read.
     async fn dead_epochs(&self) -> Result<Vec<NodeRow>, StoreError>;
+
+    /// Ended epochs that nobody has finished with: no end position of the epoch or a later one of its node is recorded,
+    /// or a lease of it is open. Rising by node, then epoch. Whoever finds one finishes it.
+    ///
+    /// An adapter answers this with one question; without that, it is put together from the nodes that ever owned a bucket.
+    ///
+    /// # Errors
+    /// When the ledger can't be read.
+    async fn unsettled(&self) -> Result<Vec<NodeRow>, StoreError> {
+        let owners: BTreeSet<u16> =
+            self.buckets(None).await?.iter().filter_map(|row| row.owner.map(|o| o.0)).collect();
+        let mut rows = Vec::new();
+        for node in owners.into_iter().map(NodeId) {
+            rows.extend(unsettled(&self.epochs(node).await?, &self.open_leases(node).await?));
+        }
+        Ok(rows)
+    }
 
     /// Open leases of a node, those of earlier epochs too, rising.
     ///

@@ -4,14 +4,19 @@
 //! read their users' wins behind the first answers. Run: a tick of the ledger every 100 ms, a snapshot every so
 //! many bytes of log. It refuses to win while the ledger has not answered for two seconds; it ends when its epoch
 //! was ended by somebody else, or when the log fails.
+//!
+//! That is a node that is alone and holds everything; one among others is in [`cluster`].
 
+pub mod cluster;
 pub mod journal;
 pub mod leases;
+pub mod plans;
 pub mod replay;
 mod run;
 pub mod session;
 pub mod snapshot;
 mod start;
 
-pub use run::{ApplyError, Node, NodeStatus};
+pub use plans::ApplyError;
+pub use run::{Node, NodeStatus};
 pub use start::{NodeConfig, Recovered, StartError, start};

@@ -91,6 +91,11 @@ impl Replay {
         self.ended.get(&epoch).copied()
     }
 
+    /// Position of the first end mark of an epoch or of a later one: everything of the epoch that counts stands before it.
+    pub fn over(&self, epoch: u32) -> Option<u64> {
+        self.ended.range(epoch..).map(|(_, position)| *position).min()
+    }
+
     /// Units of a lease that became awards.
     pub fn used(&self, epoch: u32, lease: LeaseId) -> Ranges {
         self.used.get(&(epoch, lease)).into_iter().flatten().copied().collect()
@@ -98,12 +103,12 @@ impl Replay {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::Replay;
     use campaign::{AwardId, CampaignId, Fen, LeaseId, NodeEpoch, NodeId, PrizeId, RoundId, SeqNo, UserId};
     use records::{Ended, Record, Won};
 
-    fn won(user: u64, lease: u64, unit: u64) -> Vec<u8> {
+    pub(in crate::node) fn won(user: u64, lease: u64, unit: u64) -> Vec<u8> {
         Won {
             award: AwardId(u128::from(unit)),
             campaign: CampaignId(1),
@@ -142,6 +147,11 @@ mod tests {
         group(3, 5, &[won(7, 1, 15)]);
         let wins: usize = r.wins.iter().map(Vec::len).sum();
         assert_eq!((wins, r.ended(2), r.ended(3)), (4, Some(2), None));
+        assert_eq!(
+            (r.over(1), r.over(2), r.over(3)),
+            (Some(2), Some(2), None),
+            "a later mark covers earlier epochs"
+        );
         assert_eq!(r.used(2, LeaseId(1)).to_string(), "11-12");
         assert_eq!(r.used(1, LeaseId(1)).to_string(), "10");
         assert!(r.group(1, 3, 6, [&b"\x7f\x01\x00\x00"[..]].into_iter(), true).is_err());

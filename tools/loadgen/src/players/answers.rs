@@ -6,9 +6,9 @@ use client::Heard;
 use protocol::error::Code;
 use protocol::v1::{self, Outcome, SubmitAnswer};
 
-use super::RoundReport;
 use super::links::Asked;
 use super::world::World;
+use super::{RoundReport, Wait};
 use crate::LoadError;
 
 /// Rounds' last stretch, in which every unit left must find a player.
@@ -19,6 +19,14 @@ pub(super) fn retry_of(error: &v1::Error) -> Option<u32> {
     let passing =
         [Code::Busy, Code::Unavailable, Code::RateLimited].iter().any(|code| code.word() == error.code);
     (passing || error.retry_after_ms > 0).then_some(error.retry_after_ms)
+}
+
+/// Keeps the longest wait of a second. Seconds come in order; a clock that was set back counts into the last.
+fn note_wait(waits: &mut Vec<Wait>, at_s: u64, ms: u64) {
+    match waits.last_mut() {
+        Some(last) if last.at_s >= at_s => last.longest_ms = last.longest_ms.max(ms),
+        _ => waits.push(Wait { at_s, longest_ms: ms }),
+    }
 }
 
 impl World {
@@ -56,6 +64,8 @@ impl World {
         let slot = &self.players[player as usize];
         let latency_us = self.now_us.saturating_sub(slot.intended_us);
         let asked_ms = slot.asked_ms;
+        let at_s = self.wall_ms() / 1_000;
+        note_wait(&mut self.waits, at_s, latency_us / 1_000);
         if outcome == Outcome::Won {
             self.won.record_us(latency_us)
         } else {

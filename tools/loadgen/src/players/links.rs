@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use client::{Credential, Reconnect, ReconnectPolicy, Session};
 use protocol::v1::Submit;
@@ -43,7 +44,9 @@ pub(super) enum Turn {
 
 pub(super) struct Link {
     pub kind: Kind,
-    pub address: SocketAddr,
+    /// Where it may connect, and how many of its attempts have failed or ended: the next one goes to the next address.
+    addresses: Arc<[SocketAddr]>,
+    turn: usize,
     pub state: State,
     pub wire: Option<Wire>,
     pub session: Option<Session>,
@@ -60,10 +63,12 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub fn new(kind: Kind, address: SocketAddr, policy: ReconnectPolicy) -> Self {
+    /// The `number`-th of its kind: they begin at different addresses.
+    pub fn new(kind: Kind, addresses: &Arc<[SocketAddr]>, number: usize, policy: ReconnectPolicy) -> Self {
         Self {
             kind,
-            address,
+            addresses: Arc::clone(addresses),
+            turn: number,
             state: State::Down,
             wire: None,
             session: None,
@@ -76,6 +81,12 @@ impl Link {
             current: None,
             was_open: false,
         }
+    }
+
+    /// Where it connects, or is connected.
+    pub fn address(&self) -> SocketAddr {
+        // A kind without an address has no link.
+        self.addresses[self.turn % self.addresses.len()]
     }
 
     pub fn is_open(&self) -> bool {
@@ -98,6 +109,7 @@ impl Link {
 
     /// Forgets the connection and all that was asked on it.
     pub fn fall(&mut self) -> Vec<Asked> {
+        self.turn += 1;
         self.wire = None;
         self.session = None;
         self.state = State::Down;

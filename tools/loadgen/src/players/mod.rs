@@ -30,10 +30,10 @@ use crate::token::TokenKey;
 /// The crowd and what it does. Shares are in thousandths.
 #[derive(Clone)]
 pub struct PlayersConfig {
-    /// Where frames are spoken.
-    pub frames: Option<SocketAddr>,
+    /// Where frames are spoken. With several, connections share them, and go to the next when one is away.
+    pub frames: Vec<SocketAddr>,
     /// Where HTTP is spoken.
-    pub http: Option<SocketAddr>,
+    pub http: Vec<SocketAddr>,
     /// How many players.
     pub players: u32,
     /// User id of the first; the others follow.
@@ -87,8 +87,8 @@ pub struct PlayersConfig {
 impl Default for PlayersConfig {
     fn default() -> Self {
         Self {
-            frames: None,
-            http: None,
+            frames: Vec::new(),
+            http: Vec::new(),
             players: 20_000,
             first_user: 1,
             gateways: 8,
@@ -126,10 +126,10 @@ impl PlayersConfig {
         if self.own_permille + self.http_permille > 1000 {
             return no("the shares of own connections and of HTTP are more than 100 % together");
         }
-        if self.http_permille > 0 && (self.http.is_none() || self.http_connections == 0) {
+        if self.http_permille > 0 && (self.http.is_empty() || self.http_connections == 0) {
             return no("players over HTTP need an HTTP address and at least one connection");
         }
-        if self.http_permille < 1000 && self.frames.is_none() {
+        if self.http_permille < 1000 && self.frames.is_empty() {
             return no("players over frames need an address of frames");
         }
         let shared = self.own_permille + self.http_permille < 1000;
@@ -260,10 +260,22 @@ pub struct PlayersReport {
     pub lost_latency: LatencySummary,
     /// Latency of won draws, from the intended start.
     pub won_latency: LatencySummary,
+    /// For each second in which a draw was answered at last: the longest that one of them had waited, ms. Seconds of UTC,
+    /// rising; a gap in service shows here as it felt.
+    pub waits: Vec<Wait>,
     /// CPU time of the generator, in ms.
     pub cpu_ms: u64,
     /// Share of all cores that the generator took, in thousandths.
     pub cpu_permille: u64,
+}
+
+/// The longest wait that ended in a second.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Wait {
+    /// The second, since 1970 UTC.
+    pub at_s: u64,
+    /// From the player's wish to his answer, ms.
+    pub longest_ms: u64,
 }
 
 /// Plays. `progress` is called once a second. Blocks the calling thread.

@@ -30,7 +30,7 @@ impl World {
             return;
         }
         match link.state {
-            State::Down => match Wire::dial(link.address).and_then(|wire| {
+            State::Down => match Wire::dial(link.address()).and_then(|wire| {
                 wire.watch(&self.poller, at as u64)?;
                 Ok(wire)
             }) {
@@ -78,7 +78,7 @@ impl World {
         let random = self.random();
         let (now_us, clock_ms) = (self.now_us, self.now_us / 1_000);
         let link = &mut self.links[at];
-        let was_open = link.is_open();
+        let (was_open, address) = (link.is_open(), link.address());
         drop(link.fall());
         let pause_ms =
             if was_open { link.reconnect.dropped(clock_ms, random) } else { link.reconnect.failed(random) };
@@ -91,8 +91,7 @@ impl World {
         if self.first_error.is_none()
             && let Some(why) = why
         {
-            let address = self.links[at].address.to_string();
-            self.first_error = Some(why.at(at, address));
+            self.first_error = Some(why.at(at, address.to_string()));
         }
         self.look_at(at, now_us + pause_ms * 1_000);
     }

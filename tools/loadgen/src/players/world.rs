@@ -2,6 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use client::{Player, Schedule, ServerTime};
 use protocol::v1;
@@ -10,7 +12,7 @@ use runtime::{SharedClock, Shutdown};
 use super::errands::Errand;
 use super::links::{Asked, Kind, Link, Turn};
 use super::told::Told;
-use super::{Counts, PlayersConfig, PlayersReport, Progress, RoundReport};
+use super::{Counts, PlayersConfig, PlayersReport, Progress, RoundReport, Wait};
 use crate::LoadError;
 use crate::fast::put_submit;
 use crate::meter::{Latencies, cores, thread_cpu_ns};
@@ -65,6 +67,7 @@ pub(super) struct World {
     pub rounds: Vec<(RoundReport, HashSet<u32>)>,
     pub lost: Latencies,
     pub won: Latencies,
+    pub waits: Vec<Wait>,
     seed: u64,
     pub now_us: u64,
     wall_ms: u64,
@@ -91,6 +94,7 @@ impl World {
             rounds: Vec::new(),
             lost: Latencies::default(),
             won: Latencies::default(),
+            waits: Vec::new(),
             seed: config.seed,
             now_us: 0,
             wall_ms: 0,
@@ -110,20 +114,16 @@ impl World {
         let shared = config.own_permille + config.http_permille < 1000;
         let gateways = if shared { config.gateways as usize } else { 0 };
         let https = if config.http_permille > 0 { config.http_connections as usize } else { 0 };
-        if let Some(address) = config.frames {
-            self.links.extend((0..gateways).map(|_| Link::new(Kind::Gateway, address, policy)));
-        }
-        if let Some(address) = config.http {
-            self.links.extend((0..https).map(|_| Link::new(Kind::Http, address, policy)));
-        }
+        let addresses = (Arc::from(config.frames.as_slice()), Arc::from(config.http.as_slice()));
+        let (frames, http): (Arc<[SocketAddr]>, Arc<[SocketAddr]>) = addresses;
+        self.links.extend((0..gateways).map(|n| Link::new(Kind::Gateway, &frames, n, policy)));
+        self.links.extend((0..https).map(|n| Link::new(Kind::Http, &http, n, policy)));
         for i in 0..config.players {
             let dice = (self.random() % 1000) as u32;
             let link = if dice < config.http_permille {
                 gateways + i as usize % https
-            } else if let (true, Some(address)) =
-                (dice < config.http_permille + config.own_permille, config.frames)
-            {
-                self.links.push(Link::new(Kind::Own, address, policy));
+            } else if dice < config.http_permille + config.own_permille {
+                self.links.push(Link::new(Kind::Own, &frames, i as usize, policy));
                 self.links.len() - 1
             } else {
                 i as usize % gateways
@@ -303,6 +303,7 @@ impl World {
             contradictions: self.told.contradictions,
             lost_latency: self.lost.summary(),
             won_latency: self.won.summary(),
+            waits: std::mem::take(&mut self.waits),
             cpu_ms,
             cpu_permille: (cpu_ms as f64 * 1000.0 / (took_ms.max(1) as f64 * cores())) as u64,
             counts: self.counts,

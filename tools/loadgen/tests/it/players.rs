@@ -12,8 +12,8 @@ use crate::platform::{Book, Platform};
 
 fn config(platform: &Platform, dir: &std::path::Path) -> PlayersConfig {
     PlayersConfig {
-        frames: Some(platform.frames),
-        http: Some(platform.http),
+        frames: vec![platform.frames],
+        http: vec![platform.http],
         players: 300,
         first_user: 1_000,
         gateways: 3,

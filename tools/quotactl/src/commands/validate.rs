@@ -7,7 +7,7 @@ use campaign::SeqNo;
 use quota_config::{
     CompileOptions, Compiled, Mark, Problem, Problems, SeedCommitment, SeedCommitments, Severity,
 };
-use runtime::{Clock as _, SystemClock};
+use runtime::SystemClock;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -1,20 +1,21 @@
 //! The second opinion: reconcile settles the same records with readers of its own, which share no code with what wrote
 //! them, and must find every law kept.
 
-use super::Audit;
+use super::{Audit, Source};
 use crate::log::LOG_DIR;
 use crate::plan::{CAMPAIGN, CASH_VENDOR, NODE, VOUCHER_VENDOR, mac_key, seed_key};
 use crate::vendor::{Payment, Status};
-use campaign::AwardId;
-use reconcile::readers::archive::Lane;
-use reconcile::readers::archive::bytes::{SEGMENT_HEADER, SegmentHead};
+use campaign::{AwardId, NodeEpoch, NodeId};
+use reconcile::readers::archive::bytes::{Record, SEGMENT_HEADER, SegmentHead};
+use reconcile::readers::archive::{Lane, Place};
 use reconcile::readers::players::Tail;
 use reconcile::readers::statement::{Footer, Line};
 use reconcile::readers::tables::{Ledger, LedgerLease, LedgerPrize};
 use reconcile::rows::{Event, PaymentRow, PrizeKey, State, StepRow, ToldRow};
 use reconcile::{Books, Plans, Seeds, Settlement, Terms, Verdict};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use testkit::SimDisk;
 
 /// Enough for all rows of a run, so that nothing is spilled to a real disk.
 const MEMORY_BYTES: usize = 256 << 20;
@@ -51,7 +52,34 @@ impl Audit<'_> {
     }
 
     fn archive(&self, books: &mut Books) -> Result<(), String> {
-        let disk = self.evidence.disk;
+        match &self.evidence.source {
+            Source::Log(disk) => Self::segments(disk, books),
+            Source::Lanes(_) => self.lanes(books),
+        }
+    }
+
+    /// Groups of lanes, as the auditor has judged them.
+    fn lanes(&self, books: &mut Books) -> Result<(), String> {
+        let mut ended: BTreeMap<NodeId, NodeEpoch> = BTreeMap::new();
+        for group in &self.log.groups {
+            let (node, epoch) = (group.node, NodeEpoch(group.epoch));
+            let place = Place { node, epoch, position: group.position };
+            for bytes in &group.records {
+                let record = Record::parse(bytes)?;
+                if let Record::Ended { epoch, .. } = &record {
+                    let last = ended.entry(node).or_insert(*epoch);
+                    *last = (*last).max(*epoch);
+                } else if ended.get(&node).is_some_and(|e| *e >= epoch) {
+                    continue;
+                }
+                books.record(place, &record)?;
+            }
+        }
+        books.groups(self.log.groups.len() as u64);
+        Ok(())
+    }
+
+    fn segments(disk: &SimDisk, books: &mut Books) -> Result<(), String> {
         let mut lane = Lane::new(NODE);
         let in_log = |path: &std::path::PathBuf| {
             path.starts_with(LOG_DIR) && path.extension().is_some_and(|e| e == "seg")

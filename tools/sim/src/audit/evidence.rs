@@ -3,7 +3,7 @@
 use crate::records::Told;
 use crate::vendor::Payment;
 use crate::world::{World, now};
-use campaign::{AwardId, Plan, RoundId, UserId};
+use campaign::{AwardId, NodeId, Plan, RoundId, UserId};
 use delivery::book::{DeliveryBook as _, JournalRow};
 use delivery::core::OrderRow;
 use flow::core::AwardRecord;
@@ -13,12 +13,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use testkit::SimDisk;
 
+/// Where records of draws stand.
+pub(crate) enum Source<'a> {
+    /// One node: its disk.
+    Log(&'a SimDisk),
+    /// Several: what the queue has of each node's lane, message by message.
+    Lanes(Vec<(NodeId, Vec<Vec<u8>>)>),
+}
+
 /// Records, each from its own source.
 pub(crate) struct Evidence<'a> {
     /// When the books were closed, ms UTC.
     pub now_ms: u64,
-    /// The disk with the node's log.
-    pub disk: &'a SimDisk,
+    /// Records of draws.
+    pub source: Source<'a>,
     /// All plans that were in force, rising.
     pub plans: &'a [Arc<Plan>],
     /// Plans that were tried on some of the players beside them.
@@ -53,14 +61,18 @@ impl<'a> Evidence<'a> {
         let rounds = world.plans[0].rounds.iter().map(|r| r.id);
         Evidence {
             now_ms: world.now_ms(),
-            disk: &world.disk,
+            source: if world.cluster.is_on() {
+                Source::Lanes(world.cluster.messages())
+            } else {
+                Source::Log(&world.disk)
+            },
             plans: &world.plans,
             greys: &world.greys,
             ledger: world.ledger.rows(),
             stored: stored.into_iter().map(|r| (r.row.won.award, r)).collect(),
             alarms: now(world.flow.store.alarms(0, 1_000)).unwrap_or_default(),
             orders: orders.into_iter().map(|r| (r.award, r)).collect(),
-            journal: now(book.journal(0, usize::MAX)).unwrap_or_default(),
+            journal: now(book.journal(0, 0, usize::MAX)).unwrap_or_default(),
             payments: &world.vendor.numbers,
             mismatches: world.vendor.mismatches,
             told: &world.told,

@@ -1,9 +1,9 @@
 //! What the ledger and the log say of each other: every unit stands in one place, every lease ended as its wins say.
 
 use super::laws::key_of;
-use super::{Audit, Evidence};
+use super::{Audit, Evidence, Life};
 use crate::plan::{CAMPAIGN, seed_key};
-use campaign::{Fen, LeaseId, NodeEpoch, Ranges, UnitAmounts};
+use campaign::{Fen, LeaseId, Ranges, UnitAmounts};
 use lottery::ledger::PrizeKey;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,24 +80,18 @@ impl Audit<'_> {
     /// before its first win.
     pub fn leases(&mut self) {
         let mut broken = Vec::new();
-        let mut used: BTreeMap<(NodeEpoch, LeaseId), Ranges> = BTreeMap::new();
-        let got: BTreeSet<(NodeEpoch, LeaseId)> =
-            self.log.got.iter().map(|(e, got)| (*e, got.lease)).collect();
+        let mut used: BTreeMap<(Life, LeaseId), Ranges> = BTreeMap::new();
+        let got: BTreeSet<(Life, LeaseId)> =
+            self.log.got.iter().map(|(life, got)| (*life, got.lease)).collect();
         for award in self.log.awards.values() {
-            let lease = (award.epoch, award.won.lease);
+            let lease = (award.life, award.won.lease);
             if used
                 .entry(lease)
                 .or_default()
                 .add(campaign::UnitRange { first: award.won.unit, count: 1 })
                 .is_err()
             {
-                broken.push((
-                    1,
-                    format!(
-                        "unit {} was given twice from lease {} of epoch {}",
-                        award.won.unit, lease.1, lease.0
-                    ),
-                ));
+                broken.push((1, format!("unit {} was given twice from {}", award.won.unit, name(lease))));
             }
             if !got.contains(&lease) {
                 broken.push((
@@ -107,9 +101,10 @@ impl Audit<'_> {
             }
         }
         for (key, row) in &self.evidence.ledger.leases {
-            let wins = used.remove(&(key.epoch, key.lease)).unwrap_or_default();
+            let this = name(((key.node, key.epoch), key.lease));
+            let wins = used.remove(&((key.node, key.epoch), key.lease)).unwrap_or_default();
             let Some(closed) = &row.closed else {
-                broken.push((6, format!("lease {} of epoch {} is open", key.lease, key.epoch)));
+                broken.push((6, format!("{this} is open")));
                 continue;
             };
             let mut all = wins.clone();
@@ -118,9 +113,7 @@ impl Audit<'_> {
                 broken.push((
                     7,
                     format!(
-                        "lease {} of epoch {} ({}): units {}, won {wins}, closed with {} used and {} back",
-                        key.lease,
-                        key.epoch,
+                        "{this} ({}): units {}, won {wins}, closed with {} used and {} back",
                         row.prize,
                         row.numbers(),
                         closed.used,
@@ -132,12 +125,13 @@ impl Audit<'_> {
         for (lease, wins) in used {
             broken.push((
                 7,
-                format!(
-                    "units {wins} were won from lease {} of epoch {}, which the ledger does not know",
-                    lease.1, lease.0
-                ),
+                format!("units {wins} were won from {}, which the ledger does not know", name(lease)),
             ));
         }
         broken.into_iter().for_each(|(law, what)| self.broken(law, what));
     }
+}
+
+fn name(((node, epoch), lease): (Life, LeaseId)) -> String {
+    format!("lease {lease} of node {node} in epoch {epoch}")
 }

@@ -20,8 +20,8 @@ pub fn describe(seed: u64, report: &Report) -> String {
     )
 }
 
-#[test]
-fn three_hundred_seeds_break_no_law() {
+/// Runs the seeds, on two threads.
+pub fn no_law_is_broken(config: &Config) {
     let seeds = std::env::var("SIM_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(SEEDS);
     let failed: Vec<String> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
@@ -29,7 +29,7 @@ fn three_hundred_seeds_break_no_law() {
                 scope.spawn(move || {
                     let mine = (0..seeds).filter(|s| s % THREADS == t);
                     let failed =
-                        mine.map(|s| (s, run(s, Config::default()))).find(|(_, r)| !r.violations.is_empty());
+                        mine.map(|s| (s, run(s, config.clone()))).find(|(_, r)| !r.violations.is_empty());
                     failed.map(|(seed, report)| describe(seed, &report))
                 })
             })
@@ -37,6 +37,11 @@ fn three_hundred_seeds_break_no_law() {
         threads.into_iter().filter_map(|t| t.join().unwrap()).collect()
     });
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+}
+
+#[test]
+fn three_hundred_seeds_break_no_law() {
+    no_law_is_broken(&Config::default());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Runs of the simulation.
 
 mod clean;
+mod cluster;
 mod planted;
 mod rehearse;

@@ -6,14 +6,14 @@ use sim::{Config, Fault, Report, run};
 const SEEDS: u64 = 300;
 
 fn is_found(fault: Fault) {
-    let config = Config { fault: Some(fault), ..Config::default() };
+    let config = fault.config();
     // Law 0 is the platform's own word; the auditor must find it in the records.
     let is_broken = |report: &Report| report.violations.iter().any(|v| v.law != 0);
     let found = (0..SEEDS).map(|s| (s, run(s, config.clone()))).find(|(_, r)| is_broken(r));
     match found {
         Some((seed, report)) => {
             assert!(
-                run(seed, Config::default()).violations.is_empty(),
+                run(seed, Config { fault: None, ..config }).violations.is_empty(),
                 "seed {seed} is clean without {fault:?}"
             );
             eprintln!(
@@ -52,4 +52,24 @@ fn an_unknown_payout_taken_for_a_failed_one() {
 #[test]
 fn a_lost_answer_taken_for_not_done() {
     is_found(Fault::LostIsNotDone);
+}
+
+#[test]
+fn a_record_accepted_behind_the_end_of_its_epoch() {
+    is_found(Fault::BehindEnded);
+}
+
+#[test]
+fn a_win_answered_without_a_look_at_the_session() {
+    is_found(Fault::NoSessionCheck);
+}
+
+#[test]
+fn a_bucket_drawn_for_before_its_past_is_known() {
+    is_found(Fault::NoWaiting);
+}
+
+#[test]
+fn a_grant_repeated_under_a_new_number() {
+    is_found(Fault::NewNumbers);
 }

@@ -5,7 +5,6 @@
 //! what the tables say in sum (next number, statistics, tail of users) is kept in memory beside them, and read anew
 //! after any failure, as a commit whose answer was lost may have happened.
 
-mod decide;
 mod recent;
 mod rows;
 mod schema;
@@ -24,6 +23,7 @@ use storage::sqlx::{self, Row};
 use storage::{MigrationError, Sql, SqlError, WriteTransaction, migrate};
 use tokio::sync::Mutex;
 
+use super::decide::{Known, decide};
 use super::tail::Tail;
 use super::{AlarmRow, Applied, AwardStore, EventsApplied, StoreError};
 use crate::core::{
@@ -31,7 +31,6 @@ use crate::core::{
     StatValue,
 };
 use crate::limits::{INDEX_ROWS_MAX, TAIL_ROWS_MAX};
-use decide::{Known, decide};
 use recent::Recent;
 use rows::{COLUMNS, batch, full, id, int, record, sql as told};
 
@@ -298,14 +297,21 @@ impl AwardStore for SqlAwardStore {
 
     async fn lanes(&self) -> Result<Vec<LaneState>, StoreError> {
         let readers = self.sql.readers();
-        let rows = sqlx::query("SELECT node, next FROM lane ORDER BY node")
+        let rows = sqlx::query("SELECT node, next, epoch FROM lane ORDER BY node")
             .fetch_all(readers)
             .await
             .map_err(told)?;
         let mut lanes = BTreeMap::new();
         for row in rows {
             let node = NodeId(int(&row, "node")?);
-            lanes.insert(node, LaneState { next: int(&row, "next")?, ..LaneState::new(node) });
+            lanes.insert(
+                node,
+                LaneState {
+                    next: int(&row, "next")?,
+                    epoch: NodeEpoch(int(&row, "epoch")?),
+                    ..LaneState::new(node)
+                },
+            );
         }
         let marks = "SELECT node, position, idx, epoch FROM lane_mark ORDER BY node, position, idx";
         for row in sqlx::query(marks).fetch_all(readers).await.map_err(told)? {

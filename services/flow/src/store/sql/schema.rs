@@ -6,10 +6,11 @@ use storage::Migration;
 pub(super) const SERVICE: &str = "flow";
 
 /// Every migration, applied once, never edited.
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "awards, units, users, lanes, alarms, statistics",
-    sql: "
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "awards, units, users, lanes, alarms, statistics",
+        sql: "
 CREATE TABLE award (
     seq        INTEGER PRIMARY KEY,
     id         BLOB    NOT NULL UNIQUE,
@@ -91,4 +92,10 @@ CREATE TABLE mark (
 );
 INSERT INTO mark (name, value) VALUES ('users_to', 0);
 ",
-}];
+    },
+    Migration {
+        version: 2,
+        name: "epochs of lanes",
+        sql: "ALTER TABLE lane ADD COLUMN epoch BIGINT NOT NULL DEFAULT 0;",
+    },
+];

@@ -11,10 +11,10 @@ use storage::RowStatement;
 use storage::batch::signed;
 use storage::sqlx::{self, SqliteConnection};
 
-use super::decide::{Decision, Known, UnitKey, unit_of};
 use super::rows::{COLUMNS, batch, full, id, int, progress, record, sql};
 use crate::core::{Alarm, AwardRecord, LaneBatch, Progress, StatDelta};
 use crate::store::StoreError;
+use crate::store::decide::{Decision, Known, UnitKey, unit_of};
 
 type Done<T> = Result<T, StoreError>;
 
@@ -173,11 +173,13 @@ pub(super) async fn alarms(tx: &mut SqliteConnection, alarms: &[Alarm]) -> Done<
 /// The lane's position, if it is higher, and its marks.
 pub(super) async fn lane(tx: &mut SqliteConnection, lane: &LaneBatch) -> Done<()> {
     sqlx::query(
-        "INSERT INTO lane (node, next) VALUES ($1, $2)
-         ON CONFLICT (node) DO UPDATE SET next = excluded.next WHERE excluded.next > lane.next",
+        "INSERT INTO lane (node, next, epoch) VALUES ($1, $2, $3)
+         ON CONFLICT (node) DO UPDATE SET next = MAX(lane.next, excluded.next),
+             epoch = MAX(lane.epoch, excluded.epoch)",
     )
     .bind(i64::from(lane.node.0))
     .bind(signed(lane.next))
+    .bind(i64::from(lane.epoch.0))
     .execute(&mut *tx)
     .await
     .map_err(sql)?;

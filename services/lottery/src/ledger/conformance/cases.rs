@@ -104,6 +104,7 @@ pub async fn an_ended_epoch_changes_nothing(ledger: Ledger<'_>, clock: &ManualCl
     assert!(ledger.begin_epoch(A, NodeEpoch(0)).await.is_err());
     clock.advance_ms(3_000);
     assert_eq!(ledger.dead_epochs().await.unwrap().len(), 1);
+    assert_eq!(ledger.unsettled().await, Ok(vec![]), "it is open");
     assert_eq!(ledger.end_epoch(A, NodeEpoch(1), EndReason::Expired).await, Ok(true));
     assert_eq!(ledger.end_epoch(A, NodeEpoch(1), EndReason::BySelf).await, Ok(false));
     let before = (ledger.prizes(CampaignId(1)).await, ledger.epochs(A).await);
@@ -131,10 +132,14 @@ pub async fn the_settlement_gives_back_the_rest(ledger: Ledger<'_>, clock: &Manu
     ledger.end_epoch(A, NodeEpoch(1), EndReason::BySelf).await.unwrap();
     let unmarked = SettleError::NoEndPosition { node: A, epoch: NodeEpoch(1) };
     assert_eq!(ledger.settle(lease, &used).await, Err(unmarked));
+    let left = async || ledger.unsettled().await.unwrap().iter().map(|n| n.epoch).collect::<Vec<_>>();
+    assert_eq!(left().await, [1]);
     // The mark of a later epoch covers this one too.
     ledger.begin_epoch(A, NodeEpoch(0)).await.unwrap();
     ledger.end_epoch(A, NodeEpoch(2), EndReason::BySelf).await.unwrap();
+    assert_eq!(left().await, [1, 2]);
     assert_eq!(ledger.record_end_position(A, NodeEpoch(2), 20).await, Ok(20));
+    assert_eq!(left().await, [1], "its lease is open");
     assert_eq!(ledger.record_end_position(A, NodeEpoch(2), 30).await, Ok(20));
     let wrong = ledger.settle(lease, &Ranges::one(9, 2)).await;
     assert_eq!(wrong, Err(SettleError::NotInLease { unit: 10 }));
@@ -144,6 +149,7 @@ pub async fn the_settlement_gives_back_the_rest(ledger: Ledger<'_>, clock: &Manu
     let again = ledger.settle(lease, &Ranges::new()).await;
     assert_eq!(again, Ok(Settled { returned: back.clone(), already: true }));
     assert_eq!(ledger.open_leases(A).await, Ok(vec![]));
+    assert_eq!(left().await, [0u32; 0]);
     let row = &ledger.prizes(CampaignId(1)).await.unwrap()[0];
     assert_eq!((row.used, row.leased, row.returned.clone()), (3, 0, back));
     let rows = ledger.leases(CampaignId(1), None, 10).await.unwrap();

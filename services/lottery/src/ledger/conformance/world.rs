@@ -1,7 +1,7 @@
 //! Generated sequences of calls: every ledger answers alike, and after each call an auditor who has only seen the
 //! answers finds the laws kept.
 
-use super::{OPEN_MS, Sketch, key, plan, raise, run, sql_ledger};
+use super::{OPEN_MS, Sketch, key, pg_ledger, plan, raise, run, sql_ledger};
 use crate::ledger::port::*;
 use crate::ledger::rows::{LeaseKey, PrizeKey, Rows};
 use crate::ledger::{MemoryLedger, QuotaLedger};
@@ -12,6 +12,7 @@ use records::LeaseRange;
 use runtime::ManualClock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use testkit::servers::FreshDatabase;
 
 /// A call, or time that passes.
 #[derive(Clone, Debug)]
@@ -98,6 +99,13 @@ struct World {
     last_call: Option<Tick>,
 }
 
+/// Which ledgers play along beside the one in memory.
+#[derive(Default)]
+struct Others<'a> {
+    sqlite: Option<&'a tempfile::TempDir>,
+    postgres: Option<&'a FreshDatabase>,
+}
+
 /// Asks every ledger; the answers must be the same.
 macro_rules! all {
     ($world:expr, $ledger:ident => $call:expr) => {{
@@ -129,12 +137,15 @@ fn first_plan() -> Plan {
 }
 
 impl World {
-    async fn new(with_sql: Option<&tempfile::TempDir>) -> World {
+    async fn new(others: &Others<'_>) -> World {
         let clock = ManualClock::new(OPEN_MS - 500);
         let memory = Arc::new(MemoryLedger::new(clock.clone()));
         let mut ledgers: Vec<Arc<dyn QuotaLedger>> = vec![memory.clone()];
-        if let Some(folder) = with_sql {
+        if let Some(folder) = others.sqlite {
             ledgers.push(Arc::new(sql_ledger(&clock, folder).await));
+        }
+        if let Some(database) = others.postgres {
+            ledgers.push(Arc::new(pg_ledger(&clock, database).await));
         }
         let plans = vec![first_plan()];
         let (players, awards, placed) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
@@ -349,8 +360,8 @@ fn now_ms(clock: &ManualClock) -> u64 {
     runtime::Clock::now_ms(clock)
 }
 
-async fn play(ops: Vec<Op>, folder: Option<&tempfile::TempDir>) {
-    let mut world = World::new(folder).await;
+async fn play(ops: Vec<Op>, others: Others<'_>) {
+    let mut world = World::new(&others).await;
     for op in &ops {
         world.apply(op).await;
         world.audit();
@@ -369,6 +380,7 @@ async fn play(ops: Vec<Op>, folder: Option<&tempfile::TempDir>) {
     let _ = all!(world, l => l.prizes(CampaignId(1)));
     let _ = all!(world, l => l.buckets(None));
     let _ = all!(world, l => l.dead_epochs());
+    let _ = all!(world, l => l.unsettled());
     let _ = all!(world, l => l.epochs(NodeId(1)));
 }
 
@@ -376,7 +388,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
     #[test]
     fn no_sequence_breaks_a_law(ops in prop::collection::vec(op(), 1..90)) {
-        run(play(ops, None));
+        run(play(ops, Others::default()));
     }
 }
 
@@ -385,6 +397,17 @@ proptest! {
     #[test]
     fn memory_and_sql_answer_alike(ops in prop::collection::vec(op(), 1..60)) {
         let folder = tempfile::tempdir().unwrap();
-        run(play(ops, Some(&folder)));
+        run(play(ops, Others { sqlite: Some(&folder), ..Others::default() }));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #[test]
+    fn memory_sqlite_and_postgres_answer_alike(ops in prop::collection::vec(op(), 1..60)) {
+        let folder = tempfile::tempdir().unwrap();
+        if let Some(database) = FreshDatabase::new() {
+            run(play(ops, Others { sqlite: Some(&folder), postgres: Some(&database) }));
+        }
     }
 }

@@ -4,7 +4,7 @@ use campaign::{NodeEpoch, NodeId};
 use ownership::{EndError, EndReason, NodeRow, PositionError};
 
 use crate::ledger::port::EpochError;
-use crate::ledger::rows::{Need, Rows};
+use crate::ledger::rows::{LeaseRow, Need, Rows};
 
 /// The rows that [`begin`] works on.
 pub fn need_begin(node: NodeId) -> Need {
@@ -61,4 +61,13 @@ pub fn record_end(rows: &mut Rows, node: NodeId, epoch: NodeEpoch, position: u64
         bucket.release_ended(node.0, epoch.0, counts);
     }
     Ok(counts)
+}
+
+/// Which epochs of a node have ended and are not finished with: their end position, or that of a later one, is not
+/// known, or a lease of them is open.
+pub fn unsettled(epochs: &[NodeRow], open: &[LeaseRow]) -> Vec<NodeRow> {
+    let marked = epochs.iter().filter(|row| row.end_position.is_some()).map(|row| row.epoch).max();
+    let has_open = |epoch: u32| open.iter().any(|lease| lease.key.epoch.0 == epoch);
+    let is_left = |row: &&NodeRow| !row.is_open() && (marked < Some(row.epoch) || has_open(row.epoch));
+    epochs.iter().filter(is_left).cloned().collect()
 }

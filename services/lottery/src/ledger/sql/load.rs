@@ -1,17 +1,16 @@
 //! Reading rows, in key order.
 
-use campaign::{CampaignId, LeaseId, NodeEpoch, NodeId, PrizeId, RoundId, SeqNo, VendorId};
-use ownership::sql as owners;
+use campaign::{CampaignId, NodeId};
+use ownership::{NodeRow, sql as owners};
 use std::collections::BTreeSet;
 use storage::SqlError;
 use storage::batch::signed;
-use storage::sqlx::{self, Row as _, SqliteConnection, sqlite::SqliteRow};
+use storage::sqlx::{self, SqliteConnection};
 
 use super::schema::{LEASE_COLUMNS, PRIZE_COLUMNS, VENDOR_COLUMNS};
-use super::text;
-use crate::ledger::rows::{
-    CampaignRow, ClosedBy, ClosedLease, LeaseKey, LeaseRow, Need, PrizeKey, PrizeRow, Rows, VendorRow,
-};
+use crate::ledger::rows::{CampaignRow, LeaseKey, LeaseRow, Need, PrizeKey, PrizeRow, Rows, VendorRow};
+use crate::ledger::rules::epoch;
+use crate::ledger::stored::{campaign, lease, prize, vendor};
 
 /// The rows that a call works on.
 pub async fn load(conn: &mut SqliteConnection, need: &Need, now_ms: u64) -> Result<Rows, SqlError> {
@@ -65,10 +64,24 @@ async fn load_owners(
 async fn campaigns(conn: &mut SqliteConnection) -> Result<Vec<CampaignRow>, SqlError> {
     let rows =
         sqlx::query("SELECT campaign, seq_no FROM ledger_campaign ORDER BY campaign").fetch_all(conn).await?;
-    let read = |r: &SqliteRow| {
-        Ok(CampaignRow { campaign: CampaignId(int(r, "campaign")?), seq_no: SeqNo(bits(r, "seq_no")?) })
-    };
-    rows.iter().map(read).collect()
+    rows.iter().map(campaign).collect()
+}
+
+/// Ended epochs whose end position is not known, or that have open leases.
+pub async fn unsettled(conn: &mut SqliteConnection) -> Result<Vec<NodeRow>, SqlError> {
+    let query = "SELECT DISTINCT node FROM (\
+         SELECT node FROM node_epoch e WHERE ended_ms IS NOT NULL AND end_position IS NULL AND NOT EXISTS (\
+             SELECT 1 FROM node_epoch l WHERE l.node = e.node AND l.epoch > e.epoch AND l.end_position IS NOT NULL) \
+         UNION ALL \
+         SELECT l.node FROM ledger_lease l JOIN node_epoch e ON e.node = l.node AND e.epoch = l.epoch \
+             WHERE l.closed_ms IS NULL AND e.ended_ms IS NOT NULL) ORDER BY node";
+    let nodes: Vec<i64> = sqlx::query_scalar(query).fetch_all(&mut *conn).await?;
+    let mut rows = Vec::new();
+    for node in nodes.into_iter().map(|n| NodeId(n as u16)) {
+        let epochs = owners::load_epochs(conn, node.0, 0).await?;
+        rows.extend(epoch::unsettled(&epochs, &open_leases(conn, node).await?));
+    }
+    Ok(rows)
 }
 
 /// Open leases of a node, in all its epochs.
@@ -155,97 +168,4 @@ async fn vendors(
     let list = campaigns.iter().map(CampaignId::to_string).collect::<Vec<_>>().join(",");
     let rows = sqlx::query(&query).bind(format!("[{list}]")).fetch_all(conn).await?;
     rows.iter().map(vendor).collect()
-}
-
-fn vendor(row: &SqliteRow) -> Result<VendorRow, SqlError> {
-    Ok(VendorRow {
-        key: (CampaignId(int(row, "campaign")?), VendorId(int(row, "vendor")?)),
-        seq_no: SeqNo(bits(row, "seq_no")?),
-        release_per_second: bits(row, "release_per_second")?,
-        window: parsed(row, "slots", text::window)?,
-    })
-}
-
-fn prize_key(row: &SqliteRow) -> Result<PrizeKey, SqlError> {
-    Ok(PrizeKey {
-        campaign: CampaignId(int(row, "campaign")?),
-        round: RoundId(int(row, "round")?),
-        prize: PrizeId(int(row, "prize")?),
-    })
-}
-
-fn prize(row: &SqliteRow) -> Result<PrizeRow, SqlError> {
-    let prize = PrizeRow {
-        key: prize_key(row)?,
-        vendor: VendorId(int(row, "vendor")?),
-        seq_no: SeqNo(bits(row, "seq_no")?),
-        change_seq_no: SeqNo(bits(row, "change_seq_no")?),
-        open_ms: bits(row, "open_ms")?,
-        close_ms: bits(row, "close_ms")?,
-        curve: parsed(row, "curve", text::curve)?,
-        speed_max: bits(row, "speed_max")?,
-        catch_up_percent: int(row, "catch_up_percent")?,
-        made: bits(row, "made")?,
-        fresh: parsed(row, "fresh", text::ranges)?,
-        returned: parsed(row, "came_back", text::ranges)?,
-        cancelled: parsed(row, "cancelled", text::ranges)?,
-        leased: bits(row, "leased")?,
-        used: bits(row, "used")?,
-        base_units: bits(row, "base_units")?,
-        base_ms: bits(row, "base_ms")?,
-        paused: int::<u8>(row, "paused")? != 0,
-        recall_ms: bits(row, "recall_ms")?,
-        window: parsed(row, "slots", text::window)?,
-    };
-    // A row that was edited by hand must not turn into money.
-    prize.check().map_err(|wrong| impossible("ledger_prize", &wrong))?;
-    Ok(prize)
-}
-
-fn lease(row: &SqliteRow) -> Result<LeaseRow, SqlError> {
-    let closed = match row.try_get::<Option<i64>, _>("closed_ms")? {
-        None => None,
-        Some(at_ms) => {
-            let by: u8 = int(row, "closed_by")?;
-            let by = ClosedBy::from_u8(by).ok_or_else(|| impossible("closed_by", &by.to_string()))?;
-            let (used, returned) = (bits(row, "used")?, parsed(row, "came_back", text::ranges)?);
-            Some(ClosedLease { at_ms: at_ms.cast_unsigned(), by, used, returned })
-        }
-    };
-    Ok(LeaseRow {
-        key: LeaseKey {
-            node: NodeId(int(row, "node")?),
-            epoch: NodeEpoch(int(row, "epoch")?),
-            lease: LeaseId(bits(row, "lease")?),
-        },
-        prize: prize_key(row)?,
-        seq_no: SeqNo(bits(row, "seq_no")?),
-        granted_ms: bits(row, "granted_ms")?,
-        round_close_ms: bits(row, "round_close_ms")?,
-        ranges: parsed(row, "ranges", text::lease_ranges)?,
-        closed,
-    })
-}
-
-fn int<T: TryFrom<i64>>(row: &SqliteRow, column: &'static str) -> Result<T, SqlError> {
-    let value: i64 = row.try_get(column)?;
-    T::try_from(value).map_err(|_| impossible(column, &value.to_string()))
-}
-
-/// An unsigned number, stored as the signed one with the same bits.
-fn bits(row: &SqliteRow, column: &'static str) -> Result<u64, SqlError> {
-    Ok(row.try_get::<i64, _>(column)?.cast_unsigned())
-}
-
-fn parsed<T>(row: &SqliteRow, column: &'static str, read: fn(&str) -> Option<T>) -> Result<T, SqlError> {
-    let value: &str = row.try_get(column)?;
-    read(value).ok_or_else(|| impossible(column, value))
-}
-
-/// A stored value that this program can't have written.
-fn impossible(column: &str, value: &str) -> SqlError {
-    let shown: String = value.chars().take(100).collect();
-    SqlError::Other(sqlx::Error::Decode(
-        format!("column {column} holds {shown:?}, which is impossible there").into(),
-    ))
 }

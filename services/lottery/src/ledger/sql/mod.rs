@@ -2,9 +2,9 @@
 //! lock from its begin; it loads the rows that the call names, applies the rule, and writes what changed.
 
 mod load;
-mod schema;
-mod store;
-mod text;
+pub(super) mod schema;
+pub(super) mod store;
+pub(super) mod text;
 
 use async_trait::async_trait;
 use campaign::{CampaignId, NodeEpoch, NodeId, Plan, Ranges, SeqNo};
@@ -141,6 +141,10 @@ impl QuotaLedger for SqlLedger {
     async fn dead_epochs(&self) -> Result<Vec<NodeRow>, StoreError> {
         let now_ms = self.clock.now_ms();
         self.read(async |mut conn| owners::load_dead(&mut conn, now_ms).await).await
+    }
+
+    async fn unsettled(&self) -> Result<Vec<NodeRow>, StoreError> {
+        self.read(async |mut conn| load::unsettled(&mut conn).await).await
     }
 
     async fn open_leases(&self, node: NodeId) -> Result<Vec<LeaseRow>, StoreError> {

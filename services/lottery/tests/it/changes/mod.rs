@@ -6,7 +6,7 @@
 
 mod audit;
 mod node;
-mod world;
+pub mod world;
 
 use lottery::ledger::{MemoryLedger, SqlLedger};
 use proptest::prelude::*;

@@ -1,0 +1,298 @@
+//! One connection of a caller.
+
+use super::{Shared, slow};
+use crate::calls::greeting::{self, Doorkeeper};
+use crate::calls::limits::{
+    BATCH_MAX, BUFFER_KEPT, CALL_FRAME_MAX, DRAIN_MS, GREETING_MS, OUTSTANDING_MAX, SILENCE_MS, SLOW_MAX,
+    TICK_MS, UNSENT_MAX,
+};
+use crate::calls::socket::{read, write};
+use crate::calls::wire::{self, CallKind, put_empty, put_message, put_replies, read_submits};
+use crate::calls::{CallError, Inbox, SubmitCall, SubmitReply};
+use crate::error::Code;
+use crate::v1::Outcome;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use runtime::Shutdown;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::MissedTickBehavior;
+
+/// What a caller over a bound is told to wait, in ms.
+const BUSY_MS: u32 = 500;
+
+/// Entries of a frame with all their fields left out have two bytes; this bounds the others.
+const SUBMITS_BYTES_MAX: usize = BATCH_MAX * 36;
+
+type SlowCall = Pin<Box<dyn Future<Output = Vec<u8>> + Send>>;
+
+/// Serves a connection to its end.
+pub(super) async fn serve(
+    shared: &Shared,
+    stream: TcpStream,
+    peer: SocketAddr,
+    stranger: OwnedSemaphorePermit,
+    shutdown: &Shutdown,
+) {
+    let mut input = Vec::new();
+    let greeted =
+        tokio::time::timeout(Duration::from_millis(GREETING_MS), greet(shared, &stream, &mut input));
+    let greeted = greeted.await.unwrap_or_else(|_| Err(format!("no greeting within {GREETING_MS} ms")));
+    drop(stranger);
+    let from = match greeted {
+        Ok(from) => from,
+        Err(error) => {
+            shared.counts.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%peer, error, "a call connection was refused");
+            return;
+        }
+    };
+    shared.counts.connections.fetch_add(1, Ordering::Relaxed);
+    tracing::debug!(%peer, from, "calls are served");
+    let mut caller = Caller {
+        shared,
+        inbox: Arc::new(Inbox::new()),
+        input,
+        out: Vec::new(),
+        sent: 0,
+        unanswered: 0,
+        heard_ms: mono_ms(shared),
+        calls: Vec::new(),
+        replies: Vec::new(),
+        slow: FuturesUnordered::new(),
+    };
+    if let Err(error) = caller.run(&stream, shutdown).await {
+        tracing::debug!(%peer, from, error, "a call connection ended");
+    }
+}
+
+async fn greet(shared: &Shared, stream: &TcpStream, input: &mut Vec<u8>) -> Result<String, String> {
+    let say = |error: std::io::Error| error.to_string();
+    stream.set_nodelay(true).map_err(say)?;
+    let nonce = greeting::nonce().map_err(|error| format!("no random numbers: {error}"))?;
+    let mut keeper = Doorkeeper::new(&shared.cluster, shared.node, shared.served.set().bits(), nonce);
+    let mut out = Vec::new();
+    loop {
+        let mut used = 0;
+        let mut greeted = Ok(None);
+        while let Some(((kind, body), size)) =
+            greeting::next(&input[used..]).map_err(|error| error.to_string())?
+        {
+            used += size;
+            greeted = keeper.take(kind, body, &mut out).map_err(|error| error.to_string());
+            if !matches!(greeted, Ok(None)) {
+                break;
+            }
+        }
+        input.drain(..used);
+        let mut sent = 0;
+        while sent < out.len() {
+            stream.writable().await.map_err(say)?;
+            sent += write(stream, &out[sent..])?;
+        }
+        out.clear();
+        if let Some(from) = greeted? {
+            return Ok(from);
+        }
+        stream.readable().await.map_err(say)?;
+        read(stream, input)?;
+    }
+}
+
+fn mono_ms(shared: &Shared) -> u64 {
+    shared.clock.mono_ns() / 1_000_000
+}
+
+struct Caller<'a> {
+    shared: &'a Shared,
+    /// Where late decisions come in.
+    inbox: Arc<Inbox>,
+    input: Vec<u8>,
+    out: Vec<u8>,
+    sent: usize,
+    /// Submits taken and not yet answered.
+    unanswered: usize,
+    heard_ms: u64,
+    /// Of one read; kept for their room.
+    calls: Vec<SubmitCall>,
+    replies: Vec<SubmitReply>,
+    slow: FuturesUnordered<SlowCall>,
+}
+
+impl Caller<'_> {
+    async fn run(&mut self, stream: &TcpStream, shutdown: &Shutdown) -> Result<(), String> {
+        let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut drain_until_ms = None;
+        loop {
+            let all_sent = self.flush(stream)?;
+            if shutdown.is_requested() {
+                let until_ms = *drain_until_ms.get_or_insert(mono_ms(self.shared) + DRAIN_MS);
+                let done = all_sent && self.unanswered == 0 && self.slow.is_empty();
+                if done || mono_ms(self.shared) >= until_ms {
+                    return Ok(());
+                }
+            }
+            // Whoever does not read his answers is not read either.
+            let may_read = self.out.len() - self.sent < UNSENT_MAX;
+            let interest = match (may_read, all_sent) {
+                (true, true) => Interest::READABLE,
+                (true, false) => Interest::READABLE | Interest::WRITABLE,
+                (false, _) => Interest::WRITABLE,
+            };
+            let (inbox, replies) = (&self.inbox, &mut self.replies);
+            let late = poll_fn(|cx| match inbox.take(replies, cx.waker()) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            });
+            tokio::select! {
+                ready = stream.ready(interest) => {
+                    if ready.map_err(|error| error.to_string())?.is_readable() && may_read {
+                        self.read(stream)?;
+                    }
+                }
+                () = late => {}
+                Some(frame) = self.slow.next(), if !self.slow.is_empty() => self.out.extend_from_slice(&frame),
+                _ = tick.tick() => {
+                    let silent_ms = mono_ms(self.shared).saturating_sub(self.heard_ms);
+                    if silent_ms >= SILENCE_MS {
+                        return Err(format!("nothing was heard for {silent_ms} ms"));
+                    }
+                }
+                () = shutdown.wait(), if drain_until_ms.is_none() => {}
+            }
+            self.answer();
+        }
+    }
+
+    /// Puts out the decisions there are.
+    fn answer(&mut self) {
+        self.unanswered -= self.replies.len().min(self.unanswered);
+        put_replies(&mut self.out, &mut self.replies);
+    }
+
+    /// Writes what there is; true when nothing is left.
+    fn flush(&mut self, stream: &TcpStream) -> Result<bool, String> {
+        while self.sent < self.out.len() {
+            match write(stream, &self.out[self.sent..])? {
+                0 => {
+                    // What is sent makes room before what is left has grown large.
+                    if self.sent > BUFFER_KEPT {
+                        self.out.drain(..self.sent);
+                        self.sent = 0;
+                    }
+                    return Ok(false);
+                }
+                n => self.sent += n,
+            }
+        }
+        self.sent = 0;
+        self.out.clear();
+        if self.out.capacity() > BUFFER_KEPT {
+            self.out = Vec::new();
+        }
+        Ok(true)
+    }
+
+    fn read(&mut self, stream: &TcpStream) -> Result<(), String> {
+        if read(stream, &mut self.input)? == 0 {
+            return Ok(());
+        }
+        self.heard_ms = mono_ms(self.shared);
+        let input = std::mem::take(&mut self.input);
+        let taken = self.take(&input);
+        self.input = input;
+        if let Err(error) = &taken {
+            let mut message = Code::Malformed.message(error.clone());
+            message.fatal = true;
+            put_message(&mut self.out, CallKind::Error, 0, &message);
+            self.flush(stream)?;
+        }
+        self.input.drain(..taken?);
+        if self.input.is_empty() && self.input.capacity() > BUFFER_KEPT {
+            self.input = Vec::new();
+        }
+        self.decide();
+        Ok(())
+    }
+
+    /// Takes all whole frames; gives how many bytes they have.
+    fn take(&mut self, input: &[u8]) -> Result<usize, String> {
+        let mut used = 0;
+        while let Some(((kind, id, body), size)) =
+            wire::next(&input[used..], CALL_FRAME_MAX).map_err(|error| error.to_string())?
+        {
+            used += size;
+            match kind {
+                CallKind::Submits => {
+                    if body.len() > SUBMITS_BYTES_MAX {
+                        let bytes = body.len();
+                        return Err(format!("submits have {bytes} bytes; at most {SUBMITS_BYTES_MAX}"));
+                    }
+                    read_submits(id, body, &mut self.calls)
+                        .map_err(|error| format!("submits that can't be read: {error}"))?;
+                }
+                CallKind::Heartbeat => put_empty(&mut self.out, CallKind::Heartbeat, id),
+                CallKind::Prizes
+                | CallKind::Claim
+                | CallKind::Account
+                | CallKind::Passed
+                | CallKind::Wins => {
+                    self.begin_slow(kind, id, body);
+                }
+                kind => return Err(format!("{kind:?} does not go this way")),
+            }
+        }
+        Ok(used)
+    }
+
+    fn begin_slow(&mut self, kind: CallKind, id: u32, body: &[u8]) {
+        let counts = &self.shared.counts;
+        if self.slow.len() >= SLOW_MAX {
+            counts.busy.fetch_add(1, Ordering::Relaxed);
+            put_message(&mut self.out, CallKind::Error, id, &CallError::Busy(BUSY_MS).message());
+            return;
+        }
+        counts.others.fetch_add(1, Ordering::Relaxed);
+        self.slow.push(Box::pin(slow::serve(self.shared.served.clone(), kind, id, body.to_vec())));
+    }
+
+    /// Has the entries of a read decided: those within the bound with one call, the others hear 'busy'.
+    fn decide(&mut self) {
+        if self.calls.is_empty() {
+            return;
+        }
+        let room = OUTSTANDING_MAX.saturating_sub(self.unanswered).min(self.calls.len());
+        let (taken, over) = self.calls.split_at(room);
+        self.unanswered += self.calls.len();
+        self.shared.counts.submits.fetch_add(taken.len() as u64, Ordering::Relaxed);
+        self.shared.counts.busy.fetch_add(over.len() as u64, Ordering::Relaxed);
+        self.replies.extend(over.iter().map(|call| refused(call, Outcome::Busy)));
+        match &self.shared.served.draws {
+            Some(draws) => draws.submit(taken, &self.inbox, &mut self.replies),
+            // A caller that did not ask for draws in its greeting.
+            None => self.replies.extend(taken.iter().map(|call| refused(call, Outcome::Unavailable))),
+        }
+        self.calls.clear();
+    }
+}
+
+fn refused(call: &SubmitCall, outcome: Outcome) -> SubmitReply {
+    SubmitReply {
+        tag: call.tag,
+        user: call.user,
+        counter: call.counter,
+        next_counter: call.counter,
+        outcome,
+        next_submit_ms: BUSY_MS,
+        until_ms: 0,
+        award: None,
+    }
+}

@@ -1,0 +1,149 @@
+//! Whatever happens to the wire, each call is answered exactly once.
+
+use crate::world::{Mode, SOON, Wire, calls, dial, dial_by, eventually, hear, patient, serve, tasks, up};
+use proptest::prelude::*;
+use protocol::calls::client::{CallOptions, RemoteDraws};
+use protocol::calls::{Draws, Inbox};
+use protocol::v1::Outcome;
+use runtime::ManualClock;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_killed_in_mid_batch_leaves_nobody_without_an_answer() {
+    let tasks = tasks();
+    let server = serve(&tasks, None);
+    // Patient enough that only the broken connection can be why.
+    let draws = RemoteDraws::new(dial(&tasks, server.address, patient()));
+    up(draws.peer()).await;
+    let inbox = Arc::new(Inbox::new());
+    let (mut out, mut heard) = (Vec::new(), Vec::new());
+    // Users with the last digit 1 are never answered, so the batch is under way when the server dies.
+    draws.submit(&calls(0..5_000), &inbox, &mut out);
+    eventually("the rest is answered", || {
+        hear(&inbox, &mut heard);
+        heard.len() == 4_500
+    })
+    .await;
+    assert!(heard.iter().all(|reply| reply.outcome != Outcome::Pending));
+    server.kill().await;
+    eventually("everybody is answered", || {
+        hear(&inbox, &mut heard);
+        heard.len() == 5_000
+    })
+    .await;
+    let pending = &heard[4_500..];
+    assert!(pending.iter().all(|reply| reply.outcome == Outcome::Pending && reply.tag % 10 == 1));
+    assert!(out.is_empty());
+    draws.submit(&calls(0..1), &inbox, &mut out);
+    assert_eq!(out[0].outcome, Outcome::Pending);
+}
+
+/// What a process that was stopped with SIGSTOP looks like: its sockets are open, and nothing comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silence_ends_a_connection() {
+    let tasks = tasks();
+    let server = serve(&tasks, None);
+    let wire = Wire::new(&tasks, server.address).await;
+    let options = CallOptions { heartbeat_ms: 100, dead_ms: 1_000, ..patient() };
+    let clock = ManualClock::new(1_800_000_000_000);
+    let draws = RemoteDraws::new(dial_by(&tasks, wire.address, options, clock.clone()));
+    up(draws.peer()).await;
+    // Heartbeats keep it alive for longer than the silence that would end it.
+    for _ in 0..15 {
+        let before = wire.carried();
+        clock.advance_ms(100);
+        // Two links, nine bytes there and nine back.
+        eventually("heartbeats are answered", || wire.carried() >= before + 36).await;
+    }
+    assert!(draws.peer().is_up());
+    wire.set(Mode::Hold);
+    let inbox = Arc::new(Inbox::new());
+    let (mut out, mut heard) = (Vec::new(), Vec::new());
+    draws.submit(&calls(3..4), &inbox, &mut out);
+    clock.advance_ms(1_000);
+    eventually("silence is noticed", || {
+        hear(&inbox, &mut heard);
+        heard.len() + out.len() == 1 && !draws.peer().is_up()
+    })
+    .await;
+    assert_eq!(heard.iter().chain(&out).next().unwrap().outcome, Outcome::Pending);
+    eventually("it is known why", || draws.peer().health().last_error.is_some()).await;
+    let error = draws.peer().health().last_error.unwrap();
+    assert!(error.contains("nothing was heard") || error.contains("no greeting"), "{error}");
+    wire.set(Mode::Carry);
+    up(draws.peer()).await;
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Ask(u64),
+    Wire(Mode),
+    /// The server's sockets are closed and another one takes its address.
+    Restart,
+    Wait(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        5 => (1u64..400).prop_map(Step::Ask),
+        1 => Just(Step::Wire(Mode::Hold)),
+        1 => Just(Step::Wire(Mode::Cut)),
+        2 => Just(Step::Wire(Mode::Carry)),
+        1 => Just(Step::Restart),
+        3 => (0u64..30).prop_map(Step::Wait),
+    ]
+}
+
+async fn run(steps: Vec<Step>) {
+    let tasks = tasks();
+    let mut server = serve(&tasks, None);
+    let wire = Wire::new(&tasks, server.address).await;
+    let options = CallOptions { submit_ms: 150, connect_ms: 100, ..patient() };
+    let draws = RemoteDraws::new(dial(&tasks, wire.address, options));
+    up(draws.peer()).await;
+    let inbox = Arc::new(Inbox::new());
+    let (mut heard, mut asked) = (Vec::new(), 0);
+    for step in steps {
+        match step {
+            Step::Ask(n) => {
+                draws.submit(&calls(asked..asked + n), &inbox, &mut heard);
+                asked += n;
+            }
+            Step::Wire(mode) => wire.set(mode),
+            Step::Restart => {
+                server.kill().await;
+                server = serve(&tasks, Some(server.address));
+            }
+            Step::Wait(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+        }
+        hear(&inbox, &mut heard);
+    }
+    let all = async {
+        while heard.len() < asked as usize {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            hear(&inbox, &mut heard);
+        }
+    };
+    tokio::time::timeout(SOON, all).await.expect("everybody is answered");
+    // And nobody twice, even when what was held comes after all.
+    wire.set(Mode::Carry);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    hear(&inbox, &mut heard);
+    let mut tags: Vec<_> = heard.iter().map(|reply| reply.tag).collect();
+    tags.sort_unstable();
+    assert_eq!(tags, (0..asked).collect::<Vec<_>>());
+    let _ = tasks.drain(Duration::ZERO).await;
+    let _ = server.tasks.drain(Duration::ZERO).await;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_held_or_cut_each_call_is_answered_once(steps in prop::collection::vec(step(), 1..25)) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(run(steps));
+        runtime.shutdown_background();
+    }
+}

@@ -1,0 +1,8 @@
+//! Calls between services on real sockets.
+
+mod cut;
+mod desks;
+mod greeting;
+mod speed;
+mod submits;
+mod world;

@@ -1,0 +1,279 @@
+//! A process with some of the roles.
+//!
+//! Start: servers, then flow and delivery, then the lottery node, then the calls that others make, then the front door and
+//! the desk. Stop, in the order that loses nothing: the roles are announced as draining, so that nobody sends new work;
+//! the front door ends its connections; the lottery node gives its buckets and leases back and ends its epoch; then the
+//! calls end, then what stood behind them.
+
+use super::base::Base;
+use super::front;
+use super::health::{Condition, Health};
+use super::lottery::LotterySlot;
+use crate::admin::{Admin, AdminParts, NodeView};
+use crate::cli::RunArgs;
+use crate::config::Config;
+use crate::keys::Keys;
+use crate::up::plans::{AccessPlans, Follower, PlanTarget, PlanTargets};
+use anyhow::Context as _;
+use campaign::NodeId;
+use delivery::{Delivery, DeliveryParts};
+use flow::core::PlanSet;
+use flow::service::handle::FlowHandle;
+use lottery::node::NodeConfig;
+use lottery::node::cluster::cache::{Memcached, MemcachedOptions};
+use lottery::node::cluster::{ClusterParts, HistoryCache, NoCache};
+use ownership::members::Role;
+use protocol::calls::server::CallServer;
+use protocol::calls::{Draws, Served};
+use quota_config::{PlanCell, PlanRepository};
+use runtime::{Metrics, SharedClock, TaskKind, Tasks, exit};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+
+/// How long each stage may take to end; the lottery node must hand its users over in it.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Where a process can be reached.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+struct Ports {
+    calls: Option<SocketAddr>,
+    health: Option<SocketAddr>,
+    tcp: Option<SocketAddr>,
+    http: Option<SocketAddr>,
+    console: Option<SocketAddr>,
+}
+
+/// The roles of this process, running.
+pub struct Process {
+    base: Base,
+    ports: Ports,
+    stages: Vec<(&'static str, Tasks)>,
+}
+
+/// What the roles have put together so far.
+#[derive(Default)]
+struct Roles {
+    lottery: Option<Arc<LotterySlot>>,
+    flow: Option<FlowHandle>,
+    delivery: Option<Delivery>,
+    access: Option<Arc<AccessPlans>>,
+}
+
+impl Process {
+    /// Starts the roles.
+    ///
+    /// # Errors
+    /// When a server refuses, a port can't be had, or what is on this machine's disk can't be used.
+    pub async fn start(
+        args: &RunArgs,
+        config: Config,
+        keys: Keys,
+        clock: SharedClock,
+        tasks: &Tasks,
+    ) -> anyhow::Result<Process> {
+        let has = |role: Role| args.roles.contains(&role);
+        let [desk, front, middle, calls, back] = [(); 5].map(|()| tasks.stage());
+        let listening = TcpListener::bind(config.cluster.calls)
+            .with_context(|| format!("listening on {} (cluster.calls)", config.cluster.calls))?;
+        let address = listening.local_addr()?;
+        let base = Base::open(config, keys, clock, (&args.roles, address), &back).await?;
+        let condition = Condition::default();
+        let plans = Plans::open(&base).await?;
+        let mut roles = Roles::default();
+        if has(Role::Flow) {
+            let store = base.award_store().await?;
+            let set = Arc::clone(&plans.flow);
+            let queue = base.queue()?;
+            let flow =
+                crate::up::start_flow(&base.config, &base.keys, &queue, store, set, &base.clock, &back);
+            roles.flow = Some(flow.await?);
+        }
+        if has(Role::Delivery) {
+            roles.delivery = Some(start_delivery(&base, &back).await?);
+        }
+        if has(Role::Lottery) {
+            roles.lottery = Some(start_lottery(args, &base, &middle).await?);
+        }
+        if has(Role::Access) {
+            roles.access = Some(AccessPlans::new());
+        }
+        let mut ports = Ports::default();
+        let served = served(&roles);
+        let (cluster, node) = (base.cluster.clone(), base.config.node.id);
+        let server = CallServer::on(listening, cluster, node, served, base.clock.clone())?;
+        ports.calls = Some(address);
+        server.run(&calls);
+        base.members.beat().await.context("announcing this process in the table of members")?;
+        let members = Arc::clone(&base.members);
+        let stop = back.shutdown().clone();
+        back.spawn("members", TaskKind::Service, async move {
+            members.run(stop.wait()).await;
+            Ok(())
+        });
+        plans.follow(args, &base, &roles, &middle).await?;
+        if let Some(plans) = roles.access.clone() {
+            (ports.tcp, ports.http) = front::open(&base, plans, &front).await?;
+        }
+        let parts = AdminParts {
+            node: roles.lottery.clone().map(|slot| slot as Arc<dyn NodeView>),
+            flow: roles.flow.clone(),
+            delivery: roles.delivery.clone(),
+        };
+        let admin = Admin::new(base.keys.admin_token.clone(), parts, Handle::current());
+        let health = Health::new(admin, Metrics::new(), condition);
+        ports.health = Some(health.open(base.config.cluster.http, &calls).await?);
+        tracing::info!(roles = ?args.roles, ?ports, "serving");
+        let stages = vec![
+            ("console", desk),
+            ("access", front),
+            ("lottery", middle),
+            ("calls", calls),
+            ("flow and delivery", back),
+        ];
+        Ok(Process { base, ports, stages })
+    }
+
+    /// Writes where the process can be reached, as JSON.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn write_ports(&self, path: &Path) -> anyhow::Result<()> {
+        let text = serde_json::to_string(&self.ports)?;
+        let temporary = path.with_extension("tmp");
+        std::fs::write(&temporary, text)
+            .and_then(|()| std::fs::rename(&temporary, path))
+            .with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Runs until it is asked to stop, and stops in order.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub async fn serve(self, tasks: &Tasks) -> anyhow::Result<u8> {
+        tasks.shutdown().wait().await;
+        if let Err(error) = self.base.members.drain().await {
+            tracing::warn!(%error, "could not announce that this process drains");
+        }
+        let mut code = exit::OK;
+        for (name, stage) in self.stages {
+            if name == "flow and delivery"
+                && let Err(error) = self.base.members.leave().await
+            {
+                tracing::warn!(%error, "could not leave the table of members; the others notice in three seconds");
+            }
+            let drained = stage.drain(DRAIN).await;
+            if !drained.unfinished.is_empty() {
+                tracing::error!(part = name, unfinished = ?drained.unfinished, "did not end in time");
+                code = exit::FAILURE;
+            }
+            if let Some(failure) = drained.failure {
+                tracing::error!(part = name, %failure, "failed");
+                code = exit::FAILURE;
+            }
+        }
+        if tasks.drain(Duration::from_secs(2)).await.failure.is_some() {
+            code = exit::FAILURE;
+        }
+        tracing::info!("stopped");
+        Ok(code)
+    }
+}
+
+/// Plans as this process knows them.
+struct Plans {
+    repository: Arc<dyn PlanRepository>,
+    cell: Arc<PlanCell>,
+    flow: Arc<PlanSet>,
+}
+
+impl Plans {
+    async fn open(base: &Base) -> anyhow::Result<Plans> {
+        let (cell, flow) = (PlanCell::new(), Arc::new(PlanSet::new()));
+        Ok(Plans { repository: base.repository().await?, cell, flow })
+    }
+
+    /// Brings into force what the repository has, now and whenever it changes.
+    async fn follow(&self, args: &RunArgs, base: &Base, roles: &Roles, tasks: &Tasks) -> anyhow::Result<()> {
+        let targets = PlanTargets {
+            lottery: roles.lottery.clone().map(|slot| slot as Arc<dyn PlanTarget>),
+            flow: Some(Arc::clone(&self.flow)),
+            access: roles.access.clone(),
+        };
+        let follower = Follower::new(
+            args.campaigns.clone(),
+            Arc::clone(&self.repository),
+            base.keys.newest_seed().clone(),
+            base.config.node.id,
+            targets,
+            Arc::clone(&self.cell),
+            base.clock.clone(),
+        );
+        let follower = follower.first().await?;
+        tasks.spawn("plans", TaskKind::Service, follower.run(tasks.shutdown().clone()));
+        Ok(())
+    }
+}
+
+/// What others may call here.
+fn served(roles: &Roles) -> Served {
+    Served {
+        draws: roles.lottery.clone().map(|slot| slot as Arc<dyn Draws>),
+        awards: roles.flow.clone().map(|flow| Arc::new(flow) as _),
+        accounts: roles
+            .delivery
+            .clone()
+            .map(|delivery| Arc::new(crate::up::AccountsApart::new(delivery, Handle::current())) as _),
+        histories: roles.flow.clone().map(|flow| Arc::new(flow) as _),
+    }
+}
+
+async fn start_delivery(base: &Base, tasks: &Tasks) -> anyhow::Result<Delivery> {
+    let parts = DeliveryParts {
+        config: base.config.delivery.clone(),
+        book: base.delivery_book().await?,
+        accounts: base.account_book().await?,
+        vendors: Default::default(),
+        mac_keys: base.keys.mac.clone(),
+        queue: base.queue()?,
+        clock: base.clock.clone(),
+        seed: base.clock.now_ms(),
+    };
+    Ok(Delivery::start(parts, tasks)?)
+}
+
+async fn start_lottery(args: &RunArgs, base: &Base, tasks: &Tasks) -> anyhow::Result<Arc<LotterySlot>> {
+    let (config, keys) = (&base.config, &base.keys);
+    let cache: Arc<dyn HistoryCache> = match config.cluster.memcached.is_empty() {
+        true => Arc::new(NoCache),
+        false => {
+            let options = MemcachedOptions::new(config.cluster.memcached.clone());
+            Arc::new(Memcached::start(options, base.clock.clone())?)
+        }
+    };
+    let node = NodeConfig {
+        node: NodeId(config.node.id),
+        dir: args.data.join("lottery"),
+        log: None,
+        shards: config.lottery.shards,
+        users_max: config.lottery.users_max,
+        snapshot_bytes: config.lottery.snapshot_mib << 20,
+        mac_keys: keys.mac.clone(),
+        seed_keys: keys.seeds.clone(),
+        known: None,
+    };
+    let parts = ClusterParts {
+        ledger: base.ledger().await?,
+        lanes: Arc::new(base.lanes()?),
+        histories: base.histories(tasks),
+        cache,
+        members: base.members.members(Role::Lottery),
+        clock: base.clock.clone(),
+    };
+    let slot = Arc::new(LotterySlot::default());
+    let (running, stop) = (Arc::clone(&slot), tasks.shutdown().clone());
+    tasks.spawn("lottery", TaskKind::Service, async move { running.run(node, parts, stop).await });
+    Ok(slot)
+}
