@@ -113,7 +113,8 @@ fn read(folder: &Path) -> Result<Read, String> {
 }
 
 fn an_award() -> Vec<u8> {
-    won(&World::perfect(1, 1).awards[0])
+    // The last unit of each prize is never won.
+    won(&World::perfect(2, 1).awards[0])
 }
 
 /// Two epochs that others ended, the second without a group; then two that the node ended itself or not yet.
