@@ -8,11 +8,13 @@
 //! has taken already, not from what this call asks: so a repetition after a crash takes nothing twice, and of two
 //! lowerings at once each takes its own.
 
-use super::carry::{Asked, Step, in_force, unchanged};
+use super::carry::{Asked, Step, TRIES_MAX, in_force, unchanged};
 use super::operations::{OperationError, PrizeStatus};
 use super::prepare::Prepared;
 use super::{Change, Desk, DeskError, Effect};
 use crate::adjust::{PrizeAt, Target};
+use crate::people::By;
+use crate::repository::Edit;
 use campaign::{CampaignId, Plan, SeqNo};
 use std::time::Duration;
 
@@ -156,6 +158,32 @@ impl Desk {
             Step::Done => Ok(Some(in_force(prepared, seq_no, asked, vec![effect]))),
             Step::Again => Ok(None),
         }
+    }
+
+    /// Puts into force that units of a prize are gone which the ledger has taken already. It is asked for nothing, so
+    /// that whatever else is going on nothing can be taken twice.
+    pub(super) async fn say_lowered(
+        &self,
+        campaign: CampaignId,
+        (prize, units): (PrizeAt, u64),
+        by: &By,
+        reason: &str,
+    ) -> Result<(), DeskError> {
+        let asked = Asked { by, reason, second: None };
+        for _ in 0..TRIES_MAX {
+            let edit = Edit::Lower { prize, units };
+            let prepared = self.prepare(campaign, &edit, None, self.clock.now_ms()).await?;
+            let said = prepared.adjustments.lowered.get(&prize).copied().unwrap_or(0);
+            if said > self.row(campaign, prize).await?.cancelled() {
+                // Another lowering has counted them in meanwhile.
+                return Ok(());
+            }
+            let seq_no = self.repository.reserve(self.draft(&prepared, &asked)).await?;
+            if let Step::Done = self.put_into_force(&prepared, seq_no, &asked).await? {
+                return Ok(());
+            }
+        }
+        Err(DeskError::Contended(campaign))
     }
 
     async fn row(&self, campaign: CampaignId, prize: PrizeAt) -> Result<PrizeStatus, DeskError> {

@@ -16,7 +16,7 @@ use serde_json::json;
 
 /// How often a change is prepared anew because another one came in between. Brakes must get through, so it is far
 /// more than people can cause.
-const TRIES_MAX: usize = 32;
+pub(super) const TRIES_MAX: usize = 32;
 
 /// Who asks for a change, and who has agreed.
 pub(super) struct Asked<'a> {

@@ -4,19 +4,20 @@
 //! heard no answer and will ask again. But what the ledger has done already must stand in a version: else the desk shows a
 //! prize as running that is paused, or counts units as there that are gone, until somebody happens to ask the same
 //! again. Found by holding the ledger against the active version, in the light of the numbers that were reserved last;
-//! finished in the name of who began it. Also: the end of a grey version that has not reached the ledger's speeds, and
+//! finished in the name of who began it. Of a lowering only what the ledger has taken is written down: a start never has
+//! it take more. Also: the end of a grey version that has not reached the ledger's speeds, and
 //! paces towards vendors, which delivery keeps in memory only.
 
 use super::operations::PrizeStatus;
 use super::prepare::Base;
 use super::{Desk, DeskError};
-use crate::adjust::{Adjustments, PrizeAt, Target};
+use crate::adjust::{Adjustments, PrizeAt};
 use crate::audit::AuditRow;
 use crate::bounds::PAGE_MAX;
 use crate::people::{By, Role};
 use crate::repository::{Edit, Kind, State, Version, VersionInfo};
 use campaign::{CampaignId, SeqNo, VendorId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How far back reserved numbers are looked at: more than may be under way at once.
 const LOOK_BACK: usize = 200;
@@ -56,23 +57,18 @@ impl Desk {
     async fn finish_campaign(&self, campaign: CampaignId) -> Result<Vec<Finished>, DeskError> {
         let mut found = Vec::new();
         let all = self.repository.all(campaign).await?;
-        for info in all.iter().rev().take(LOOK_BACK).rev().filter(|info| info.state == State::Reserved) {
-            if !matches!(info.kind, Kind::Pause | Kind::Stop | Kind::Lower) {
-                continue;
-            }
+        let reserved: Vec<&VersionInfo> =
+            all.iter().rev().take(LOOK_BACK).rev().filter(|info| info.state == State::Reserved).collect();
+        for info in reserved.iter().filter(|info| matches!(info.kind, Kind::Pause | Kind::Stop)) {
             if let Some(edit) = self.half_done(info).await? {
-                let what = format!(
-                    "SeqNo {}, {} of {}: {}",
-                    info.seq_no,
-                    info.kind.name(),
-                    info.author,
-                    info.reason
-                );
-                let by = By::new(info.author.clone(), info.role);
-                let done = self.change(campaign, edit, None, (&by, &info.reason)).await;
-                let error = done.err().map(|e| e.to_string());
-                found.push(Finished { campaign: Some(campaign), what, error });
+                let done = self.change(campaign, edit, None, (&author(info), &info.reason)).await;
+                found.push(finished(info, done.err()));
             }
+        }
+        let lowerings: Vec<&VersionInfo> = reserved.into_iter().filter(|i| i.kind == Kind::Lower).collect();
+        for (info, prize, units) in self.unsaid(campaign, &lowerings).await? {
+            let done = self.say_lowered(campaign, (prize, units), &author(info), &info.reason).await;
+            found.push(finished(info, done.err()));
         }
         if let Some(row) = self.last_of(campaign).await?.filter(|row| row.action == "withdraw") {
             let what = format!("the end of grey SeqNo {} by {}", row.seq_no.unwrap_or(SeqNo(0)), row.who);
@@ -83,13 +79,55 @@ impl Desk {
         Ok(found)
     }
 
-    /// The change that a reserved number was for, if the ledger has done its part and no version says so.
+    /// Units that the ledger has taken away and no version says, shared out among the lowerings that may have taken them.
+    ///
+    /// How many there are is the ledger's to say, never a reserved number's: a lowering that was cut off before it
+    /// reached the ledger and was then asked for again has gone through under another number, and its own stays
+    /// reserved for ever. Where several could have taken them the last ones count, since what came before a version in
+    /// force is counted in it.
+    async fn unsaid<'a>(
+        &self,
+        campaign: CampaignId,
+        lowerings: &[&'a VersionInfo],
+    ) -> Result<Vec<(&'a VersionInfo, PrizeAt, u64)>, DeskError> {
+        let mut asked = Vec::new();
+        for info in lowerings.iter().copied() {
+            if let Some(Edit::Lower { prize, units }) = self.edit_of(info).await? {
+                asked.push((info, prize, units));
+            }
+        }
+        let (Some(base), false) = (self.base(campaign).await?, asked.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let prizes: BTreeSet<PrizeAt> = asked.iter().map(|(_, prize, _)| *prize).collect();
+        let rows = self.operations.prizes(campaign, &prizes.into_iter().collect::<Vec<_>>()).await?;
+        let said = |prize| base.version.adjustments.lowered.get(prize).copied().unwrap_or(0);
+        let mut missing: BTreeMap<PrizeAt, u64> =
+            rows.iter().map(|row| (row.at, row.cancelled().saturating_sub(said(&row.at)))).collect();
+        let mut shares = Vec::new();
+        for (info, prize, units) in asked.into_iter().rev() {
+            let Some(rest) = missing.get_mut(&prize) else { continue };
+            let share = units.min(*rest);
+            if share > 0 {
+                *rest -= share;
+                shares.push((info, prize, share));
+            }
+        }
+        shares.reverse();
+        Ok(shares)
+    }
+
+    /// What a reserved number was for.
+    async fn edit_of(&self, info: &VersionInfo) -> Result<Option<Edit>, DeskError> {
+        let Some(version) = self.repository.get(info.campaign, info.seq_no).await? else { return Ok(None) };
+        let before = self.repository.get(info.campaign, info.after).await?;
+        Ok(edit_of(&version, &before.map(|v| v.adjustments).unwrap_or_default()))
+    }
+
+    /// The pause or stop that a reserved number was for, if the ledger has done its part and no version says so.
     async fn half_done(&self, info: &VersionInfo) -> Result<Option<Edit>, DeskError> {
         let campaign = info.campaign;
-        let Some(version) = self.repository.get(campaign, info.seq_no).await? else { return Ok(None) };
-        let before = self.repository.get(campaign, info.after).await?;
-        let before = before.map(|v| v.adjustments).unwrap_or_default();
-        let (Some(edit), Some(base)) = (edit_of(&version, &before), self.base(campaign).await?) else {
+        let (Some(edit), Some(base)) = (self.edit_of(info).await?, self.base(campaign).await?) else {
             return Ok(None);
         };
         let prizes = covered(&base, &edit);
@@ -97,7 +135,7 @@ impl Desk {
             return Ok(None);
         }
         let rows = self.operations.prizes(campaign, &prizes).await?;
-        Ok(rows.iter().any(|row| is_ahead(row, &base, &edit)).then_some(edit))
+        Ok(rows.iter().any(|row| is_ahead(row, &base)).then_some(edit))
     }
 
     /// The newest row about what is in force of a campaign, if it is among the last of the trail.
@@ -153,7 +191,6 @@ fn edit_of(version: &Version, before: &Adjustments) -> Option<Edit> {
 fn covered(base: &Base, edit: &Edit) -> Vec<PrizeAt> {
     let target = match edit {
         Edit::Pause { target } | Edit::Stop { target } => *target,
-        Edit::Lower { prize, .. } => Target::Prize(*prize),
         _ => return Vec::new(),
     };
     let rounds = base.plan.rounds.iter();
@@ -162,18 +199,22 @@ fn covered(base: &Base, edit: &Edit) -> Vec<PrizeAt> {
     covered.map(|(round, prize)| PrizeAt { round: round.id, prize: prize.id }).collect()
 }
 
-/// Whether the ledger has done what the active version does not say.
-fn is_ahead(row: &PrizeStatus, base: &Base, edit: &Edit) -> bool {
-    match edit {
-        Edit::Lower { prize, .. } => {
-            row.cancelled() > base.version.adjustments.lowered.get(prize).copied().unwrap_or(0)
-        }
-        _ => {
-            let round = base.plan.round(row.at.round);
-            let planned = round.and_then(|r| r.prizes.iter().find(|p| p.id == row.at.prize));
-            row.paused && planned.is_some_and(|p| !p.paused)
-        }
-    }
+/// Whether the ledger has a prize paused that the active version lets go on.
+fn is_ahead(row: &PrizeStatus, base: &Base) -> bool {
+    let round = base.plan.round(row.at.round);
+    let planned = round.and_then(|r| r.prizes.iter().find(|p| p.id == row.at.prize));
+    row.paused && planned.is_some_and(|p| !p.paused)
+}
+
+/// Who reserved a number.
+fn author(info: &VersionInfo) -> By {
+    By::new(info.author.clone(), info.role)
+}
+
+fn finished(info: &VersionInfo, error: Option<DeskError>) -> Finished {
+    let (kind, author, reason) = (info.kind.name(), &info.author, &info.reason);
+    let what = format!("SeqNo {}, {kind} of {author}: {reason}", info.seq_no);
+    Finished { campaign: Some(info.campaign), what, error: error.map(|e| e.to_string()) }
 }
 
 /// What a row says of a vendor's pace; `None` within: the configured one.

@@ -257,6 +257,41 @@ async fn a_start_finishes_what_the_ledger_has_done() {
 }
 
 #[tokio::test]
+async fn a_start_takes_no_more_than_was_taken() {
+    let w = world().await;
+    let person = li();
+    let lower = |units| w.desk.lower(SMALL_ID, AT(), units, &person, "less");
+    let cut_off = |steps, done| w.crash.arm(steps, done);
+    // Reserved and no more; asked again, it goes through under the next number. The gap stays.
+    cut_off(1, true);
+    assert!(lower(1).await.is_err());
+    w.crash.restart();
+    assert_eq!(w.desk.finish().await.unwrap(), []);
+    assert_eq!(lower(1).await.unwrap().seq_no, Some(SeqNo(3)));
+    // The ledger has taken these, and no version says so.
+    cut_off(3, false);
+    assert!(lower(2).await.is_err());
+    w.crash.restart();
+    let found = w.desk.finish().await.unwrap();
+    let said: Vec<_> = found.iter().map(|f| (f.what.as_str(), &f.error)).collect();
+    assert_eq!(said, [("SeqNo 4, lower of li: less", &None)]);
+    assert_eq!(w.platform.rows.lock()[&AT()].cancelled, 3);
+    assert_eq!(w.desk.active(SMALL_ID).await.unwrap().adjustments.lowered[&AT()], 3);
+    // Of 10 that were asked for the ledger could take 6, and then the answer was lost: the rest was never said.
+    let made = w.platform.rows.lock()[&AT()].made;
+    w.platform.grant(AT(), made - 3 - 6);
+    cut_off(2, true);
+    assert!(lower(10).await.is_err());
+    w.crash.restart();
+    w.platform.rows.lock().get_mut(&AT()).unwrap().granted = 0;
+    assert_eq!(w.desk.finish().await.unwrap().len(), 1);
+    assert_eq!(w.platform.rows.lock()[&AT()].cancelled, 9);
+    assert_eq!(w.desk.active(SMALL_ID).await.unwrap().adjustments.lowered[&AT()], 9);
+    assert_eq!(w.desk.finish().await.unwrap(), []);
+    assert!(w.desk.verify_audit(None).await.unwrap().ok);
+}
+
+#[tokio::test]
 async fn many_small_raises_are_a_large_one() {
     let w = world().await;
     let more = |tranches: u32| {

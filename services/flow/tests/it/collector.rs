@@ -59,21 +59,25 @@ fn what_is_wrong_becomes_an_alarm_and_no_award() {
 #[test]
 fn only_a_higher_epoch_may_leave_positions_out() {
     let began = |epoch| vec![bytes(&EpochBegan { node: NodeId(1), epoch: NodeEpoch(epoch), time_ms: 9 })];
-    let (one, two) = (began(1), began(2));
+    let (one, end, two) = (began(1), vec![ended(1)], began(2));
+    let all = [group(1, 0, &one), group(1, 1, &end), group(2, 7, &two), group(2, 8, &two)];
     let mut state = lane();
-    let batch = collect(&state, &[group(1, 0, &one), group(2, 7, &two), group(2, 8, &two)]).unwrap();
+    let batch = collect(&state, &all).unwrap();
     assert_eq!((batch.from, batch.next, batch.epoch), (0, 9, NodeEpoch(2)));
+    let marks = batch.marks;
     assert!(matches!(
         collect(&state, &[group(1, 0, &one), group(1, 7, &one)]),
         Err(CollectError::Gap { expected: 1, found: 7, .. })
     ));
     // In the middle of a lane, and again from before the place.
-    state.pass(1, NodeEpoch(1));
+    state.pass(2, NodeEpoch(1));
+    assert!(collect(&state, &[group(2, 7, &two)]).is_err(), "nothing has ended");
+    marks.iter().for_each(|mark| assert!(state.end(*mark)));
     let batch = collect(&state, &[group(2, 7, &two)]).unwrap();
-    assert_eq!((batch.from, batch.next), (1, 8));
+    assert_eq!((batch.from, batch.next), (2, 8));
     assert!(collect(&state, &[group(1, 7, &one)]).is_err());
     state.pass(8, NodeEpoch(2));
-    let again = collect(&state, &[group(1, 0, &one), group(2, 7, &two), group(2, 8, &two)]).unwrap();
+    let again = collect(&state, &all).unwrap();
     assert_eq!((again.from, again.next), (0, 9));
     assert!(collect(&state, &[group(2, 9, &two)]).is_err());
 }

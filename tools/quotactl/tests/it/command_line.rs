@@ -54,8 +54,10 @@ fn shells_complete_every_command() {
 
 #[test]
 fn there_are_no_colours_in_a_file() {
-    let body = serde_json::json!({"ok": true, "rows": "3", "head": "ab", "broken_at": null, "why": null});
+    let body = serde_json::json!({
+        "ok": true, "rows": "3", "versions": "2", "before_trail": "0", "head": "ab", "broken_at": null, "why": null
+    });
     let fake = Fake::always(Reply::Json(200, body));
     let ran = Home::at(&fake).with("TERM", "xterm").run(&["verify-audit"]).expect(0);
-    assert_eq!(ran.out, "the audit trail is whole: 3 rows, head ab\n");
+    assert_eq!(ran.out, "the audit trail is whole: 3 rows, 2 versions as they were written, head ab\n");
 }
