@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Leases a node may hold of a prize: one to draw from while the other is fetched.
 pub const LEASES_PER_PRIZE: usize = 2;
 
+/// How exact the instant is at which somebody came last, ms: whoever draws within it of another writes nothing.
+const CAME_EXACT_MS: u64 = 32;
+
 /// A unit that the draw reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hit {
@@ -106,6 +109,8 @@ struct State {
 pub struct RoundPool {
     keys: RoundKeys,
     next_any: AtomicU64,
+    /// When somebody drew last who could have won, ms UTC.
+    came_ms: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -113,7 +118,12 @@ impl RoundPool {
     /// A round with nothing leased, and how its plan draws.
     pub fn new(round: &Round, keys: RoundKeys) -> (RoundPool, Picks) {
         let state = State { prizes: round.prizes.iter().map(PrizePool::new).collect(), retired: false };
-        let pool = RoundPool { keys, next_any: AtomicU64::new(u64::MAX), state: Mutex::new(state) };
+        let pool = RoundPool {
+            keys,
+            next_any: AtomicU64::new(u64::MAX),
+            came_ms: AtomicU64::new(0),
+            state: Mutex::new(state),
+        };
         let picks = picks(round, (0..round.prizes.len()).collect());
         (pool, picks)
     }
@@ -169,6 +179,27 @@ impl RoundPool {
     #[inline]
     pub fn may_hit(&self, now_ms: u64) -> bool {
         now_ms >= self.next_any.load(Ordering::Acquire)
+    }
+
+    /// Somebody draws at `now_ms` who is below his limits.
+    #[inline]
+    pub fn came(&self, now_ms: u64) {
+        if now_ms > self.came_ms.load(Ordering::Relaxed) + CAME_EXACT_MS {
+            self.came_ms.store(now_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// When somebody came last, ms UTC, give or take a few; 0: nobody yet.
+    pub fn came_ms(&self) -> u64 {
+        self.came_ms.load(Ordering::Relaxed)
+    }
+
+    /// Leases with a unit that could have been won before `before_ms`, and was not.
+    pub fn overdue(&self, before_ms: u64) -> Vec<LeaseId> {
+        let mut state = self.state.lock();
+        let leases = state.prizes.iter_mut().flat_map(|p| &mut p.leases);
+        let due = |l: &mut Lease| l.next(before_ms).is_some_and(|(instant, _)| instant < before_ms);
+        leases.filter_map(|l| due(l).then_some(l.id)).collect()
     }
 
     /// Draws as a plan does: up to `tries` picks by its weights, each falling through to the prizes behind it. `settle`

@@ -268,7 +268,11 @@ impl Core {
         inbox: &Arc<Inbox>,
     ) -> Drawn {
         let pool = &scope.campaign.round_by_index(index).pool;
-        if !now.may_win || !pool.may_hit(now.ms) {
+        if !now.may_win {
+            return Drawn::Lost;
+        }
+        pool.came(now.ms);
+        if !pool.may_hit(now.ms) {
             return Drawn::Lost;
         }
         let mut refused = None;

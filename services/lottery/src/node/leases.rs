@@ -7,6 +7,7 @@
 
 use crate::core::{Core, LEASES_PER_PRIZE, RoundPool, Sealed};
 use crate::ledger::{CloseAsk, GrantAnswer, GrantAsk, PrizeKey, Tick, TickAnswer, port::TICK_LEASES_MAX};
+use campaign::plan::CURVE_TAIL_MS;
 use campaign::{CampaignId, LeaseId, NodeEpoch, NodeId, Ranges, Round, RoundId, SLOT_MS};
 use records::{LeaseClosed, LeaseGot};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,16 @@ const ASK_MIN: u32 = 16;
 
 /// Most units asked for.
 const ASK_MAX: u32 = 1_000_000;
+
+/// In a round's last seconds a node beside others that nobody has come to for so long asks for nothing, and gives back
+/// what could have been won all that time.
+const IDLE_MS: u64 = 400;
+
+/// ... and one that somebody comes to asks again so soon: what others give back is for whoever has players.
+const TAIL_PATIENCE_MS: u64 = 200;
+
+/// Nothing is given back so shortly before the end: it would not reach anybody any more.
+const LAST_BACK_MS: u64 = 700;
 
 /// Longest that a node believes 'nothing before slot s', because a plan may change meanwhile.
 const PATIENCE_MS: u64 = 500;
@@ -44,6 +55,8 @@ pub struct Progress {
 struct Asked {
     lease: LeaseId,
     not_before_ms: u64,
+    /// When it was asked for last.
+    last_ms: u64,
 }
 
 struct Closing {
@@ -73,6 +86,8 @@ pub struct Leases {
     uses: BTreeMap<PrizeKey, Use>,
     last_tick_ms: u64,
     refused: u64,
+    /// Other nodes draw from the same prizes.
+    has_others: bool,
     /// A lease is closed before its wins are acknowledged: only ever true in the simulation.
     close_early: bool,
 }
@@ -92,8 +107,14 @@ impl Leases {
             uses: BTreeMap::new(),
             last_tick_ms: 0,
             refused: 0,
+            has_others: false,
             close_early: false,
         }
+    }
+
+    /// Other nodes draw from the same prizes: in a round's last seconds nothing stays where nobody comes.
+    pub fn beside_others(self) -> Leases {
+        Leases { has_others: true, ..self }
     }
 
     /// Plants a fault that the simulation must find: leases are closed in the ledger although their wins are
@@ -133,9 +154,14 @@ impl Leases {
                     continue;
                 }
                 let over = stop || now_ms >= round.close_ms;
+                let in_tail = self.has_others && now_ms + CURVE_TAIL_MS >= round.close_ms;
+                let is_idle = in_tail && at.pool.came_ms() + IDLE_MS <= now_ms;
+                if is_idle && now_ms + LAST_BACK_MS < round.close_ms {
+                    self.send_back.extend(at.pool.overdue(now_ms - IDLE_MS));
+                }
                 self.seal(campaign.plan.campaign, round.id, &at.pool, over);
-                if !over {
-                    self.ask(campaign.plan.campaign, round, &at.pool, now_ms, since_ms, &mut asks);
+                if !over && !is_idle {
+                    self.ask(campaign.plan.campaign, round, &at.pool, (now_ms, since_ms), in_tail, &mut asks);
                 }
                 oldest = oldest.into_iter().chain(at.pool.oldest_got()).min();
             }
@@ -166,8 +192,8 @@ impl Leases {
         campaign: CampaignId,
         round: &Round,
         pool: &RoundPool,
-        now_ms: u64,
-        since_ms: u64,
+        (now_ms, since_ms): (u64, u64),
+        in_tail: bool,
         asks: &mut Vec<GrantAsk>,
     ) {
         for usage in pool.usage() {
@@ -180,9 +206,11 @@ impl Leases {
             let next = &mut self.next;
             let asked = self.asked.entry(prize).or_insert_with(|| {
                 *next += 1;
-                Asked { lease: LeaseId(*next - 1), not_before_ms: 0 }
+                Asked { lease: LeaseId(*next - 1), not_before_ms: 0, last_ms: 0 }
             });
-            if now_ms >= asked.not_before_ms {
+            let may_be_back = in_tail && now_ms >= asked.last_ms + TAIL_PATIENCE_MS;
+            if now_ms >= asked.not_before_ms || may_be_back {
+                asked.last_ms = now_ms;
                 asks.push(GrantAsk { lease: asked.lease, prize, units });
             }
         }
@@ -303,6 +331,7 @@ fn key(record: &LeaseClosed) -> PrizeKey {
 #[cfg(test)]
 mod tests {
     use super::{LeaseLog, Leases, Progress};
+    use crate::core::RoundPool;
     use crate::core::tests_support::{core, plan};
     use crate::ledger::{MemoryLedger, QuotaLedger, Tick};
     use campaign::{Limits, NodeEpoch, NodeId};
@@ -348,5 +377,37 @@ mod tests {
         }
         assert!(leased[0] > 0, "the copy was granted units");
         assert_eq!((leased[3], leases.closing()), (0, 0), "they are back: {leased:?}");
+    }
+
+    /// Two nodes hold the last units, and players come to one of them only: it gets those of the other too.
+    #[tokio::test]
+    async fn what_nobody_comes_for_goes_to_the_node_with_players() {
+        let clock = ManualClock::new(150_000);
+        let ledger = MemoryLedger::new(clock.clone());
+        let plan = plan(Limits::default(), &[(1, 1, 8)]);
+        ledger.register(&plan).await.unwrap();
+        let mut nodes = Vec::new();
+        for node in [NodeId(1), NodeId(2)] {
+            let epoch = ledger.begin_epoch(node, NodeEpoch(0)).await.unwrap();
+            nodes.push((core(plan.clone()).0, Leases::new(node, epoch).beside_others()));
+        }
+        let mut won = 0;
+        for at_ms in (155_000..159_900).step_by(50) {
+            clock.advance_ms(at_ms - clock.now_ms());
+            for (i, (core, leases)) in nodes.iter_mut().enumerate() {
+                let tick = leases.tick(core, at_ms, Progress { acknowledged: 1 }, false, &mut Log);
+                let answer = ledger.tick(&tick).await.unwrap();
+                leases.answered(core, &tick, &answer, &mut Log);
+                // Nobody comes before the tail, and to the first node nobody ever does.
+                if i == 1 && at_ms >= 157_200 {
+                    let campaigns = core.campaigns();
+                    let (_, round) = campaigns.get(1).unwrap().rounds().next().unwrap();
+                    let (_, picks) = RoundPool::new(&plan.rounds[0], *round.pool.keys());
+                    round.pool.came(at_ms);
+                    won += u64::from(round.pool.draw(&picks, |_, _| 0, 1, at_ms, |_| Some(())).is_some());
+                }
+            }
+        }
+        assert_eq!(won, 8, "{:?}", ledger.rows().prizes);
     }
 }

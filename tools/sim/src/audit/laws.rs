@@ -1,6 +1,6 @@
 //! The laws that the log, the players and the deliveries show.
 
-use super::Audit;
+use super::{Audit, Award};
 use crate::plan::{CAMPAIGN, seed_key};
 use crate::vendor::Status;
 use campaign::{AwardId, Fen, Limits, Plan, PrizeId, RoundId, SeqNo, UserId};
@@ -253,14 +253,26 @@ impl Audit<'_> {
     /// Did so many entries that could have won come in the last `tail_ms` of a round, for the units left then?
     fn enough_players(&self, round: RoundId, close_ms: u64, tail_ms: u64) -> bool {
         let from_ms = close_ms - tail_ms;
-        let told =
-            self.evidence.told.iter().filter(|t| t.round == round && (from_ms..close_ms).contains(&t.at_ms));
         let rows = self.evidence.ledger.prizes.values().filter(|p| p.key.round == round && !p.paused);
-        let budget: u64 = rows.map(|row| row.budget()).sum();
-        let before = |t: u64| t < from_ms;
-        let given =
-            self.log.awards.values().filter(|a| a.won.round == round && before(a.won.time_ms)).count();
-        told.count() as u64 >= ENTRIES_PER_UNIT * budget.saturating_sub(given as u64)
+        let budget: u64 = rows.clone().map(|row| row.budget()).sum();
+        // Only what was given of the prizes that count: a paused one's awards are no part of that budget.
+        let counts = |a: &&Award| a.won.round == round && rows.clone().any(|p| p.key.prize == a.won.prize);
+        let given = self.log.awards.values().filter(counts).filter(|a| a.won.time_ms < from_ms).count();
+        let in_tail = |at_ms: &&u64| (from_ms..close_ms).contains(*at_ms);
+        let came = self.entries(round).values().filter(in_tail).count();
+        came as u64 >= ENTRIES_PER_UNIT * budget.saturating_sub(given as u64)
+    }
+
+    /// When each draw of a round was made, ms UTC: a loss, when it was heard of first; a win says it itself. Whoever
+    /// can win no more makes no draw, and one that is told again is one.
+    fn entries(&self, round: RoundId) -> BTreeMap<(UserId, u32), u64> {
+        let mut entries = BTreeMap::new();
+        for told in self.evidence.told.iter().filter(|t| t.round == round) {
+            let won = told.won.and_then(|(id, ..)| self.log.awards.get(&id));
+            let at_ms = won.map_or(told.at_ms, |award| award.won.time_ms);
+            entries.entry((told.user, told.counter)).or_insert(at_ms);
+        }
+        entries
     }
 }
 

@@ -125,7 +125,7 @@ impl World {
         };
         let core = Core::new(config, log.clone());
         #[cfg_attr(not(feature = "planted"), allow(unused_mut))]
-        let (mut leases, mut buckets) = (Leases::new(node, epoch), Buckets::new(node.0));
+        let (mut leases, mut buckets) = (Leases::new(node, epoch).beside_others(), Buckets::new(node.0));
         #[cfg(feature = "planted")]
         {
             if self.planted.closed_early {

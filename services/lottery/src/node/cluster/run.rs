@@ -121,7 +121,7 @@ impl ClusterNode {
 
     async fn ticks(&self, shutdown: &Shutdown, failed: &Shutdown) -> Result<Exit, RunError> {
         let mut ticks = Ticks {
-            leases: Leases::new(self.config.node, self.epoch),
+            leases: Leases::new(self.config.node, self.epoch).beside_others(),
             unanswered: None,
             ring_of: None,
             looked_ns: 0,

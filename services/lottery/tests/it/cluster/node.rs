@@ -171,7 +171,7 @@ impl Node {
             core,
             log,
             session,
-            leases: Leases::new(self.id, epoch),
+            leases: Leases::new(self.id, epoch).beside_others(),
             buckets: Buckets::new(self.id.0),
             shipping: Shipping::new(first),
             shipped: VecDeque::new(),
