@@ -31,7 +31,7 @@ services-down:
 # All tests, against the real servers too. `make test ARGS="-p queue"` for one crate.
 test: services-up
 	set -a && . "$(SERVICES)/env" && set +a && HONGBAO_TEST_SERVERS=1 \
-	$(CARGO) test --locked $(or $(ARGS),--workspace --features hongbao/faults)
+	$(CARGO) test --locked --no-fail-fast $(or $(ARGS),--workspace --features hongbao/faults)
 
 # Performance figures, each with its peer. `make bench FAMILY="core. frames.10k"` for some, ARGS="--quick" for a trial.
 bench:

@@ -40,8 +40,8 @@ impl Desk {
     /// When the history or the ledger can't be read; nothing of that is lost.
     pub async fn finish(&self) -> Result<Vec<Finished>, DeskError> {
         let mut found = self.vendor_limits().await?;
-        for (campaign, _) in self.repository.heads().await? {
-            match self.finish_campaign(campaign).await {
+        for (campaign, active) in self.repository.heads().await? {
+            match self.finish_campaign(campaign, active).await {
                 Ok(more) => found.extend(more),
                 // One campaign that is damaged keeps nothing back from the others.
                 Err(error) => {
@@ -54,12 +54,16 @@ impl Desk {
         Ok(found)
     }
 
-    async fn finish_campaign(&self, campaign: CampaignId) -> Result<Vec<Finished>, DeskError> {
+    async fn finish_campaign(&self, campaign: CampaignId, active: SeqNo) -> Result<Vec<Finished>, DeskError> {
         let mut found = Vec::new();
         let all = self.repository.all(campaign).await?;
         let reserved: Vec<&VersionInfo> =
             all.iter().rev().take(LOOK_BACK).rev().filter(|info| info.state == State::Reserved).collect();
-        for info in reserved.iter().filter(|info| matches!(info.kind, Kind::Pause | Kind::Stop)) {
+        // A number below the active version is past: nodes register that version, and what it says of pauses holds. A
+        // pause of such a number, finished now, would undo whatever resumption came after it.
+        let ahead =
+            |info: &&&VersionInfo| matches!(info.kind, Kind::Pause | Kind::Stop) && info.seq_no > active;
+        for info in reserved.iter().filter(ahead) {
             if let Some(edit) = self.half_done(info).await? {
                 let done = self.change(campaign, edit, None, (&author(info), &info.reason)).await;
                 found.push(finished(info, done.err()));

@@ -53,13 +53,18 @@ impl Desk {
     async fn widened(&self, grey: Version, what: &str, by: &By, reason: &str) -> Result<Draft, DeskError> {
         let info = grey.info;
         let active = self.repository.newest(info.campaign).await?;
+        // What was paused, stopped or lowered while it was out stays so under its next number.
+        let adjustments = match &active {
+            Some(active) => grey.adjustments.with_brakes_of(&active.adjustments),
+            None => grey.adjustments,
+        };
         Ok(Draft {
             campaign: info.campaign,
             after: active.map_or(info.after, |active| active.info.seq_no),
             kind: Kind::Widen,
             of: Some(info.seq_no),
             source: grey.source,
-            adjustments: grey.adjustments,
+            adjustments,
             base_ms: info.base_ms,
             commitments: grey.commitments,
             author: by.name.clone(),

@@ -51,9 +51,9 @@ pub struct Row {
 }
 
 impl Row {
-    /// It has heard of a change that is no plan yet.
-    pub fn is_ahead(&self) -> bool {
-        self.change_seq_no > self.seq_no
+    /// It has heard of a change that is newer than this version.
+    pub fn is_ahead_of(&self, active: SeqNo) -> bool {
+        self.change_seq_no > active
     }
 }
 
