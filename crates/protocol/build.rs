@@ -1,7 +1,7 @@
 //! Generates the message types from `proto/`, and the JSON mapping of those that players use, with a compiler
 //! written in Rust so that a machine needs no protoc.
 
-const PLAY: &str = "proto/hongbao/v1/play.proto";
+const PLAYERS: [&str; 2] = ["proto/hongbao/v1/play.proto", "proto/hongbao/v1/chat.proto"];
 const CALLS: &str = "proto/hongbao/calls/v1/calls.proto";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -10,7 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let calls = protox::compile([CALLS], ["proto"])?;
     prost_build::Config::new().extern_path(".hongbao.v1", "crate::v1").compile_fds(calls)?;
 
-    let play = protox::compile([PLAY], ["proto"])?;
+    let play = protox::compile(PLAYERS, ["proto"])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     let descriptor = out.join("descriptor.bin");
     std::fs::write(&descriptor, prost_encode(&play))?;

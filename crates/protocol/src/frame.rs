@@ -63,6 +63,20 @@ frame_kinds! {
     CampaignsAnswer = 15,
     /// The request of this correlation id failed.
     Error = 16,
+    /// A message to store.
+    Send = 17,
+    /// Answer to Send.
+    SendAnswer = 18,
+    /// From the server, unasked: something new.
+    Push = 19,
+    /// A device has everything up to a cursor; no answer.
+    Confirm = 20,
+    /// Any other request to the chat service: a ChatRequest.
+    Ask = 21,
+    /// Answer to Ask: a ChatAnswer.
+    AskAnswer = 22,
+    /// From the server: connect elsewhere.
+    Move = 23,
 }
 
 /// A frame within a buffer.

@@ -405,6 +405,7 @@ impl Session {
             campaigns: desk.campaigns.views(self.user, desk.now_ms),
             submits_per_second: rate,
             outstanding_max: self.outstanding_max,
+            chat: false,
         };
         if done.encoded_len() > self.body_max() {
             // The client asks for them when it can take a larger frame.

@@ -5,25 +5,29 @@ use parking_lot::Mutex;
 use std::task::Waker;
 
 /// Late replies of one connection. Bounded by the requests that the connection may have unanswered.
-#[derive(Default)]
-pub struct Inbox {
-    state: Mutex<State>,
+pub struct Inbox<R = SubmitReply> {
+    state: Mutex<State<R>>,
 }
 
-#[derive(Default)]
-struct State {
-    replies: Vec<SubmitReply>,
+struct State<R> {
+    replies: Vec<R>,
     waker: Option<Waker>,
 }
 
-impl Inbox {
+impl<R> Default for Inbox<R> {
+    fn default() -> Self {
+        Inbox { state: Mutex::new(State { replies: Vec::new(), waker: None }) }
+    }
+}
+
+impl<R> Inbox<R> {
     /// An empty inbox.
-    pub fn new() -> Inbox {
+    pub fn new() -> Inbox<R> {
         Inbox::default()
     }
 
     /// Puts a reply in and wakes the connection.
-    pub fn put(&self, reply: SubmitReply) {
+    pub fn put(&self, reply: R) {
         let mut state = self.state.lock();
         state.replies.push(reply);
         let waker = state.waker.take();
@@ -34,7 +38,7 @@ impl Inbox {
     }
 
     /// Puts several replies in and wakes once.
-    pub fn put_all(&self, replies: impl IntoIterator<Item = SubmitReply>) {
+    pub fn put_all(&self, replies: impl IntoIterator<Item = R>) {
         let mut state = self.state.lock();
         state.replies.extend(replies);
         let waker = state.waker.take();
@@ -45,7 +49,7 @@ impl Inbox {
     }
 
     /// Moves all replies to `out`; when there is none, the waker is kept for the next one. True if any came.
-    pub fn take(&self, out: &mut Vec<SubmitReply>, waker: &Waker) -> bool {
+    pub fn take(&self, out: &mut Vec<R>, waker: &Waker) -> bool {
         let mut state = self.state.lock();
         if state.replies.is_empty() {
             match &mut state.waker {

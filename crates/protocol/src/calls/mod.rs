@@ -6,6 +6,7 @@
 //! there; the wire is described in `docs/protocol.md`.
 
 mod awards;
+mod chat;
 pub mod client;
 mod draws;
 mod greeting;
@@ -18,6 +19,10 @@ mod socket;
 mod wire;
 
 pub use awards::{Accounts, AwardView, Awards, CallError};
+pub use chat::{
+    Chat, ConnectionAt, DeviceAt, Part, PartKind, PushBatch, Pushes, SEND_BODY_MAX, SendCall, SendReply,
+    Target,
+};
 pub use draws::{Draws, SubmitCall, SubmitReply};
 pub use greeting::{CALL_KEY_BYTES_MIN, CallKey, CallKeyError, Cluster, GreetingError};
 pub use histories::{HISTORY_USERS_MAX, Histories, PastWin};
