@@ -24,8 +24,10 @@ pub(crate) fn check(spec: &CampaignSpec, lists: &BTreeMap<(usize, u64), Vec<Priz
     let mut worst: BTreeMap<VendorId, Shortage> = BTreeMap::new();
     for ((list, duration_ms), prizes) in lists {
         let specs = &spec.lists[*list].prizes;
-        for prize in prizes {
-            if let Some(prize_spec) = specs.iter().find(|s| s.id == prize.id) {
+        for (place, prize) in prizes.iter().enumerate() {
+            // Nearly always it stands where its plan stands.
+            let there = specs.get(place).filter(|s| s.id == prize.id);
+            if let Some(prize_spec) = there.or_else(|| specs.iter().find(|s| s.id == prize.id)) {
                 check_prize(prize, prize_spec, *duration_ms, sink);
             }
         }

@@ -170,12 +170,12 @@ pub(crate) fn word<T: Copy>(words: &[(&str, T)]) -> impl Fn(&str) -> Result<T, W
 /// Parser of a name for people.
 pub(crate) fn name(text: &str) -> Result<String, Wrong> {
     let chars = text.chars().count();
-    let cure = format!("write 1 to {NAME_CHARS_MAX} characters on one line");
+    let cure = || format!("write 1 to {NAME_CHARS_MAX} characters on one line");
     if text.trim().is_empty() {
-        return Err(Wrong::new("an empty name", cure));
+        return Err(Wrong::new("an empty name", cure()));
     }
     if chars > NAME_CHARS_MAX || text.chars().any(char::is_control) {
-        return Err(Wrong::new(format!("a name of {chars} characters, or one with line breaks"), cure));
+        return Err(Wrong::new(format!("a name of {chars} characters, or one with line breaks"), cure()));
     }
     Ok(text.to_string())
 }

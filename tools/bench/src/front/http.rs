@@ -1,7 +1,7 @@
 //! `http.submit`: JSON submits over kept-alive HTTP through the front door and the core.
 
 use super::campaign::Campaign;
-use super::load::{Sum, full_speed, hundredth, measure, measure_draws};
+use super::load::{Sum, full_speed, hundredth_of_turns, measure, measure_draws};
 use super::peer::{Peer, Speaks};
 use super::platform::{Platform, Setup};
 use crate::Plan;
@@ -27,7 +27,7 @@ fn platform(plan: &Plan, wins_per_second: u64) -> Result<Platform> {
 pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
     let config = |p: &Platform| full_speed(plan, Kind::Http, CONNECTIONS, p.http, &p.key);
     let trial = platform(plan, FIRST_GUESS)?;
-    let wins_per_second = hundredth(&measure_draws(plan, &config(&trial))?);
+    let wins_per_second = hundredth_of_turns(&measure_draws(plan, &config(&trial))?);
     drop(trial);
     let platform = platform(plan, wins_per_second)?;
     let peer = Peer::start(Speaks::Http)?;

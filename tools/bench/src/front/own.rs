@@ -4,7 +4,7 @@
 //! is a millisecond and the front door's rate for a user is lifted. All else is as shipped.
 
 use super::campaign::Campaign;
-use super::load::{Sum, full_speed, hundredth, measure, measure_draws};
+use super::load::{Sum, full_speed, hundredth_of_turns, measure, measure_draws};
 use super::peer::{Peer, Speaks};
 use super::platform::{Platform, Setup};
 use crate::Plan;
@@ -34,7 +34,7 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
     let connections = plan.sized(CONNECTIONS) as usize;
     let config = |p: &Platform| full_speed(plan, Kind::FramesOwn, connections, p.frames, &p.key);
     let trial = restless(plan, FIRST_GUESS)?;
-    let wins_per_second = hundredth(&measure_draws(plan, &config(&trial))?);
+    let wins_per_second = hundredth_of_turns(&measure_draws(plan, &config(&trial))?);
     drop(trial);
     let platform = restless(plan, wins_per_second)?;
     let peer = Peer::start(Speaks::Frames)?;

@@ -59,7 +59,7 @@ async fn users_move_to_a_new_node_and_from_a_drained_one() {
     players.play(&world, &nodes(&[&a, &c]), 9_000).await;
     assert_eq!(world.lanes.messages(2).unwrap().len(), left, "it ships nothing more");
     assert_eq!((a.stop().await, c.stop().await), (Exit::Drained, Exit::Drained));
-    world.audit_end(&players.told, true).await;
+    world.audit_end(&players.told, players.kept_up()).await;
     assert!(world.flow.calls() > 0 && players.lost > 0 && !world.cache.is_empty());
 }
 
@@ -87,7 +87,7 @@ async fn the_others_take_over_from_a_dead_node() {
     players.play(&world, &nodes(&[&a, &c]), 11_000).await;
     a.stop().await;
     c.stop().await;
-    world.audit_end(&players.told, true).await;
+    world.audit_end(&players.told, players.kept_up()).await;
 }
 
 /// A node is cut off with wins on their way, and wakes when others have ended its epoch and have its users.
@@ -153,7 +153,7 @@ async fn a_zombie_tells_and_ships_nothing() {
     until("its buckets", || open(&[&again]) > 1_000).await;
     a.stop().await;
     again.stop().await;
-    world.audit_end(&players.told, true).await;
+    world.audit_end(&players.told, players.kept_up()).await;
 }
 
 /// A node is killed and comes back before anybody noticed; and then on another machine, with an empty disk.
@@ -194,7 +194,7 @@ async fn a_node_comes_back_with_its_disk_and_without() {
     assert_eq!((fourth.started.fresh, fourth.started.epoch), (false, 4));
     players.play(&world, &nodes(&[&fourth]), 14_000).await;
     fourth.stop().await;
-    world.audit_end(&players.told, true).await;
+    world.audit_end(&players.told, players.kept_up()).await;
     let old = end_by_hand(&*world.ledger, &world.lanes, NodeId(1)).await.unwrap();
     assert!(!old.ended && old.settled == 0, "nothing is left to do: {old:?}");
     let nobody = end_by_hand(&*world.ledger, &world.lanes, NodeId(NODES - 1)).await;
