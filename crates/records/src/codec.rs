@@ -86,6 +86,10 @@ kinds! {
     DeliveryEvent = 0x30,
     /// Head of a lottery snapshot.
     SnapshotHeader = 0x40,
+    /// A message of a conversation.
+    ChatMessage = 0x50,
+    /// Anything else that chat remembers.
+    ChatFact = 0x51,
 }
 
 /// The kind of the record at the beginning of the bytes.
@@ -124,7 +128,7 @@ pub trait Record: Sized {
         let start = out.len();
         out.extend_from_slice(&[Self::KIND as u8, Self::VERSION, 0, 0]);
         self.write(&mut Writer(out));
-        // Layouts are bounded (LEASE_RANGES_MAX and fixed sizes), so the length fits 16 bits.
+        // Layouts are bounded (LEASE_RANGES_MAX, CHAT_BODY_MAX and such), so the length fits 16 bits.
         let len = (out.len() - start - HEADER_LEN) as u16;
         out[start + 2..start + 4].copy_from_slice(&len.to_le_bytes());
     }
@@ -178,6 +182,11 @@ impl Writer<'_> {
         self.0.extend_from_slice(v);
         self
     }
+    /// Text with its length in 16 bits before it; its owner bounds it.
+    pub(crate) fn text(&mut self, v: &str) -> &mut Self {
+        debug_assert!(v.len() <= usize::from(u16::MAX));
+        self.u16(v.len() as u16).bytes(v.as_bytes())
+    }
 }
 
 /// Reads fields in order.
@@ -217,6 +226,30 @@ impl Decode<'_> {
     }
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         self.take()
+    }
+    /// So many bytes.
+    pub(crate) fn slice(&mut self, len: usize) -> Result<&[u8], DecodeError> {
+        match self.bytes.split_at_checked(len) {
+            Some((head, rest)) => {
+                self.bytes = rest;
+                Ok(head)
+            }
+            None => {
+                let have = self.all;
+                Err(DecodeError::Short { need: have - self.bytes.len() + len, have })
+            }
+        }
+    }
+    /// Text as [`Writer::text`] wrote it.
+    pub(crate) fn text(&mut self) -> Result<String, DecodeError> {
+        let (tag, len) = (self.tag, self.u16()?);
+        let bytes = self.slice(usize::from(len))?;
+        let text = std::str::from_utf8(bytes).map_err(|error| DecodeError::Value {
+            tag,
+            field: "text that is no UTF-8 from byte",
+            value: error.valid_up_to() as u64,
+        })?;
+        Ok(text.to_owned())
     }
     pub(crate) fn impossible(&self, field: &'static str, value: u64) -> DecodeError {
         DecodeError::Value { tag: self.tag, field, value }

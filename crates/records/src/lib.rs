@@ -4,6 +4,8 @@
 //! version or a length that does not fit is refused: whoever can't read a record must stop, not skip it.
 //! Tags are frozen; a new layout gets a new version. `docs/formats.md` describes every byte.
 
+mod chat_fact;
+mod chat_message;
 mod codec;
 mod ended;
 mod epoch_began;
@@ -14,6 +16,8 @@ mod order;
 mod snapshot;
 mod won;
 
+pub use chat_fact::{CHAT_DELETED_MAX, ChatFact, FriendStep};
+pub use chat_message::{CHAT_BODY_MAX, ChatMessage};
 pub use codec::{Decode, DecodeError, HEADER_LEN, Record, RecordKind, kind_of, split};
 pub use ended::Ended;
 pub use epoch_began::EpochBegan;

@@ -191,7 +191,11 @@ impl Collector {
             RecordKind::EpochBegan => about(EpochBegan::decode(record).map_err(unreadable)?.node),
             // Leases are the ledger's and the settlement's business.
             RecordKind::LeaseGot | RecordKind::LeaseClosed => Ok(()),
-            RecordKind::Order | RecordKind::DeliveryEvent | RecordKind::SnapshotHeader => {
+            RecordKind::Order
+            | RecordKind::DeliveryEvent
+            | RecordKind::SnapshotHeader
+            | RecordKind::ChatMessage
+            | RecordKind::ChatFact => {
                 Err(unreadable(DecodeError::UnknownTag(record[0])))
             }
         }

@@ -1,0 +1,36 @@
+//! Decisions and their effects, without socket, disk, clock or randomness.
+//!
+//! [`State`] is the fold over the message log. A request is decided ([`State::decide_send`] and its like): that
+//! changes nothing and gives records. They are written, [`State::take`] lets the next decisions build on them, and when
+//! they are durable [`State::apply`] brings them to the members. What is not in memory is asked for by [`Key`].
+//!
+//! A message's cursor is its number in the log, the same in every member's timeline: so it rises in each of them, and
+//! nothing need be known of a member to give him an entry.
+
+mod apply;
+mod changes;
+mod conversation;
+pub mod ids;
+mod intake;
+mod people;
+mod pushes;
+mod rows;
+mod send;
+mod state;
+mod tick;
+mod unread;
+mod user;
+
+pub use apply::Misfit;
+pub use changes::{Stop, Wish, check_name};
+pub use conversation::{Author, Conversation, Head, Member, Numbered, relation};
+pub use ids::Ids;
+pub use intake::{NoRisk, Refusal, Risk, Verdict, Words, WordsError, content, form};
+pub use pushes::{Pushing, goes_along, wire};
+pub use rows::{Checkpoint, ConversationRows, UserRows};
+pub use send::{Logged, Sending, answer, busy, counts, pair_made, refused, stored};
+pub use state::{
+    At, Key, LINGER_MS, SentKey, State, StoredConversation, StoredLink, StoredUser, entries_after,
+};
+pub use unread::Counted;
+pub use user::{Conn, Device, Entry, Friend, Loaded, Made, Person, User};

@@ -1,0 +1,139 @@
+//! What a checkpoint takes: everything that has changed since the one before, at one place of the log.
+
+use super::conversation::{Author, Head, Member};
+use super::state::{At, State};
+use super::user::{Entry, Person};
+use records::ChatMessage;
+use std::sync::Arc;
+
+/// Everything that has changed, up to a place of the log.
+#[derive(Clone, Debug, Default)]
+pub struct Checkpoint {
+    /// The next record to apply when the log is read again.
+    pub at: At,
+    /// Messages applied up to there.
+    pub cursor: u64,
+    /// Ids were reserved up to here, ms UTC.
+    pub ids_reserved_ms: u64,
+    /// Conversations that have changed.
+    pub conversations: Vec<ConversationRows>,
+    /// Users that have changed.
+    pub users: Vec<UserRows>,
+    /// Conversations of two users: smaller, larger, conversation.
+    pub pairs: Vec<(u64, u64, u64)>,
+}
+
+/// A conversation's changes.
+#[derive(Clone, Debug, Default)]
+pub struct ConversationRows {
+    /// Which.
+    pub id: u64,
+    /// Itself.
+    pub head: Head,
+    /// Members that are new or have changed.
+    pub members: Vec<Member>,
+    /// Those who left.
+    pub gone: Vec<u64>,
+    /// Authors that are new or have changed.
+    pub authors: Vec<Author>,
+    /// New messages, in order.
+    pub messages: Vec<Arc<ChatMessage>>,
+}
+
+/// A user's changes.
+#[derive(Clone, Debug, Default)]
+pub struct UserRows {
+    /// Who.
+    pub id: u64,
+    /// His own part, if it has changed.
+    pub person: Option<Person>,
+    /// New entries of his timeline, in order.
+    pub entries: Vec<Entry>,
+    /// Conversations that he came into (true) or left.
+    pub links: Vec<(u64, bool)>,
+}
+
+impl Checkpoint {
+    /// Whether there is nothing in it but the place.
+    pub fn is_empty(&self) -> bool {
+        self.conversations.is_empty() && self.users.is_empty() && self.pairs.is_empty()
+    }
+}
+
+impl State {
+    /// Takes out what has changed; it counts as unchanged from now on. Whoever gets it must bring it into the store
+    /// before anything of it may leave memory, see [`State::stored`].
+    pub fn collect(&mut self) -> Checkpoint {
+        let mut checkpoint = Checkpoint {
+            at: self.at,
+            cursor: self.cursor,
+            ids_reserved_ms: self.ids.reserved_ms(),
+            pairs: std::mem::take(&mut self.new_pairs),
+            ..Checkpoint::default()
+        };
+        for id in std::mem::take(&mut self.dirty_conversations) {
+            let Some(c) = self.conversations.get_mut(&id) else { continue };
+            c.dirty = false;
+            let members = std::mem::take(&mut c.dirty_members);
+            let authors = std::mem::take(&mut c.dirty_authors);
+            let new = c.recent.iter().filter(|m| m.seq > c.stored_seq).map(Arc::clone);
+            checkpoint.conversations.push(ConversationRows {
+                id,
+                head: c.head.clone(),
+                messages: new.collect(),
+                members: members.into_iter().filter_map(|u| c.member(u).cloned()).collect(),
+                authors: authors.into_iter().filter_map(|u| c.author(u).cloned()).collect(),
+                gone: std::mem::take(&mut c.gone_members),
+            });
+            c.stored_seq = c.head.last_seq;
+        }
+        for slot in std::mem::take(&mut self.dirty_users) {
+            let user = &mut self.users[slot as usize];
+            user.dirty = false;
+            let changed = std::mem::take(&mut user.person_dirty);
+            let person = user.loaded.as_ref().filter(|_| changed).map(|l| l.person.clone());
+            checkpoint.users.push(UserRows {
+                id: user.id,
+                person,
+                entries: user.entries[user.stored..].to_vec(),
+                links: user.links[user.links_stored..].to_vec(),
+            });
+            (user.stored, user.links_stored) = (user.entries.len(), user.links.len());
+        }
+        checkpoint
+    }
+
+    /// A checkpoint is in the store: what it made superfluous leaves memory.
+    pub fn stored(&mut self, checkpoint: &Checkpoint, now_ms: u64) {
+        for rows in &checkpoint.conversations {
+            let bytes: usize = rows.messages.iter().map(|m| m.body.len() + 100).sum();
+            self.unstored_bytes = self.unstored_bytes.saturating_sub(bytes);
+            let Some(c) = self.conversations.get_mut(&rows.id) else { continue };
+            c.touched_ms = now_ms;
+            let keep = self.options.recent_messages;
+            // What the next checkpoint takes stays too.
+            let last = rows.head.last_seq.min(c.stored_seq);
+            while c.recent.len() > keep && c.recent.front().is_some_and(|m| m.seq <= last) {
+                c.recent.pop_front();
+            }
+        }
+        for rows in &checkpoint.users {
+            let Some(slot) = self.slot(rows.id) else { continue };
+            let user = &mut self.users[slot as usize];
+            user.touched_ms = now_ms;
+            let stored = rows.entries.last().map_or(0, |e| e.cursor);
+            let in_store = user.entries.partition_point(|e| e.cursor <= stored);
+            let drop = in_store.min(user.entries.len().saturating_sub(self.options.recent_entries));
+            if drop > 0 {
+                user.hot_after = user.entries[drop - 1].cursor;
+                user.entries.drain(..drop);
+                user.stored -= drop;
+                let room = user.entries.len() * 2 + self.options.recent_entries;
+                if user.entries.capacity() > 4 * room {
+                    user.entries.shrink_to(room);
+                }
+            }
+        }
+        self.evict(now_ms);
+    }
+}

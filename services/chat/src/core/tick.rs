@@ -1,0 +1,131 @@
+//! What time brings: heads of large conversations, presence, entries pushed again, silent connections, cursors that
+//! the log should have, ids to reserve.
+
+use super::pushes::{Pushing, goes_along, wire};
+use super::send::Logged;
+use super::state::{State, entries_after};
+use crate::limits;
+use protocol::v1::Head;
+use records::ChatFact;
+
+/// Confirmed cursors that go into the log in one go.
+const CONFIRMS_MAX: usize = 4_096;
+
+impl State {
+    /// Everything that is due at a time.
+    pub fn tick(&mut self, now_ms: u64, out: &mut Pushing) {
+        self.tell_heads(out);
+        self.end_silent(now_ms);
+        self.tell_presence(out);
+        self.push_again(now_ms, out);
+    }
+
+    /// Large conversations that have moved: one head for each to those who are online.
+    fn tell_heads(&mut self, out: &mut Pushing) {
+        for id in std::mem::take(&mut self.news) {
+            let Some(conversation) = self.conversations.get_mut(&id) else { continue };
+            conversation.in_news = false;
+            let last = conversation.head.last_seq;
+            let from = conversation.recent_from().max(conversation.told_seq + 1);
+            let from = from.max((last + 1).saturating_sub(limits::HEAD_MESSAGES_MAX as u64));
+            conversation.told_seq = last;
+            let mut messages = Vec::new();
+            for seq in (from..=last).rev() {
+                match conversation.recent(seq) {
+                    Some(message) if goes_along(message) => {
+                        messages.push(wire(message, conversation.head.is_recalled(seq)));
+                    }
+                    _ => break,
+                }
+            }
+            messages.reverse();
+            out.head(&Head { conversation: id, seq: last, messages });
+            for slot in &conversation.online {
+                let user = &self.users[*slot as usize];
+                for conn in &user.conns {
+                    out.target(user.id, conn, conn.pushed, conn.pushed);
+                }
+            }
+        }
+    }
+
+    /// Connections that have been silent for too long are taken for gone.
+    fn end_silent(&mut self, now_ms: u64) {
+        let timeout = self.options.presence_ms();
+        while self.silence.front().is_some_and(|(due, ..)| *due <= now_ms) {
+            let Some((_, slot, at, device)) = self.silence.pop_front() else { break };
+            let Some(conn) = self.conn_mut(slot, at, device) else { continue };
+            let due = conn.beat_ms + timeout;
+            if due > now_ms {
+                self.silence.push_back((due, slot, at, device));
+            } else {
+                self.end_conn(slot, at, device, now_ms);
+            }
+        }
+    }
+
+    /// Those who watch hear whose presence has changed.
+    fn tell_presence(&mut self, out: &mut Pushing) {
+        for slot in std::mem::take(&mut self.presence) {
+            let user = &self.users[slot as usize];
+            let Some(loaded) = &user.loaded else { continue };
+            if loaded.watchers.is_empty() {
+                continue;
+            }
+            out.presence(&self.presence_of(user.id));
+            for (watcher, device, at) in &loaded.watchers {
+                let conns = self.user(*watcher).map(|u| u.conns.iter()).unwrap_or_default();
+                let conn = conns.filter(|c| c.at == *at && c.device == *device);
+                conn.for_each(|c| out.target(*watcher, c, c.pushed, c.pushed));
+            }
+        }
+    }
+
+    /// Entries that nobody has confirmed for a while go out once more, to devices that are still there.
+    fn push_again(&mut self, now_ms: u64, out: &mut Pushing) {
+        while self.again.front().is_some_and(|(due, ..)| *due <= now_ms) {
+            let Some((_, slot, at, device)) = self.again.pop_front() else { break };
+            let Some(conn) = self.conn_mut(slot, at, device) else { continue };
+            conn.again = 0;
+            let conn = conn.clone();
+            let user = &self.users[slot as usize];
+            let Some(loaded) = &user.loaded else { continue };
+            // What another device has confirmed is left for sync.
+            let confirmed = loaded.person.confirmed().max(user.hot_after);
+            let entries = entries_after(&user.entries, confirmed);
+            let entries = entries.iter().take_while(|e| e.cursor <= conn.pushed);
+            let mut after = confirmed;
+            for entry in entries.take(limits::AGAIN_ENTRIES_MAX) {
+                let message = self.conversations.get(&entry.conversation).and_then(|c| c.recent(entry.seq));
+                let Some(message) = message else { break };
+                if (message.sender, message.device) != (user.id, device) {
+                    out.message(message);
+                    out.target(user.id, &conn, after, entry.cursor);
+                    after = entry.cursor;
+                }
+            }
+        }
+    }
+
+    /// Confirmed cursors that the log does not have yet.
+    pub fn unlogged_confirms(&mut self) -> Vec<Logged> {
+        let count = self.unlogged.len().min(CONFIRMS_MAX);
+        let slots: Vec<u32> = self.unlogged.drain(..count).collect();
+        let mut facts = Vec::new();
+        for slot in slots {
+            let user = &mut self.users[slot as usize];
+            let Some(loaded) = &mut user.loaded else { continue };
+            loaded.unlogged = false;
+            for d in loaded.person.devices.iter().filter(|d| d.cursor > 0) {
+                let (user, device, cursor, seen_ms) = (user.id, d.device, d.cursor, d.seen_ms);
+                facts.push(Logged::Fact(ChatFact::Confirmed { user, device, cursor, seen_ms }));
+            }
+        }
+        facts
+    }
+
+    /// The reservation of ids that should be written now.
+    pub fn wanted_ids(&mut self, now_ms: u64) -> Option<Logged> {
+        self.ids.wants(now_ms).map(|until_ms| Logged::Fact(ChatFact::IdsReserved { until_ms }))
+    }
+}

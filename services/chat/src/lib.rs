@@ -1,0 +1,16 @@
+//! Chat: conversations of two and of many, kept in order, given to every member once.
+//!
+//! - [`core`]: decides and applies; knows no socket, disk, clock or randomness.
+//! - [`store`]: what stands behind memory.
+//! - [`node`]: the log, the store and the front doors around the core.
+//! - [`accounts`]: official accounts that tell users what they won.
+
+pub mod accounts;
+pub mod core;
+pub mod limits;
+pub mod node;
+pub mod options;
+pub mod store;
+
+pub use node::{ChatNode, ChatStatus, StartError};
+pub use options::ChatOptions;

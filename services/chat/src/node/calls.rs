@@ -1,0 +1,92 @@
+//! The node as the front doors see it.
+
+use super::ChatNode;
+use super::desk::Parked;
+use crate::core::{content, form, refused};
+use async_trait::async_trait;
+use flowlog::Disk;
+use protocol::calls::{CallError, Chat, ConnectionAt, DeviceAt, Inbox, SendCall, SendReply};
+use protocol::v1::{ChatAnswer, ChatRequest};
+use std::sync::Arc;
+
+#[async_trait]
+impl<D: Disk> Chat for ChatNode<D> {
+    fn arrive(&self, device: DeviceAt) {
+        if device.user == 0 || device.device == 0 {
+            return;
+        }
+        let now_ms = self.clock.now_ms();
+        let mut desk = self.desk.lock();
+        match desk.state.arrive(device, now_ms) {
+            Some(key) => {
+                desk.want(key);
+                self.wanted.notify_one();
+            }
+            None => {
+                self.settle(&mut desk, device.user, now_ms);
+                if !desk.wanted.is_empty() {
+                    self.wanted.notify_one();
+                }
+            }
+        }
+    }
+
+    fn leave(&self, device: DeviceAt) {
+        let now_ms = self.clock.now_ms();
+        self.desk.lock().state.leave(device, now_ms);
+    }
+
+    fn beat(&self, devices: &[DeviceAt]) {
+        let now_ms = self.clock.now_ms();
+        // A report of thousands must not hold up messages.
+        for some in devices.chunks(1_024) {
+            let mut desk = self.desk.lock();
+            some.iter().for_each(|device| desk.state.beat(*device, now_ms));
+        }
+    }
+
+    fn send(&self, calls: &mut Vec<SendCall>, inbox: &Arc<Inbox<SendReply>>, out: &mut Vec<SendReply>) {
+        let now_ms = self.clock.now_ms();
+        // What needs no state is judged outside the lock.
+        let mut parked = Vec::with_capacity(calls.len());
+        for SendCall { tag, send, .. } in calls.drain(..) {
+            match form(&send) {
+                Err(refusal) => out.push(SendReply { tag, answer: refused(&send, &refusal) }),
+                Ok(()) => {
+                    let content = content(&send, &self.words, &*self.risk);
+                    parked.push(Parked { send, content, tag, inbox: Arc::clone(inbox) });
+                }
+            }
+        }
+        let mut desk = self.desk.lock();
+        for call in parked {
+            let tag = call.tag;
+            if let Some(answer) = self.handle(&mut desk, call, now_ms) {
+                out.push(SendReply { tag, answer });
+            }
+        }
+        if !desk.wanted.is_empty() {
+            self.wanted.notify_one();
+        }
+    }
+
+    fn confirm(&self, confirms: &[(DeviceAt, u64)]) {
+        let now_ms = self.clock.now_ms();
+        for some in confirms.chunks(1_024) {
+            let mut desk = self.desk.lock();
+            some.iter().for_each(|(device, cursor)| desk.state.confirm(*device, *cursor, now_ms));
+        }
+    }
+
+    async fn ask(&self, from: ConnectionAt, request: ChatRequest) -> Result<ChatAnswer, CallError> {
+        let (user, device) = (request.user, request.device);
+        if user == 0 {
+            return Err(CallError::Invalid("a request needs its user".to_owned()));
+        }
+        let Some(ask) = request.ask else {
+            return Err(CallError::Invalid("a request that asks for nothing this program knows".to_owned()));
+        };
+        let answer = self.answer_to(DeviceAt { user, device, at: from }, ask).await?;
+        Ok(ChatAnswer { user, answer: Some(answer) })
+    }
+}
