@@ -13,5 +13,8 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/hongbao.v1.serde.rs"));
 }
 
+/// The messages of [`v1`] with their comments: an encoded `google.protobuf.FileDescriptorSet`, from which documents are made.
+pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
+
 /// Version of the protocol that Hello names.
 pub const PROTOCOL_VERSION: u32 = 1;

@@ -57,6 +57,26 @@ counters! {
     Draws: "hongbao_access_draws_total",
     /// Wins among them.
     Wins: "hongbao_access_wins_total",
+    /// Connections that became WebSockets.
+    WebSockets: "hongbao_access_websockets_total",
+    /// Connections whose TLS handshake failed.
+    TlsFailed: "hongbao_access_tls_failed_total",
+    /// Messages received for chat.
+    Sends: "hongbao_access_sends_total",
+    /// Other requests received for chat.
+    Asks: "hongbao_access_asks_total",
+    /// Push frames written.
+    Pushes: "hongbao_access_pushes_total",
+    /// What they held: messages, heads, reads, presences.
+    Pushed: "hongbao_access_pushed_total",
+    /// Pushes of which a device that was behind heard only how far its timeline has come.
+    PushesBare: "hongbao_access_pushes_left_out_total{reason=\"behind\"}",
+    /// Pushes to connections that were gone.
+    PushesStale: "hongbao_access_pushes_left_out_total{reason=\"gone\"}",
+    /// Pushes left out because the front door was behind.
+    PushesDropped: "hongbao_access_pushes_left_out_total{reason=\"full\"}",
+    /// Connections that were told to move to another node.
+    Moves: "hongbao_access_moves_total",
     /// Connections cut for malformed input.
     Malformed: "hongbao_access_cut_total{reason=\"malformed\"}",
     /// Connections cut: no login in time.

@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use protocol::calls::{Inbox, SubmitCall, SubmitReply};
+use protocol::calls::{ConnectionAt, Inbox, SubmitCall, SubmitReply};
 use protocol::error::Code;
 use protocol::v1::{self, Outcome, Submit};
 
 use crate::asked::Asked;
 use crate::campaigns::{Campaigns, Standing};
+use crate::chat_desk::ChatDesk;
 use crate::counters::{Count, Counters};
 use crate::gates::Word;
 use crate::limits::{PLANS_SETTLE_MS, SHAKES_MAX};
@@ -33,6 +34,12 @@ pub(crate) struct Desk {
     pub requests: Vec<(u32, Request)>,
     /// A login of the connection that has its turn, which the book of rates has to admit first.
     pub admission: Option<(u32, Box<v1::Login>, Word)>,
+    /// What goes to chat.
+    pub chat: ChatDesk,
+    /// Address of the connection that has its turn, while it has not logged in.
+    pub at: ConnectionAt,
+    /// Whether the connection that has its turn has just logged in, and as which device it chats.
+    pub logged_in: Option<Option<(u64, u64)>>,
     /// Of this turn: wall clock, monotonic.
     pub now_ms: u64,
     pub mono_ms: u64,
@@ -72,6 +79,9 @@ impl Desk {
             out: Vec::new(),
             requests: Vec::new(),
             admission: None,
+            chat: ChatDesk::default(),
+            at: ConnectionAt::default(),
+            logged_in: None,
             now_ms: shared.clock.now_ms(),
             mono_ms: shared.mono_ms(),
             calls: (0..routes.len()).map(|_| Vec::new()).collect(),

@@ -51,6 +51,39 @@ pub const HANDOVER_MAX: usize = 256;
 /// Addresses that a limiter may still hold behind a sweep; beyond that, all share one bucket until the next.
 pub const GATE_KEYS_MAX: usize = 100_000;
 
+/// Targets of pushes that may wait for one connection: what is pushed to one device while its socket is busy for a
+/// moment. Above it the device hears only how far its timeline has come, and syncs.
+pub const PUSH_PENDING_MAX: u32 = 512;
+
+/// The same for a gateway's connection, which carries many devices. Above it pushes are left out.
+pub const GATEWAY_PUSH_PENDING_MAX: u32 = 65_536;
+
+/// How long what a connection was sent may wait for its reader before pushes to it lose their messages, in ms.
+pub const PUSH_PATIENCE_MS: u64 = 250;
+
+/// Targets that may wait for one worker, and bytes of their messages. Above it pushes are left out: devices sync.
+pub const MAIL_TARGETS_MAX: usize = 1 << 20;
+/// See [`MAIL_TARGETS_MAX`].
+pub const MAIL_BYTES_MAX: usize = 128 << 20;
+
+/// Devices that one gateway connection carries.
+pub const GATEWAY_DEVICES_MAX: usize = 65_536;
+
+/// Between two reports of who has been heard of, in ms; chat counts on it.
+pub const BEAT_MS: u64 = 5_000;
+
+/// Devices in one report.
+pub const BEAT_DEVICES_MAX: usize = 1_024;
+
+/// Worker threads at most: a connection's address has 8 bits for its worker.
+pub const WORKERS_MAX: usize = 256;
+
+/// Connections of one worker that chat can address: 24 bits.
+pub const PLACES_MAX: u32 = 1 << 24;
+
+/// Bytes of pushes behind which they are sent before further ones are written.
+pub const PUSH_OUT: usize = 64 * 1024;
+
 /// Requests over bound in a row before a connection is cut: a client that honours the answers never gets there.
 pub const STRIKES_MAX: u32 = 1_000;
 
@@ -81,6 +114,10 @@ pub struct Limits {
     pub user_submits_per_second: u32,
     /// Unanswered requests on a player's connection.
     pub user_outstanding_max: u32,
+    /// Messages in a second on a player's connection: nobody types faster, and an app that sends more is broken.
+    pub user_sends_per_second: u32,
+    /// Other requests to chat in a second on a player's connection: a device that comes back far behind pages quickly.
+    pub user_asks_per_second: u32,
     /// Submits in a second on a gateway's connection, whatever its token says.
     pub gateway_submits_per_second: u32,
     /// Unanswered requests on a gateway's connection, whatever its token says.
@@ -103,6 +140,12 @@ pub struct Limits {
     pub late_ms: u32,
     /// How long connections get to take their last answers at shutdown, in ms.
     pub drain_ms: u32,
+    /// How long connections get at shutdown to move to another node, in ms, where there is one; before `drain_ms`.
+    pub move_ms: u32,
+    /// Connections a second that are told to move: what the other nodes take in easily.
+    pub moves_per_second: u32,
+    /// Within which time a client that was told to move does, at an instant of its own choice, in ms.
+    pub move_within_ms: u32,
     /// Entries of each worker's table of users who can win nothing for now (32 bytes each).
     pub negative_entries: u32,
     /// Entries of each worker's table of proved tokens (about 50 bytes each).
@@ -120,6 +163,8 @@ impl Default for Limits {
             http_per_second_address: 1_000,
             user_submits_per_second: 10,
             user_outstanding_max: 64,
+            user_sends_per_second: 20,
+            user_asks_per_second: 50,
             gateway_submits_per_second: 1_000_000,
             gateway_outstanding_max: 16_384,
             gateway_connections_max: 1_024,
@@ -131,6 +176,9 @@ impl Default for Limits {
             call_ms: 5_000,
             late_ms: 5_000,
             drain_ms: 5_000,
+            move_ms: 20_000,
+            moves_per_second: 2_000,
+            move_within_ms: 2_000,
             negative_entries: 65_536,
             token_entries: 16_384,
         }
@@ -162,6 +210,9 @@ impl Limits {
             ("http_per_second_address", self.http_per_second_address),
             ("user_submits_per_second", self.user_submits_per_second),
             ("user_outstanding_max", self.user_outstanding_max),
+            ("user_sends_per_second", self.user_sends_per_second),
+            ("user_asks_per_second", self.user_asks_per_second),
+            ("moves_per_second", self.moves_per_second),
             ("gateway_submits_per_second", self.gateway_submits_per_second),
             ("gateway_outstanding_max", self.gateway_outstanding_max),
             ("gateway_connections_max", self.gateway_connections_max),
@@ -194,6 +245,10 @@ pub struct LiveLimits {
     pub ban_ms: AtomicU32,
     /// See [`Limits::user_submits_per_second`]; takes effect on connections at their next read.
     pub user_submits_per_second: AtomicU32,
+    /// See [`Limits::user_sends_per_second`].
+    pub user_sends_per_second: AtomicU32,
+    /// See [`Limits::user_asks_per_second`].
+    pub user_asks_per_second: AtomicU32,
     /// See [`Limits::logins_per_second_address`].
     pub logins_per_second_address: AtomicU32,
     /// See [`Limits::http_per_second_address`].
@@ -207,6 +262,8 @@ impl LiveLimits {
             connections_per_second_address: limits.connections_per_second_address.into(),
             ban_ms: limits.ban_ms.into(),
             user_submits_per_second: limits.user_submits_per_second.into(),
+            user_sends_per_second: limits.user_sends_per_second.into(),
+            user_asks_per_second: limits.user_asks_per_second.into(),
             logins_per_second_address: limits.logins_per_second_address.into(),
             http_per_second_address: limits.http_per_second_address.into(),
         }
@@ -223,6 +280,10 @@ pub struct LimitsChange {
     pub ban_ms: Option<u32>,
     /// See [`Limits::user_submits_per_second`].
     pub user_submits_per_second: Option<u32>,
+    /// See [`Limits::user_sends_per_second`].
+    pub user_sends_per_second: Option<u32>,
+    /// See [`Limits::user_asks_per_second`].
+    pub user_asks_per_second: Option<u32>,
     /// See [`Limits::logins_per_second_address`].
     pub logins_per_second_address: Option<u32>,
     /// See [`Limits::http_per_second_address`].
@@ -240,6 +301,8 @@ impl LiveLimits {
         set(&self.connections_per_second_address, change.connections_per_second_address, 1);
         set(&self.ban_ms, change.ban_ms, 0);
         set(&self.user_submits_per_second, change.user_submits_per_second, 1);
+        set(&self.user_sends_per_second, change.user_sends_per_second, 1);
+        set(&self.user_asks_per_second, change.user_asks_per_second, 1);
         set(&self.logins_per_second_address, change.logins_per_second_address, 1);
         set(&self.http_per_second_address, change.http_per_second_address, 1);
     }

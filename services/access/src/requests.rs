@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use campaign::{AwardId, UserId, VendorId};
-use protocol::calls::{Accounts, Awards, CallError};
+use protocol::calls::{Accounts, Awards, CallError, Chat, ConnectionAt};
 use protocol::error::Code;
 use protocol::v1;
 
 use crate::limits::{ACCOUNT_BYTES_MAX, PRIZES_DEFAULT, PRIZES_MAX};
 
 /// A request that makes sense, from a speaker who may make it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Request {
     /// What has the user won?
     Prizes {
@@ -38,6 +38,15 @@ pub enum Request {
         /// The account there.
         account: String,
     },
+    /// Anything for chat.
+    Chat {
+        /// On which connection.
+        from: ConnectionAt,
+        /// What; user and device in it are proved.
+        ask: Box<v1::ChatRequest>,
+        /// The user that the answer names: on gateways' connections.
+        named: u64,
+    },
 }
 
 /// What came of it.
@@ -51,6 +60,8 @@ pub enum Answer {
     Claim(v1::ClaimAnswer),
     /// To Account.
     Account(v1::AccountAnswer),
+    /// To a request for chat.
+    Chat(Box<v1::ChatAnswer>),
 }
 
 /// Who a request is for. `own` is the user of the login, or `None` on a gateway's connection.
@@ -160,6 +171,12 @@ impl Request {
                 let version = desks.accounts.set_account(user, vendor, &account).await?;
                 Ok(Answer::Account(v1::AccountAnswer { version }))
             }
+            Request::Chat { from, ask, named } => {
+                let Some(chat) = &desks.chat else { return Err(CallError::Refused(NO_CHAT.to_owned())) };
+                let mut answer = chat.ask(from, *ask).await?;
+                answer.user = named;
+                Ok(Answer::Chat(Box::new(answer)))
+            }
         }
     }
 }
@@ -171,6 +188,9 @@ pub fn too_many_logins(wait_ms: u32) -> v1::Error {
     error
 }
 
+/// What is said where nobody chats.
+pub const NO_CHAT: &str = "this platform serves no chat";
+
 /// Who answers.
 #[derive(Clone)]
 pub struct Desks {
@@ -178,9 +198,12 @@ pub struct Desks {
     pub awards: Arc<dyn Awards>,
     /// Delivery.
     pub accounts: Arc<dyn Accounts>,
+    /// Chat, where there is one.
+    pub chat: Option<Arc<dyn Chat>>,
 }
 
-fn error_of(error: &CallError) -> v1::Error {
+/// The error that a player's client sees.
+pub fn error_of(error: &CallError) -> v1::Error {
     let mut message = error.code().message(error.to_string());
     message.retry_after_ms = match error {
         CallError::Busy(wait_ms) => *wait_ms,

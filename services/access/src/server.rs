@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use runtime::{TaskKind, Tasks};
 use serde::Deserialize;
@@ -10,13 +11,20 @@ use tokio::sync::mpsc;
 
 use crate::accept::Doors;
 use crate::gates::RateBook;
-use crate::limits::{HANDOVER_MAX, Limits, LimitsError};
+use crate::limits::{HANDOVER_MAX, Limits, LimitsError, WORKERS_MAX};
+use crate::nodes::{Distances, EVERYBODY_PERMILLE};
+use crate::pushes::PushDoor;
 use crate::shared::{AccessDeps, Shared};
 use crate::status::AccessControl;
+use crate::tls::{Tls, TlsConfig, TlsError};
+use crate::websocket::handshake;
 use crate::worker::Worker;
 
 /// Connections that may wait in the kernel's queue.
 const BACKLOG: i32 = 4096;
+
+/// Between two looks whether certificate or key have changed.
+const TLS_LOOK: Duration = Duration::from_secs(5);
 
 /// Configuration of the front door.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
@@ -30,8 +38,69 @@ pub struct AccessConfig {
     pub workers: usize,
     /// This platform's name in the `aud` of tokens; without one, tokens with an `aud` are refused.
     pub audience: Option<String>,
+    /// TLS; without it connections are plain.
+    pub tls: Option<TlsConfig>,
+    /// WebSockets.
+    pub websocket: WebSocketConfig,
+    /// How clients reach this node, for other nodes and the scheduler.
+    pub public: PublicConfig,
+    /// The scheduler.
+    pub scheduler: SchedulerConfig,
     /// Bounds.
     pub limits: Limits,
+}
+
+/// Configuration of WebSockets.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebSocketConfig {
+    /// Origins whose pages may open one, as browsers write them (`https://app.example`); none: all. It holds nobody off who
+    /// is not a browser.
+    pub origins: Vec<String>,
+}
+
+/// How clients reach a node, and for whom it is.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PublicConfig {
+    /// `host:port` for frames; empty: the address that it listens on.
+    pub tcp: String,
+    /// URL for WebSockets; empty: made of the address that it listens on.
+    pub websocket: String,
+    /// Where it stands; clients of the same region are sent here first.
+    pub region: String,
+    /// Its release group: a name for people.
+    pub group: String,
+    /// Share of users, in thousandths, who may be sent here: 1,000 for a node like all others, less for a grey one.
+    pub share_permille: u16,
+}
+
+impl Default for PublicConfig {
+    fn default() -> Self {
+        Self {
+            tcp: String::new(),
+            websocket: String::new(),
+            region: String::new(),
+            group: "stable".to_owned(),
+            share_permille: EVERYBODY_PERMILLE,
+        }
+    }
+}
+
+/// Configuration of the scheduler.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SchedulerConfig {
+    /// For how long a client may use an answer for further connections, in ms.
+    pub ttl_ms: u32,
+    /// How far it is between regions, in a unit of one's own: `distances.north.south = 30`. What is not named is far.
+    pub distances: Distances,
+}
+
+impl Default for SchedulerConfig {
+    fn default() -> Self {
+        Self { ttl_ms: 60_000, distances: Distances::default() }
+    }
 }
 
 impl Default for AccessConfig {
@@ -41,6 +110,10 @@ impl Default for AccessConfig {
             http: Some(SocketAddr::from(([127, 0, 0, 1], 7601))),
             workers: 0,
             audience: None,
+            tls: None,
+            websocket: WebSocketConfig::default(),
+            public: PublicConfig::default(),
+            scheduler: SchedulerConfig::default(),
             limits: Limits::default(),
         }
     }
@@ -65,6 +138,15 @@ pub enum BindError {
         /// What the system says.
         error: std::io::Error,
     },
+    /// More workers than addresses have room for.
+    #[error("access.workers is {0}: at most {WORKERS_MAX}")]
+    Workers(usize),
+    /// A share above everybody.
+    #[error("access.public.share_permille is {0}: at most 1000, everybody")]
+    Share(u16),
+    /// Certificate or key.
+    #[error("access.tls: {0}")]
+    Tls(#[from] TlsError),
     /// No randomness for the key of the token cache.
     #[error("the system gives no random numbers: {0}")]
     Random(getrandom::Error),
@@ -110,13 +192,34 @@ impl AccessServer {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
         };
-        let shared = Shared::new(deps, config.audience, config.limits, workers, rates);
-        Ok(BoundAccess {
-            tcp: config.tcp.map(|address| listen(address, "frames")).transpose()?,
-            http: config.http.map(|address| listen(address, "HTTP")).transpose()?,
-            workers,
-            shared: Arc::new(shared),
-        })
+        if workers > WORKERS_MAX {
+            return Err(BindError::Workers(workers));
+        }
+        if config.public.share_permille > EVERYBODY_PERMILLE {
+            return Err(BindError::Share(config.public.share_permille));
+        }
+        let tls = Tls::open(config.tls.clone())?;
+        let tcp = config.tcp.map(|address| listen(address, "frames")).transpose()?;
+        let http = config.http.map(|address| listen(address, "HTTP")).transpose()?;
+        let mut config = config;
+        config.public.name(tcp.as_ref(), http.as_ref(), &tls);
+        let shared = Arc::new(Shared::new(deps, config, workers, rates, tls));
+        Ok(BoundAccess { tcp, http, workers, shared })
+    }
+}
+
+impl PublicConfig {
+    /// Where nothing is configured, clients reach it where it listens.
+    fn name(&mut self, tcp: Option<&TcpListener>, http: Option<&TcpListener>, tls: &Tls) {
+        let address =
+            |listener: Option<&TcpListener>| listener.and_then(|listener| listener.local_addr().ok());
+        if let (true, Some(tcp)) = (self.tcp.is_empty(), address(tcp)) {
+            self.tcp = tcp.to_string();
+        }
+        if let (true, Some(http)) = (self.websocket.is_empty(), address(http)) {
+            let scheme = if tls.acceptor(false).is_some() { "wss" } else { "ws" };
+            self.websocket = format!("{scheme}://{http}{}", handshake::PATH);
+        }
     }
 }
 
@@ -144,6 +247,11 @@ impl BoundAccess {
         self.http.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
+    /// The way for chat to push to this node's connections.
+    pub fn pushes(&self) -> PushDoor {
+        PushDoor::new(Arc::clone(&self.shared))
+    }
+
     /// A handle for operators: status and live limits.
     pub fn control(&self) -> AccessControl {
         AccessControl::new(Arc::clone(&self.shared))
@@ -166,6 +274,16 @@ impl BoundAccess {
                     worker.run(incoming, &shutdown)
                 })
                 .map_err(BindError::Thread)?;
+        }
+        if self.shared.tls.is_on() {
+            let (shared, shutdown) = (Arc::clone(&self.shared), tasks.shutdown().clone());
+            let watch = move || {
+                while !shutdown.sleep_blocking(TLS_LOOK) {
+                    shared.tls.look();
+                }
+                Ok(())
+            };
+            tasks.spawn_thread("access-tls", TaskKind::Service, watch).map_err(BindError::Thread)?;
         }
         let doors = Doors { shared: self.shared, frames: self.tcp, http: self.http, workers: senders };
         let shutdown = tasks.shutdown().clone();

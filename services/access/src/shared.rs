@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
-use protocol::calls::{Accounts, Awards};
+use protocol::calls::{Accounts, Awards, Chat};
 use runtime::{Metrics, SharedClock};
 
 use crate::campaigns::PlanSource;
@@ -14,13 +14,20 @@ use crate::gates::{AddressRates, GovernorRates, RateBook};
 use crate::gateways::Gateways;
 use crate::http::HttpExtra;
 use crate::limits::{Limits, LiveLimits};
+use crate::moves::Moves;
+use crate::nodes::{AccessNodes, Scheduler};
+use crate::pushes::Mailbox;
 use crate::requests::Desks;
 use crate::routes::RouteTable;
+use crate::server::{AccessConfig, PublicConfig};
+use crate::tls::Tls;
 use crate::token::KeyCell;
 
 /// What the front door stands on; handed in by whoever composes the process.
 #[derive(Clone)]
 pub struct AccessDeps {
+    /// Number of this node: part of the addresses that chat gets.
+    pub node: u16,
     /// Time.
     pub clock: SharedClock,
     /// Keys of user tokens and gateway credentials.
@@ -33,6 +40,10 @@ pub struct AccessDeps {
     pub awards: Arc<dyn Awards>,
     /// Delivery.
     pub accounts: Arc<dyn Accounts>,
+    /// Chat; without it connections do without.
+    pub chat: Option<Arc<dyn Chat>>,
+    /// The front doors that clients can be sent to; without it there is this one alone.
+    pub nodes: Option<Arc<dyn AccessNodes>>,
     /// The process's metrics, shown at `/metrics` before the front door's own.
     pub metrics: Metrics,
     /// Further HTTP routes.
@@ -47,9 +58,22 @@ pub(crate) struct Face {
     pub connections: AtomicU32,
     /// Its load, 0 to 1000.
     pub load: AtomicU32,
+    /// Pushes for its connections.
+    pub mail: Mailbox,
 }
 
 pub(crate) struct Shared {
+    pub node: u16,
+    /// Chooses among the front doors that there are.
+    pub nodes: Arc<Scheduler>,
+    /// Clients that have to go elsewhere.
+    pub moves: Moves,
+    /// Where clients reach this node, and which clients it is for.
+    pub public: PublicConfig,
+    pub scheduler_ttl_ms: u32,
+    /// Origins whose pages may open WebSockets; none: all.
+    pub origins: Vec<String>,
+    pub tls: Tls,
     pub clock: SharedClock,
     pub keys: Arc<KeyCell>,
     pub audience: Option<String>,
@@ -72,19 +96,28 @@ impl Shared {
     /// Without a book of rates that is shared with other doors, this one keeps its own.
     pub fn new(
         deps: AccessDeps,
-        audience: Option<String>,
-        limits: Limits,
+        config: AccessConfig,
         workers: usize,
         rates: Option<Arc<dyn RateBook>>,
+        tls: Tls,
     ) -> Self {
+        let AccessConfig { audience, limits, websocket, public, scheduler, .. } = config;
         let rates = rates.unwrap_or_else(|| Arc::new(GovernorRates::new(AddressRates::from(&limits))));
+        let nodes = Arc::new(Scheduler::new(deps.nodes, scheduler.distances));
         Self {
+            node: deps.node,
+            moves: Moves::new(deps.node, public.region.clone(), Arc::clone(&nodes)),
+            nodes,
+            public,
+            scheduler_ttl_ms: scheduler.ttl_ms,
+            origins: websocket.origins,
+            tls,
             clock: deps.clock,
             keys: deps.keys,
             audience,
             plans: deps.plans,
             routes: deps.routes,
-            desks: Desks { awards: deps.awards, accounts: deps.accounts },
+            desks: Desks { awards: deps.awards, accounts: deps.accounts, chat: deps.chat },
             metrics: deps.metrics,
             extra: deps.extra,
             live: LiveLimits::new(&limits),

@@ -9,7 +9,9 @@ use serde::Serialize;
 
 use crate::counters::Count;
 use crate::limits::LimitsChange;
+use crate::nodes::{AccessNode, NodeAddress};
 use crate::shared::Shared;
+use crate::tls::TlsError;
 
 /// A handle for operators; cheap to clone.
 #[derive(Clone)]
@@ -82,6 +84,47 @@ impl AccessControl {
     /// Changes limits at once.
     pub fn change_limits(&self, change: &LimitsChange) {
         self.shared.live.change(change);
+    }
+
+    /// Has all clients go elsewhere, the present ones and those who come: to `to`, or to where the scheduler sends each.
+    /// `per_second`: connections that are told in a second; none: as configured. False, and nothing happens, where no other
+    /// node is known. It does not stop the server: that is its shutdown, which drains too.
+    pub fn drain(&self, to: Option<NodeAddress>, per_second: Option<u32>) -> bool {
+        let pace = per_second.unwrap_or(self.shared.limits.moves_per_second);
+        self.shared.moves.drain(to, pace, self.shared.mono_ms())
+    }
+
+    /// Asks `count` connections to go elsewhere, so that a node that has just come gets its share. Returns as
+    /// [`AccessControl::drain`] does.
+    pub fn ask_to_move(&self, count: u64, to: Option<NodeAddress>) -> bool {
+        let pace = self.shared.limits.moves_per_second;
+        count > 0 && self.shared.moves.ask(count, to, pace, self.shared.mono_ms())
+    }
+
+    /// What this node says about itself to the others and to the scheduler.
+    pub fn announcement(&self) -> AccessNode {
+        let shared = &self.shared;
+        let workers = &shared.faces[..shared.faces.len() - 1];
+        let load: u32 = workers.iter().map(|face| face.load.load(Ordering::Relaxed)).sum();
+        AccessNode {
+            node: shared.node,
+            tcp: shared.public.tcp.clone(),
+            websocket: shared.public.websocket.clone(),
+            region: shared.public.region.clone(),
+            group: shared.public.group.clone(),
+            share_permille: shared.public.share_permille,
+            connections: shared.connections(),
+            load: load / workers.len().max(1) as u32,
+            draining: shared.moves.is_draining(),
+        }
+    }
+
+    /// Reads certificate and key again.
+    ///
+    /// # Errors
+    /// Which file is wrong, and how; what was read before stays in force.
+    pub fn reload_tls(&self) -> Result<(), TlsError> {
+        self.shared.tls.reload()
     }
 
     /// Lifts the ban of an address; false if it had none.

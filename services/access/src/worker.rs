@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Waker;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -21,18 +20,34 @@ use crate::counters::Count;
 use crate::desk::Desk;
 use crate::gates::AddressRates;
 use crate::http;
-use crate::limits::{READ_BYTES, REQUEST_FRAME_MAX};
+use crate::limits::{BEAT_MS, READ_BYTES, REQUEST_FRAME_MAX};
 use crate::load::TICK_MS;
+use crate::pending::Pending;
 use crate::shared::Shared;
+use crate::slots::Slots;
+use crate::stream::Stream;
 
 /// Ticks from one look through the connections to the next.
 const SWEEP_TICKS: u32 = 10;
+
+/// Ticks from one report to chat to the next.
+const BEAT_TICKS: u32 = (BEAT_MS / TICK_MS) as u32;
 
 pub(crate) struct Worker {
     pub state: Mutex<State>,
     pub shared: Arc<Shared>,
     pub number: usize,
+    /// Connections end as soon as nothing is under way on them.
     draining: AtomicBool,
+    /// Connections are asked to go elsewhere, and HTTP connections end.
+    leaving: AtomicBool,
+}
+
+/// A connection's place in the worker's table, given back when this is dropped.
+pub(crate) struct Place {
+    worker: Arc<Worker>,
+    place: u32,
+    kept: bool,
 }
 
 pub(crate) struct State {
@@ -40,101 +55,7 @@ pub(crate) struct State {
     pub read: Box<[u8]>,
     pub desk: Desk,
     pub slots: Slots,
-}
-
-/// A connection, as its worker sees it.
-#[derive(Default)]
-pub(crate) struct Slot {
-    waker: Option<Waker>,
-    /// Cut when nothing has come by then (monotonic ms).
-    deadline_ms: u64,
-    /// What it is counted as then.
-    late: Option<Count>,
-    /// Second at which its token expires.
-    expires_s: u64,
-    /// Since when answers have been waiting without any being taken (monotonic ms); 0: none do.
-    unsent_since_ms: u64,
-    cut: Option<Count>,
-    used: bool,
-}
-
-/// The table of connections.
-#[derive(Default)]
-pub(crate) struct Slots {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
-}
-
-impl Slots {
-    /// A place for a new connection that must have logged in by `deadline_ms`.
-    pub fn open(&mut self, deadline_ms: u64, late: Count) -> u32 {
-        let slot = Slot { deadline_ms, late: Some(late), expires_s: u64::MAX, used: true, ..Slot::default() };
-        match self.free.pop() {
-            Some(place) => {
-                self.slots[place as usize] = slot;
-                place
-            }
-            None => {
-                self.slots.push(slot);
-                self.slots.len() as u32 - 1
-            }
-        }
-    }
-
-    pub fn close(&mut self, place: u32) {
-        self.slots[place as usize] = Slot::default();
-        self.free.push(place);
-    }
-
-    /// Something came.
-    #[inline]
-    pub fn heard(&mut self, place: u32, deadline_ms: u64, expires_s: u64) {
-        let slot = &mut self.slots[place as usize];
-        (slot.deadline_ms, slot.late, slot.expires_s) = (deadline_ms, Some(Count::Silent), expires_s);
-    }
-
-    /// Answers wait since this instant, or none do (0).
-    #[inline]
-    pub fn unsent(&mut self, place: u32, since_ms: u64) {
-        self.slots[place as usize].unsent_since_ms = since_ms;
-    }
-
-    /// Whether the worker wants the connection gone.
-    #[inline]
-    pub fn is_cut(&self, place: u32) -> Option<Count> {
-        self.slots[place as usize].cut
-    }
-
-    /// Whom to wake for a cut or a farewell.
-    #[inline]
-    pub fn wake_with(&mut self, place: u32, waker: &Waker) {
-        match &mut self.slots[place as usize].waker {
-            Some(kept) => kept.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
-    }
-
-    fn sweep(&mut self, mono_ms: u64, now_s: u64, unsent_ms: u64) {
-        for slot in self.slots.iter_mut().filter(|slot| slot.used && slot.cut.is_none()) {
-            let stuck = slot.unsent_since_ms != 0 && mono_ms >= slot.unsent_since_ms + unsent_ms;
-            slot.cut = if stuck {
-                Some(Count::SlowReader)
-            } else if mono_ms >= slot.deadline_ms {
-                slot.late
-            } else if now_s >= slot.expires_s {
-                Some(Count::Expired)
-            } else {
-                None
-            };
-            if let (Some(_), Some(waker)) = (slot.cut, slot.waker.as_ref()) {
-                waker.wake_by_ref();
-            }
-        }
-    }
-
-    fn wake_all(&self) {
-        self.slots.iter().filter_map(|slot| slot.waker.as_ref()).for_each(Waker::wake_by_ref);
-    }
+    pub pending: Pending,
 }
 
 impl Worker {
@@ -143,8 +64,17 @@ impl Worker {
             read: vec![0; REQUEST_FRAME_MAX + 4 + READ_BYTES].into_boxed_slice(),
             desk: Desk::new(Arc::clone(&shared), number, token_mark_key),
             slots: Slots::default(),
+            pending: Pending::new(),
         };
-        Arc::new(Self { state: Mutex::new(state), shared, number, draining: AtomicBool::new(false) })
+        let (draining, leaving) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { state: Mutex::new(state), shared, number, draining, leaving })
+    }
+
+    /// A place for a connection that must have logged in, or be heard of, in time.
+    pub fn place(self: &Arc<Self>, within_ms: u32, late: Count) -> Place {
+        let deadline_ms = self.shared.mono_ms() + u64::from(within_ms);
+        let place = self.state.lock().slots.open(deadline_ms, late);
+        Place { worker: Arc::clone(self), place, kept: false }
     }
 
     pub fn count(&self, count: Count, by: u64) {
@@ -155,9 +85,18 @@ impl Worker {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// Whether HTTP connections are to end.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
+
     /// A connection has ended.
     pub fn closed(&self, place: u32) {
-        self.state.lock().slots.close(place);
+        let mut state = self.state.lock();
+        let State { slots, pending, .. } = &mut *state;
+        pending.clear(&mut slots.of(place).line);
+        slots.close(place);
+        drop(state);
         self.count(Count::Closed, 1);
         self.shared.faces[self.number].connections.fetch_sub(1, Ordering::Relaxed);
     }
@@ -178,6 +117,7 @@ impl Worker {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut meter = Meter::new(self.shared.clock.mono_ns());
         let mut ticks = 0u32;
+        let mut told_plan = 0;
         let ended = shutdown.wait();
         tokio::pin!(ended);
         loop {
@@ -189,27 +129,86 @@ impl Worker {
                 _ = tick.tick() => {
                     ticks += 1;
                     self.tick(&mut meter, ticks);
+                    self.tell_to_move(&mut told_plan);
+                    if ticks.is_multiple_of(BEAT_TICKS) {
+                        self.beat();
+                    }
                 }
+                () = self.shared.faces[self.number].mail.rung() => self.sort_mail(),
                 () = &mut ended => break,
             }
         }
         self.drain(incoming).await;
     }
 
+    /// Pushes go to the lines of their connections.
+    fn sort_mail(&self) {
+        let face = &self.shared.faces[self.number];
+        let (parcels, dropped) = face.mail.take();
+        face.counters.add(Count::PushesDropped, dropped);
+        let mono_ms = self.shared.mono_ms();
+        let mut state = self.state.lock();
+        let State { slots, pending, .. } = &mut *state;
+        pending.sort(slots, parcels, mono_ms, &face.counters);
+    }
+
+    /// Tells chat who has been heard of, every few seconds.
+    fn beat(&self) {
+        let Some(chat) = &self.shared.desks.chat else { return };
+        let mono_ms = self.shared.mono_ms();
+        let mut state = self.state.lock();
+        let State { slots, desk, .. } = &mut *state;
+        let own = |beats: &mut Vec<_>| slots.beats(self.shared.node, self.number, beats);
+        let silence_ms = self.shared.limits.silence_ms.into();
+        desk.chat.beat(&**chat, own, mono_ms, mono_ms.saturating_sub(BEAT_MS), silence_ms);
+    }
+
+    /// Tells connections to move, as many as the pace allows.
+    fn tell_to_move(&self, told_plan: &mut u64) {
+        let connections = self.shared.faces[self.number].connections.load(Ordering::Relaxed) as usize;
+        let Some(allotted) = self.shared.moves.allot(connections, self.shared.mono_ms()) else { return };
+        let mut state = self.state.lock();
+        if std::mem::replace(told_plan, allotted.number) != allotted.number {
+            state.slots.forget_moves();
+        }
+        let told = state.slots.tell_to_move(allotted.count);
+        drop(state);
+        self.shared.moves.told(told);
+    }
+
     /// Starts a connection's task on this thread's runtime. The table of slots tracks it: a bare spawn is not lost.
     fn welcome(self: &Arc<Self>, incoming: Incoming) {
-        let runtime = tokio::runtime::Handle::current();
-        match incoming {
-            Incoming::Frames(stream, peer) => match tokio::net::TcpStream::from_std(stream) {
-                Ok(stream) => drop(runtime.spawn(Connection::new(self, stream, peer))),
-                Err(error) => self.not_taken(&error),
-            },
-            Incoming::Http(stream, peer) => match tokio::net::TcpStream::from_std(stream) {
-                Ok(stream) => drop(runtime.spawn(http::serve(self, stream, peer))),
-                Err(error) => self.not_taken(&error),
-            },
-        }
         self.count(Count::Connections, 1);
+        let (stream, peer, frames) = match incoming {
+            Incoming::Frames(stream, peer) => (stream, peer, true),
+            Incoming::Http(stream, peer) => (stream, peer, false),
+        };
+        let stream = match tokio::net::TcpStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => return self.not_taken(&error),
+        };
+        let limits = &self.shared.limits;
+        let place = match frames {
+            true => self.place(limits.login_ms, Count::LoginLate),
+            false => self.place(limits.silence_ms, Count::Silent),
+        };
+        let runtime = tokio::runtime::Handle::current();
+        match (self.shared.tls.acceptor(frames), frames) {
+            (None, true) => drop(runtime.spawn(Connection::new(place, Stream::Plain(stream), peer))),
+            (None, false) => drop(runtime.spawn(http::serve(place, Stream::Plain(stream), peer))),
+            (Some(acceptor), _) => drop(runtime.spawn(async move {
+                let within = Duration::from_millis(place.worker().shared.limits.login_ms.into());
+                let Ok(Ok(stream)) = tokio::time::timeout(within, acceptor.accept(stream)).await else {
+                    place.worker().count(Count::TlsFailed, 1);
+                    return;
+                };
+                let stream = Stream::Tls(Box::new(stream));
+                match frames {
+                    true => Connection::new(place, stream, peer).await,
+                    false => http::serve(place, stream, peer).await,
+                }
+            })),
+        }
     }
 
     fn not_taken(&self, error: &std::io::Error) {
@@ -242,13 +241,66 @@ impl Worker {
             drop(late);
             self.shared.faces[self.number].connections.fetch_sub(1, Ordering::Relaxed);
         }
+        self.leaving.store(true, Ordering::Relaxed);
+        self.state.lock().slots.wake_all();
+        self.move_all().await;
         self.draining.store(true, Ordering::Relaxed);
         self.state.lock().slots.wake_all();
-        let until_ms = self.shared.mono_ms() + u64::from(self.shared.limits.drain_ms);
-        while self.shared.faces[self.number].connections.load(Ordering::Relaxed) > 0
-            && self.shared.mono_ms() < until_ms
-        {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        self.serve_until_empty(self.shared.limits.drain_ms, TICK_MS / 20, || ()).await;
+    }
+
+    /// Has everybody go elsewhere, where there is another node. Who has not gone in time is said goodbye to.
+    async fn move_all(&self) {
+        let shared = &self.shared;
+        let connections = u64::from(shared.connections());
+        // All are told within the first half of the time, whatever the usual pace is.
+        let least = connections * 2_000 / u64::from(shared.limits.move_ms.max(1)) + 1;
+        let per_second = shared.limits.moves_per_second.max(u32::try_from(least).unwrap_or(u32::MAX));
+        // The first worker that gets here begins; an operator's drain goes on as it is.
+        if !shared.moves.is_draining() && !shared.moves.drain(None, per_second, shared.mono_ms()) {
+            return;
+        }
+        let mut told_plan = 0;
+        self.serve_until_empty(shared.limits.move_ms, TICK_MS / 4, || self.tell_to_move(&mut told_plan))
+            .await;
+    }
+
+    /// Lets connections be served until they are gone or the time is up; `each` is done every `step_ms`.
+    async fn serve_until_empty(&self, within_ms: u32, step_ms: u64, mut each: impl FnMut()) {
+        let face = &self.shared.faces[self.number];
+        let until_ms = self.shared.mono_ms() + u64::from(within_ms);
+        while face.connections.load(Ordering::Relaxed) > 0 && self.shared.mono_ms() < until_ms {
+            each();
+            tokio::select! {
+                () = face.mail.rung() => self.sort_mail(),
+                () = tokio::time::sleep(Duration::from_millis(step_ms)) => {}
+            }
+        }
+    }
+}
+
+impl Place {
+    /// Whose place it is.
+    pub fn worker(&self) -> &Arc<Worker> {
+        &self.worker
+    }
+
+    /// Its number in the table.
+    pub fn number(&self) -> u32 {
+        self.place
+    }
+
+    /// The place, which from here on is the caller's to give back.
+    pub fn keep(mut self) -> (Arc<Worker>, u32) {
+        self.kept = true;
+        (Arc::clone(&self.worker), self.place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.worker.closed(self.place);
         }
     }
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::campaigns::{PlanSource, tests::plan};
 use crate::shared::AccessDeps;
 use crate::token::{KeyCell, TokenKey, TokenKeys};
-use crate::{Limits, RouteTable, Routes};
+use crate::{RouteTable, Routes};
 use campaign::plan::Plan;
 use campaign::{AwardId, SeqNo, UserId, VendorId};
 use hashring::Member;
@@ -90,8 +90,21 @@ fn desk_at(clock: Arc<ManualClock>, routes: Arc<RouteTable>, plans: Arc<Swapped>
         accounts: Arc::new(Nobody),
         metrics: Metrics::new(),
         extra: None,
+        node: 1,
+        chat: None,
+        nodes: None,
     };
-    Desk::new(Arc::new(Shared::new(deps, None, Limits::default(), 1, None)), 0, (1, 2))
+    Desk::new(
+        Arc::new(Shared::new(
+            deps,
+            crate::AccessConfig::default(),
+            1,
+            None,
+            crate::tls::Tls::open(None).unwrap(),
+        )),
+        0,
+        (1, 2),
+    )
 }
 
 fn submit(desk: &mut Desk, id: u32, user: u64) -> Option<SubmitReply> {

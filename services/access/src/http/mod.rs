@@ -6,23 +6,30 @@
 //! vendor callbacks and admin pages that way.
 
 mod body;
+mod chat;
 mod fast;
+mod openapi;
+mod routes;
+mod scheduler;
 mod service;
 
 use std::future::Future;
 use std::net::IpAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::AsyncWrite as _;
 
+use crate::connection::Connection;
 use crate::counters::Count;
-use crate::worker::Worker;
+use crate::stream::Stream;
+use crate::worker::Place;
 
 pub use body::Body;
 use service::HttpService;
@@ -43,51 +50,47 @@ pub trait HttpExtra: Send + Sync {
 /// Room for a request's head; bodies are read piece by piece.
 const BUFFER_MAX: usize = 32 * 1024;
 
-/// A connection's place in the worker's table, given back at its end.
-struct Place {
-    worker: Arc<Worker>,
-    place: u32,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.worker.closed(self.place);
-    }
-}
-
-/// The task of an HTTP connection.
-pub(crate) fn serve(
-    worker: &Arc<Worker>,
-    stream: TcpStream,
-    peer: IpAddr,
-) -> impl Future<Output = ()> + Send + use<> {
-    let deadline_ms = worker.shared.mono_ms() + u64::from(worker.shared.limits.silence_ms);
-    let place = worker.state.lock().slots.open(deadline_ms, Count::Silent);
-    let place = Place { worker: Arc::clone(worker), place };
-    let service = HttpService::new(Arc::clone(worker), peer, place.place);
+/// The task of an HTTP connection. When it becomes a WebSocket, a task of its own goes on with it, because what HTTP
+/// needs is many times what a frame connection does.
+pub(crate) fn serve(place: Place, stream: Stream, peer: IpAddr) -> impl Future<Output = ()> + Send + use<> {
+    let worker = Arc::clone(place.worker());
+    let upgraded = Arc::new(AtomicBool::new(false));
+    let service = HttpService::new(Arc::clone(&worker), peer, place.number(), Arc::clone(&upgraded));
     async move {
-        let connection = http1::Builder::new()
+        let mut connection = http1::Builder::new()
             .max_buf_size(BUFFER_MAX)
             .pipeline_flush(true)
             .serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(connection);
         let mut leaving = false;
         std::future::poll_fn(|cx| {
             {
-                let mut state = place.worker.state.lock();
-                state.slots.wake_with(place.place, cx.waker());
-                if let Some(why) = state.slots.is_cut(place.place) {
+                let mut state = worker.state.lock();
+                state.slots.wake_with(place.number(), cx.waker());
+                if let Some(why) = state.slots.is_cut(place.number()) {
                     state.desk.counters().add(why, 1);
                     return Poll::Ready(());
                 }
             }
-            if place.worker.is_draining() && !leaving {
+            if worker.is_leaving() && !leaving {
                 leaving = true;
-                connection.as_mut().graceful_shutdown();
+                Pin::new(&mut connection).graceful_shutdown();
             }
             // What went wrong on a connection is the peer's affair; hyper has answered what could be answered.
-            connection.as_mut().poll(cx).map(|_| ())
+            connection.poll_without_shutdown(cx).map(|_| ())
         })
         .await;
+        let parts = connection.into_parts();
+        let mut stream = parts.io.into_inner();
+        if !upgraded.load(Ordering::Relaxed) {
+            // TLS wants a last word; whoever does not take it at once goes without.
+            std::future::poll_fn(|cx| Poll::Ready(drop(Pin::new(&mut stream).poll_shutdown(cx)))).await;
+            return;
+        }
+        worker.count(Count::WebSockets, 1);
+        let login_by_ms = worker.shared.mono_ms() + u64::from(worker.shared.limits.login_ms);
+        worker.state.lock().slots.restart(place.number(), login_by_ms, Count::LoginLate);
+        let connection = Connection::websocket(place, stream, peer, &parts.read_buf);
+        // The table of slots tracks it, as it does every connection: a bare spawn is not lost.
+        drop(tokio::runtime::Handle::current().spawn(connection));
     }
 }

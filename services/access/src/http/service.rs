@@ -5,47 +5,51 @@ use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HeaderValue, SEC_WEBSOCKET_VERSION};
 use http::{Method, Request as HttpRequest, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::Service;
-use protocol::calls::{Inbox, SubmitReply};
+use protocol::calls::{Inbox, SendReply, SubmitReply};
 use protocol::error::Code;
 use protocol::v1::{self, Outcome};
 
 use super::body::{ANSWER_BYTES, Body, Form, allow, read_all, text};
-use super::fast;
+use super::{chat, fast, openapi, routes};
 use crate::counters::Count;
 use crate::desk::{Entered, tag_id};
 use crate::gates::{Limited, Pass};
 use crate::gateways;
 use crate::requests::{Answer, Request, user_of};
 use crate::token::{GatewayGrant, Speaker};
+use crate::websocket::handshake::{self, Refused};
 use crate::wire;
 use crate::worker::Worker;
-
-const ROUTES: &str = "POST /v1/submit, POST /v1/claim, POST /v1/account, GET /v1/prizes, GET /v1/campaigns, GET /healthz, GET /metrics";
 
 /// One connection's requests, one after the other.
 #[derive(Clone)]
 pub(super) struct HttpService {
-    worker: Arc<Worker>,
+    pub(super) worker: Arc<Worker>,
     inbox: Arc<Inbox>,
+    /// Late answers to messages for chat.
+    pub(super) sends: Arc<Inbox<SendReply>>,
     peer: IpAddr,
     place: u32,
+    /// Set when the connection becomes a WebSocket.
+    upgraded: Arc<AtomicBool>,
 }
 
 /// Who sent a request.
-struct Sender {
+pub(super) struct Sender {
     /// The user of the token; `None` for a gateway.
-    own: Option<u64>,
+    pub own: Option<u64>,
     gateway: Option<Arc<GatewayGrant>>,
 }
 
-type Answered = Result<Response<Body>, v1::Error>;
+pub(super) type Answered = Result<Response<Body>, v1::Error>;
 
 impl Service<HttpRequest<Incoming>> for HttpService {
     type Response = Response<Body>;
@@ -59,8 +63,8 @@ impl Service<HttpRequest<Incoming>> for HttpService {
 }
 
 impl HttpService {
-    pub fn new(worker: Arc<Worker>, peer: IpAddr, place: u32) -> Self {
-        Self { worker, inbox: Arc::new(Inbox::new()), peer, place }
+    pub fn new(worker: Arc<Worker>, peer: IpAddr, place: u32, upgraded: Arc<AtomicBool>) -> Self {
+        Self { worker, inbox: Arc::default(), sends: Arc::default(), peer, place, upgraded }
     }
 
     async fn answer(self, request: HttpRequest<Incoming>) -> Response<Body> {
@@ -89,7 +93,33 @@ impl HttpService {
                 let metrics = crate::status::render(&self.worker.shared);
                 Ok(text(StatusCode::OK, metrics, "text/plain; version=0.0.4"))
             }
+            (&Method::GET, handshake::PATH) => Ok(self.upgrade(&request, wanted)),
+            (&Method::GET, "/v1/scheduler") => self.scheduler(&request),
+            (&Method::GET, "/v1/openapi.json") => Ok(openapi::response()),
+            (&Method::POST, path) if path.starts_with(chat::PREFIX) => self.chat(request, wanted).await,
             _ => self.elsewhere(request, wanted).await,
+        }
+    }
+
+    /// Answers a request for a WebSocket. What is said here is all that HTTP says on this connection.
+    fn upgrade(&self, request: &HttpRequest<Incoming>, wanted: Form) -> Response<Body> {
+        let origins = &self.worker.shared.origins;
+        match handshake::accept(request.version(), request.headers(), origins) {
+            Ok(headers) if !self.worker.is_leaving() => {
+                self.upgraded.store(true, Ordering::Relaxed);
+                let mut response = text(StatusCode::SWITCHING_PROTOCOLS, String::new(), "text/plain");
+                *response.headers_mut() = headers.into_iter().collect();
+                response
+            }
+            Ok(_) => wanted.error(&wait("this node shuts down; connect again", Code::Unavailable, 1_000)),
+            Err(Refused::Bad(error)) => wanted.error(&error),
+            Err(Refused::Version(error)) => {
+                let mut response = wanted.error(&error);
+                *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+                let version = HeaderValue::from_static(handshake::VERSION);
+                response.headers_mut().insert(SEC_WEBSOCKET_VERSION, version);
+                response
+            }
         }
     }
 
@@ -131,14 +161,7 @@ impl HttpService {
             },
         };
         let user = user_of(sender.own, message.user)?;
-        if let Some(grant) = &sender.gateway {
-            let shared = &self.worker.shared;
-            let rate = gateways::bounds(grant, &shared.limits).submits_per_second;
-            shared.gateways.pass_http(&grant.name, rate, shared.mono_ms()).map_err(|wait_ms| {
-                self.worker.count(Count::OverRate, 1);
-                wait("more submits a second than this gateway may send", Code::RateLimited, wait_ms)
-            })?;
-        }
+        self.pass(&sender)?;
         let reply = match self.decide(user, &message)? {
             Some(reply) => reply,
             None => self.late(user, &message).await,
@@ -149,6 +172,20 @@ impl HttpService {
             return Ok(wanted.response_of(StatusCode::OK, body));
         }
         Ok(wanted.response(StatusCode::OK, &wire::answer(reply, named)))
+    }
+
+    /// A gateway's rate over HTTP; users are limited by their addresses.
+    pub(super) fn pass(&self, sender: &Sender) -> Result<(), v1::Error> {
+        sender.gateway.as_ref().map_or(Ok(()), |grant| self.pass_gateway(grant))
+    }
+
+    fn pass_gateway(&self, grant: &GatewayGrant) -> Result<(), v1::Error> {
+        let shared = &self.worker.shared;
+        let rate = gateways::bounds(grant, &shared.limits).submits_per_second;
+        shared.gateways.pass_http(&grant.name, rate, shared.mono_ms()).map_err(|wait_ms| {
+            self.worker.count(Count::OverRate, 1);
+            wait("more requests a second than this gateway may send", Code::RateLimited, wait_ms)
+        })
     }
 
     /// What can be said at once.
@@ -226,7 +263,7 @@ impl HttpService {
         self.serve(Request::prizes(sender.own, &message)?, wanted).await
     }
 
-    async fn serve(&self, request: Request, wanted: Form) -> Answered {
+    pub(super) async fn serve(&self, request: Request, wanted: Form) -> Answered {
         let shared = &self.worker.shared;
         let answer = request.serve(shared.desks.clone(), shared.limits.call_ms).await?;
         Ok(match answer {
@@ -235,6 +272,7 @@ impl HttpService {
             Answer::Prizes(answer) => wanted.response(StatusCode::OK, &answer),
             Answer::Claim(answer) => wanted.response(StatusCode::OK, &answer),
             Answer::Account(answer) => wanted.response(StatusCode::OK, &answer),
+            Answer::Chat(answer) => chat::response(*answer, wanted),
         })
     }
 
@@ -248,29 +286,25 @@ impl HttpService {
     }
 
     fn health(&self) -> Response<Body> {
-        if self.worker.is_draining() {
+        if self.worker.is_leaving() {
             text(StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned(), "text/plain")
         } else {
             text(StatusCode::OK, "ok\n".to_owned(), "text/plain")
         }
     }
 
-    async fn elsewhere(self, request: HttpRequest<Incoming>, wanted: Form) -> Answered {
+    pub(super) async fn elsewhere(self, request: HttpRequest<Incoming>, wanted: Form) -> Answered {
         let path = request.uri().path();
         if let Some(extra) = &self.worker.shared.extra
             && extra.wants(request.method(), path)
         {
             return Ok(extra.handle(request, self.peer).await);
         }
-        let methods = match path {
-            "/v1/submit" | "/v1/claim" | "/v1/account" => Some("POST"),
-            "/v1/prizes" | "/v1/campaigns" | "/healthz" | "/metrics" => Some("GET"),
-            _ => None,
-        };
+        let methods = routes::methods(path);
         let shown: String = path.chars().take(80).collect();
         let Some(methods) = methods else {
-            return Err(Code::NoRoute
-                .message(format!("there is no {} {shown}; there are {ROUTES}", request.method())));
+            let text = format!("there is no {} {shown}; there are {}", request.method(), routes::ALL);
+            return Err(Code::NoRoute.message(text));
         };
         let text = format!("{shown} takes {methods}, not {}", request.method());
         let mut response = wanted.error(&Code::NoRoute.message(text));
@@ -278,7 +312,7 @@ impl HttpService {
         Ok(response)
     }
 
-    fn sender(&self, request: &HttpRequest<Incoming>) -> Result<Sender, v1::Error> {
+    pub(super) fn sender(&self, request: &HttpRequest<Incoming>) -> Result<Sender, v1::Error> {
         let missing = || {
             Code::Unauthenticated
                 .message("send the header 'Authorization: Bearer TOKEN' with a user's or gateway's token")
@@ -305,7 +339,7 @@ fn mark_of(message: &v1::Submit) -> u32 {
     message.campaign.rotate_left(16) ^ message.round
 }
 
-fn wait(text: &str, code: Code, wait_ms: u32) -> v1::Error {
+pub(super) fn wait(text: &str, code: Code, wait_ms: u32) -> v1::Error {
     let mut error = code.message(text);
     error.retry_after_ms = wait_ms;
     error

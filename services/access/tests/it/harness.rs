@@ -6,14 +6,18 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::fake_chat::FakeChat;
 use access::token::{GatewayGrant, KeyCell, TokenKey, TokenKeys};
-use access::{AccessConfig, AccessControl, AccessDeps, AccessServer, FixedPlans, Limits, RouteTable, Routes};
+use access::{
+    AccessConfig, AccessControl, AccessDeps, AccessNodes, AccessServer, FixedPlans, Limits, RouteTable,
+    Routes,
+};
 use async_trait::async_trait;
 use campaign::plan::{ClientPacing, Limits as PlanLimits, Plan, Round, Stagger};
 use campaign::{AwardId, CampaignId, NodeEpoch, NodeId, RoundId, SeqNo, UserId, VendorId};
 use parking_lot::Mutex;
 use prost::Message;
-use protocol::calls::{Accounts, AwardView, Awards, CallError, Draws, Inbox, SubmitCall, SubmitReply};
+use protocol::calls::{Accounts, AwardView, Awards, CallError, Chat, Draws, Inbox, SubmitCall, SubmitReply};
 use protocol::frame::{self, FRAME_MAX, FrameKind, put, put_message};
 use protocol::v1::{self, Outcome};
 use runtime::{ManualClock, Metrics, Shutdown, Tasks};
@@ -25,6 +29,9 @@ pub const NOW_MS: u64 = 1_800_000_000_000;
 pub const WINNER: u64 = 7_000;
 pub const EXHAUSTED: u64 = 8_000;
 pub const UNANSWERED: u64 = 9_000;
+
+/// The conversation in which chat never answers.
+pub const SILENT: u64 = 999;
 
 /// A lottery whose outcomes follow from the user: `WINNER..` wins, told late; `EXHAUSTED..` has reached his limit with
 /// counter 2; `UNANSWERED..` never hears; everybody else loses. The same draw has the same outcome.
@@ -168,6 +175,7 @@ pub struct Server {
     pub keys: TokenKeys,
     pub cell: Arc<KeyCell>,
     pub control: AccessControl,
+    pub pushes: access::PushDoor,
     pub tasks: Tasks,
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -181,6 +189,34 @@ pub fn start_with(limits: Limits) -> Server {
 }
 
 pub fn start_sharing(limits: Limits, rates: Option<Arc<dyn access::gates::RateBook>>) -> Server {
+    start_as(AccessConfig { limits, ..AccessConfig::default() }, rates, Around::default())
+}
+
+/// A server with a chat that is made for the test.
+pub fn start_chat(limits: Limits) -> (Server, Arc<FakeChat>) {
+    start_chat_as(AccessConfig { limits, ..AccessConfig::default() })
+}
+
+/// The same, configured in other ways too.
+pub fn start_chat_as(config: AccessConfig) -> (Server, Arc<FakeChat>) {
+    let chat = Arc::new(FakeChat::default());
+    let around = Around { chat: Some(chat.clone()), ..Around::default() };
+    (start_as(config, None, around), chat)
+}
+
+/// What else may stand around a server.
+#[derive(Default)]
+pub struct Around {
+    pub chat: Option<Arc<dyn Chat>>,
+    pub nodes: Option<Arc<dyn AccessNodes>>,
+}
+
+/// A server, configured, on ports of its own.
+pub fn start_as(
+    config: AccessConfig,
+    rates: Option<Arc<dyn access::gates::RateBook>>,
+    around: Around,
+) -> Server {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let tasks = {
         let _inside = runtime.enter();
@@ -191,22 +227,25 @@ pub fn start_sharing(limits: Limits, rates: Option<Arc<dyn access::gates::RateBo
     let clock = ManualClock::new(NOW_MS);
     let cell = KeyCell::new(keys.clone());
     let deps = AccessDeps {
+        node: 1,
         clock: clock.clone(),
         keys: cell.clone(),
         plans: FixedPlans::new(vec![Arc::new(plan())]),
         routes: RouteTable::new(Routes::single(1, draws.clone())),
         awards: desks.clone(),
         accounts: desks.clone(),
+        chat: around.chat,
+        nodes: around.nodes,
         metrics: Metrics::new(),
         extra: Some(Arc::new(crate::http::Echo)),
     };
     let any = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
-    let config = AccessConfig { tcp: any, http: any, workers: 2, audience: Some("test".into()), limits };
+    let config = AccessConfig { tcp: any, http: any, workers: 2, audience: Some("test".into()), ..config };
     let bound = AccessServer::bind_sharing(config, deps, rates).unwrap();
     let (tcp, http) = (bound.tcp_address().unwrap(), bound.http_address().unwrap());
-    let control = bound.control();
+    let (control, pushes) = (bound.control(), bound.pushes());
     bound.run(&tasks).unwrap();
-    Server { tcp, http, draws, desks, clock, keys, cell, control, tasks, runtime: Some(runtime) }
+    Server { tcp, http, draws, desks, clock, keys, cell, control, pushes, tasks, runtime: Some(runtime) }
 }
 
 impl Server {
@@ -238,6 +277,21 @@ impl Server {
         let done: v1::LoginDone = client.expect(FrameKind::LoginDone, 2);
         assert_eq!(done.user, user);
         client
+    }
+
+    /// A user's device, logged in.
+    pub fn device(&self, user: u64, device: u64) -> Client {
+        let mut client = self.connect();
+        client.hello();
+        self.log_in(&mut client, user, device);
+        client
+    }
+
+    /// Logs a device in.
+    pub fn log_in(&self, client: &mut Client, user: u64, device: u64) -> v1::LoginDone {
+        let login = v1::Login { user_token: self.user_token(user), device, ..v1::Login::default() };
+        client.send(FrameKind::Login, 2, &login);
+        client.expect(FrameKind::LoginDone, 2)
     }
 
     /// A gateway's connection, logged in.

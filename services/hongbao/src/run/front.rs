@@ -30,6 +30,9 @@ pub async fn open(
     let mut router = Router::new(base.dialer.clone(), lottery, flow, delivery);
     router.step();
     let deps = AccessDeps {
+        node: base.config.node.id,
+        chat: None,
+        nodes: None,
         clock: base.clock.clone(),
         keys: KeyCell::new(base.keys.token.clone()),
         plans,

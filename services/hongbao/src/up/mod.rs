@@ -294,6 +294,9 @@ impl AccessDoor<'_> {
         };
         let admin = Arc::new(Admin::new(self.keys.admin_token, parts, handle.clone()));
         let deps = AccessDeps {
+            node: self.config.node.id,
+            chat: None,
+            nodes: None,
             clock: self.clock,
             keys: KeyCell::new(self.keys.token),
             plans: self.plans,

@@ -4,11 +4,13 @@
 //! that can't be read costs its request an error and no more, because frames keep their bounds; bytes that are no
 //! frame, or a frame out of turn, end the connection behind an error that says so.
 
+mod chat;
+mod login;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use prost::Message;
-use protocol::PROTOCOL_VERSION;
 use protocol::calls::{Inbox, SubmitReply};
 use protocol::error::Code;
 use protocol::frame::{self, FRAME_MAX, Frame, FrameKind, put, put_message};
@@ -16,13 +18,14 @@ use protocol::v1;
 
 use crate::counters::Count;
 use crate::desk::{Desk, Entered, tag_id};
-use crate::gates::{Limited, Pass};
-use crate::gateways::{self, Seat};
-use crate::limits::{CLIENT_FRAME_MIN, REQUEST_FRAME_MAX, STRIKES_MAX};
+use crate::gateways::Seat;
+use crate::limits::{REQUEST_FRAME_MAX, STRIKES_MAX};
+use crate::pending::Reader;
 use crate::rate::Bucket;
-use crate::requests::{Answer, Request, too_many_logins};
-use crate::token::Speaker;
+use crate::requests::{Answer, Request};
 use crate::wire;
+use chat::Chatting;
+pub(crate) use chat::check_send;
 
 use std::sync::atomic::Ordering;
 
@@ -41,6 +44,10 @@ pub(crate) struct Session {
     /// 0 for a gateway.
     user: u64,
     seat: Option<Box<Seat>>,
+    /// There once a device that chats has logged in.
+    chat: Option<Box<Chatting>>,
+    /// Its place in the worker's table.
+    place: u32,
     /// A gateway's rate; a user's is live.
     gateway_rate: u32,
     bucket: Bucket,
@@ -68,11 +75,13 @@ pub(crate) struct Taken {
 type Served = Result<(), (v1::Error, Cut)>;
 
 impl Session {
-    pub fn new() -> Self {
+    pub fn new(place: u32) -> Self {
         Self {
             phase: Phase::Greeting,
             user: 0,
             seat: None,
+            chat: None,
+            place,
             gateway_rate: 0,
             bucket: Bucket::default(),
             outstanding: 0,
@@ -98,6 +107,11 @@ impl Session {
 
     pub fn expires_s(&self) -> u64 {
         self.expires_s
+    }
+
+    /// The user of the login; 0 on a gateway's connection.
+    pub fn user(&self) -> u64 {
+        self.user
     }
 
     /// The user of the login; `None` on a gateway's connection.
@@ -135,6 +149,9 @@ impl Session {
         let (asked, said) = desk.decide(inbox, |out, reply| put_reply(out, reply, gateway));
         debug_assert!(said <= asked && self.outstanding >= said);
         self.outstanding -= said.min(self.outstanding);
+        if desk.chat.waits() {
+            self.hand_over(desk);
+        }
         Taken { used, cut }
     }
 
@@ -178,6 +195,7 @@ impl Session {
             }
             Ok(Answer::Claim(answer)) => put_message(&mut desk.out, FrameKind::ClaimAnswer, id, &answer),
             Ok(Answer::Account(answer)) => put_message(&mut desk.out, FrameKind::AccountAnswer, id, &answer),
+            Ok(Answer::Chat(answer)) => self.put_chat_answer(desk, id, *answer),
             Err(error) => say(desk, id, error, false),
         }
         None
@@ -188,6 +206,11 @@ impl Session {
         let mut error = code.message(text);
         error.retry_after_ms = retry_after_ms;
         say(desk, 0, error, true);
+    }
+
+    /// How pushes are written for it.
+    pub fn reader(&self) -> Reader {
+        Reader { gateway: self.seat.is_some(), body_max: self.body_max() }
     }
 
     fn body_max(&self) -> usize {
@@ -236,24 +259,32 @@ impl Session {
 
     #[cold]
     fn over(&mut self, desk: &mut Desk, id: u32, count: Count, retry_after_ms: u32) -> Served {
-        desk.counters().add(count, 1);
-        self.strikes += 1;
         let (code, text) = if count == Count::OverRate {
-            (
-                Code::RateLimited,
-                "more submits a second than this connection may send; see LoginDone.submits_per_second"
-                    .to_owned(),
-            )
+            let text =
+                "more submits a second than this connection may send; see LoginDone.submits_per_second";
+            (Code::RateLimited, text.to_owned())
         } else {
             let max = self.outstanding_max;
-            (
-                Code::Busy,
-                format!(
-                    "{max} requests are unanswered, the most for this connection; see LoginDone.outstanding_max"
-                ),
-            )
+            let text = format!(
+                "{max} requests are unanswered, the most for this connection; see LoginDone.outstanding_max"
+            );
+            (Code::Busy, text)
         };
-        let mut error = code.message(text);
+        self.over_bound(desk, id, count, code.message(text), retry_after_ms)
+    }
+
+    /// A request is refused because there are too many of them; who goes on like that is cut.
+    #[cold]
+    fn over_bound(
+        &mut self,
+        desk: &mut Desk,
+        id: u32,
+        count: Count,
+        mut error: v1::Error,
+        retry_after_ms: u32,
+    ) -> Served {
+        desk.counters().add(count, 1);
+        self.strikes += 1;
         error.retry_after_ms = retry_after_ms.max(1);
         if self.strikes >= STRIKES_MAX {
             return Err((error, Cut(Count::Strikes)));
@@ -290,6 +321,9 @@ impl Session {
                 let own = self.own();
                 self.request(desk, frame, |message| Request::account(own, message))
             }
+            (Phase::Open, FrameKind::Send) => self.send(desk, frame),
+            (Phase::Open, FrameKind::Confirm) => self.confirm(desk, frame),
+            (Phase::Open, FrameKind::Ask) => self.ask(desk, frame),
             (Phase::Open, FrameKind::Hello | FrameKind::Login) => {
                 Err(invalid("Hello and Login come once, at the start of a connection; open another one"))
             }
@@ -298,121 +332,6 @@ impl Session {
                 kind as u8
             ))),
         }
-    }
-
-    fn hello(&mut self, desk: &mut Desk, frame: &Frame<'_>) -> Served {
-        let hello = v1::Hello::decode(frame.body).map_err(|error| unreadable("Hello", &error))?;
-        if hello.protocol_version != PROTOCOL_VERSION {
-            let theirs = hello.protocol_version;
-            return Err(invalid(&format!(
-                "protocol version {theirs} is not spoken here; {PROTOCOL_VERSION} is"
-            )));
-        }
-        let named = hello.frame_max as usize;
-        if named != 0 && named < CLIENT_FRAME_MIN {
-            return Err(invalid(&format!(
-                "frame_max is {named}; answers need at least {CLIENT_FRAME_MIN}, or 0 for {FRAME_MAX}"
-            )));
-        }
-        self.frame_max = if named == 0 { FRAME_MAX } else { named.min(FRAME_MAX) } as u32;
-        let welcome = v1::Welcome {
-            protocol_version: PROTOCOL_VERSION,
-            frame_max: REQUEST_FRAME_MAX as u32,
-            server_time_ms: desk.now_ms,
-            heartbeat_ms: desk.shared.limits.heartbeat_ms,
-        };
-        put_message(&mut desk.out, FrameKind::Welcome, frame.id, &welcome);
-        self.phase = Phase::Login;
-        Ok(())
-    }
-
-    fn login(&mut self, desk: &mut Desk, peer: IpAddr, frame: &Frame<'_>) -> Served {
-        let login = v1::Login::decode(frame.body).map_err(|error| unreadable("Login", &error))?;
-        if desk.shared.is_exempt(peer) {
-            return self.admit(desk, frame.id, &login);
-        }
-        match desk.shared.rates.pass(Limited::Login, peer) {
-            Pass::Yes => self.admit(desk, frame.id, &login),
-            Pass::Wait(wait_ms) => {
-                desk.counters().add(Count::AddressRate, 1);
-                Err((too_many_logins(wait_ms), Cut(Count::Closed)))
-            }
-            Pass::Ask(word) => {
-                desk.admission = Some((frame.id, Box::new(login), word));
-                self.phase = Phase::Asking;
-                Ok(())
-            }
-        }
-    }
-
-    /// A login within its address's rate.
-    fn admit(&mut self, desk: &mut Desk, id: u32, login: &v1::Login) -> Served {
-        let refuse = |desk: &Desk, code: Code, text: String| {
-            desk.counters().add(Count::LoginsBad, 1);
-            Err((code.message(text), Cut(Count::Closed)))
-        };
-        let (token, gateway) = match (login.user_token.is_empty(), login.gateway_token.is_empty()) {
-            (false, true) => (&login.user_token, false),
-            (true, false) => (&login.gateway_token, true),
-            _ => return Err(invalid("Login needs exactly one of user_token and gateway_token")),
-        };
-        let verified = match desk.verify(token) {
-            Ok(verified) => verified,
-            Err(error) => return refuse(desk, error.code(), error.to_string()),
-        };
-        let limits = &desk.shared.limits;
-        let rate = match (&verified.speaker, gateway) {
-            (Speaker::User(user), false) => {
-                self.user = *user;
-                self.outstanding_max = limits.user_outstanding_max;
-                desk.shared.live.user_submits_per_second.load(Ordering::Relaxed)
-            }
-            (Speaker::Gateway(grant), true) => {
-                let bounds = gateways::bounds(grant, limits);
-                let Some(seat) = desk.shared.gateways.seat(&grant.name, bounds.connections_max) else {
-                    let text = format!(
-                        "gateway {} has {} connections here, as many as it may",
-                        grant.name, bounds.connections_max
-                    );
-                    return refuse(desk, Code::Busy, text);
-                };
-                self.seat = Some(Box::new(seat));
-                self.outstanding_max = bounds.outstanding_max;
-                self.gateway_rate = bounds.submits_per_second;
-                bounds.submits_per_second
-            }
-            (Speaker::User(_), true) => {
-                return refuse(
-                    desk,
-                    Code::Unauthenticated,
-                    "gateway_token holds a user's token; use user_token".into(),
-                );
-            }
-            (Speaker::Gateway(_), false) => {
-                return refuse(
-                    desk,
-                    Code::Unauthenticated,
-                    "user_token holds a gateway's credential; use gateway_token".into(),
-                );
-            }
-        };
-        self.bucket = Bucket::full(rate, desk.mono_ms);
-        self.expires_s = verified.expires_s;
-        self.phase = Phase::Open;
-        desk.counters().add(Count::Logins, 1);
-        let mut done = v1::LoginDone {
-            user: self.user,
-            campaigns: desk.campaigns.views(self.user, desk.now_ms),
-            submits_per_second: rate,
-            outstanding_max: self.outstanding_max,
-            chat: false,
-        };
-        if done.encoded_len() > self.body_max() {
-            // The client asks for them when it can take a larger frame.
-            done.campaigns.clear();
-        }
-        put_message(&mut desk.out, FrameKind::LoginDone, id, &done);
-        Ok(())
     }
 
     fn campaigns(&mut self, desk: &mut Desk, id: u32) {

@@ -1,9 +1,11 @@
-//! A frame connection on its socket.
+//! A frame connection on its socket, or in a WebSocket.
 //!
 //! One future, polled by hand: it reads as much as is there into the worker's buffer, has the session take it, and
 //! writes all answers with one call. An idle connection owns no buffer; only the beginning of a frame that has not
 //! come whole, and answers that a slow reader has not taken, are kept with it. While answers wait nothing more is
 //! read, so a client that does not read is held back by its own socket, and cut when that lasts or the wait grows.
+
+mod io;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -11,27 +13,37 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::stream::{FuturesUnordered, Stream};
-use protocol::calls::Inbox;
+use futures_util::stream::{FuturesUnordered, Stream as _};
+use protocol::calls::{ConnectionAt, Inbox};
 use protocol::error::Code;
+use protocol::frame::{FrameKind, put_message};
 use protocol::v1;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::counters::Count;
 use crate::limits::READS_PER_TURN;
 use crate::requests::{Answer, too_many_logins};
 use crate::session::{Cut, Session};
-use crate::worker::{State, Worker};
+use crate::slots::address;
+use crate::stream::Stream;
+use crate::websocket::{Fault, WebSocket};
+use crate::worker::{Place, State, Worker};
 
 type SlowCall = Pin<Box<dyn Future<Output = (u32, Result<Answer, v1::Error>)> + Send>>;
 
 /// A connection's task.
 pub(crate) struct Connection {
     worker: Arc<Worker>,
-    stream: TcpStream,
+    stream: Stream,
     peer: IpAddr,
     place: u32,
+    /// Written, and held back within TLS.
+    unflushed: bool,
+    /// There if frames come in WebSocket messages.
+    websocket: Option<Box<WebSocket>>,
+    /// Something came before it was a WebSocket, and has not been taken.
+    early: bool,
+    /// Why the WebSocket ends, if that is why.
+    fault: Option<Fault>,
     /// What it is closed for, once its last words are on their way.
     ending: Option<Cut>,
     inbox: Arc<Inbox>,
@@ -60,40 +72,62 @@ enum Read {
 }
 
 impl Connection {
-    pub fn new(worker: &Arc<Worker>, stream: TcpStream, peer: IpAddr) -> Self {
-        let deadline_ms = worker.shared.mono_ms() + u64::from(worker.shared.limits.login_ms);
-        let place = worker.state.lock().slots.open(deadline_ms, Count::LoginLate);
+    /// A connection that speaks frames.
+    pub fn new(place: Place, stream: Stream, peer: IpAddr) -> Self {
+        let (worker, place) = place.keep();
         Self {
-            worker: Arc::clone(worker),
+            worker,
             stream,
             peer,
             place,
+            unflushed: false,
+            websocket: None,
+            early: false,
+            fault: None,
             ending: None,
             inbox: Arc::new(Inbox::new()),
-            session: Session::new(),
+            session: Session::new(place),
             rest: Vec::new(),
             unsent: Vec::new(),
             slow: None,
         }
     }
 
+    /// A connection that has become a WebSocket. `early`: what came behind the request.
+    pub fn websocket(place: Place, stream: Stream, peer: IpAddr, early: &[u8]) -> Self {
+        let mut connection = Self::new(place, stream, peer);
+        connection.websocket = Some(Box::default());
+        connection.take_early(early);
+        connection
+    }
+
     fn turn(&mut self, cx: &mut Context<'_>, state: &mut State) -> Poll<Cut> {
         state.desk.out.clear();
         state.desk.begin();
+        if !self.session.is_open() {
+            state.desk.at = self.address(state);
+        }
         state.slots.wake_with(self.place, cx.waker());
         if let Some(why) = state.slots.is_cut(self.place) {
             self.cut_off(state, why);
         }
+        if state.slots.is_to_move(self.place) {
+            self.tell_to_move(state);
+        }
         let mut replies = Vec::new();
         while self.inbox.take(&mut replies, cx.waker()) {
             self.session.late(&mut state.desk, &mut replies);
+        }
+        self.late_sends(cx, state);
+        if !self.is_stuck() {
+            self.write_pushes(state);
         }
         let mut reads = 0;
         loop {
             if let Err(cut) = self.flush(cx, state) {
                 return Poll::Ready(cut);
             }
-            if !self.unsent.is_empty() {
+            if self.is_stuck() {
                 // Whoever has been marked and does not even take his last words is not waited for.
                 return match state.slots.is_cut(self.place) {
                     Some(why) => Poll::Ready(Cut(why)),
@@ -103,7 +137,7 @@ impl Connection {
             if let Some(cut) = self.ending {
                 return Poll::Ready(cut);
             }
-            if self.finish_slow(cx, state) {
+            if self.finish_slow(cx, state) | self.write_pushes(state) {
                 continue;
             }
             if self.session.is_asking() {
@@ -118,6 +152,10 @@ impl Connection {
                 return Poll::Pending;
             }
             reads += 1;
+            if std::mem::take(&mut self.early) {
+                self.take_rest(state);
+                continue;
+            }
             match self.read(cx, state) {
                 Read::Some => {}
                 Read::Nothing => return Poll::Pending,
@@ -128,85 +166,35 @@ impl Connection {
             while self.inbox.take(&mut replies, cx.waker()) {
                 self.session.late(&mut state.desk, &mut replies);
             }
+            self.late_sends(cx, state);
         }
     }
 
-    fn read(&mut self, cx: &mut Context<'_>, state: &mut State) -> Read {
-        let kept = self.rest.len();
-        state.read[..kept].copy_from_slice(&self.rest);
-        let mut buffer = ReadBuf::new(&mut state.read[..]);
-        buffer.set_filled(kept);
-        match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
-            Poll::Pending => return Read::Nothing,
-            Poll::Ready(Err(_)) => return Read::Over,
-            Poll::Ready(Ok(())) => {}
-        }
-        let filled = buffer.filled().len();
-        if filled == kept {
-            return Read::Over;
-        }
-        state.desk.counters().add(Count::BytesIn, (filled - kept) as u64);
-        let input = &state.read[..filled];
-        let taken = self.session.take(&mut state.desk, &self.inbox, self.peer, input);
-        self.ending = taken.cut;
-        self.keep(&input[taken.used..]);
-        if self.session.is_open() {
-            let deadline_ms = state.desk.mono_ms + u64::from(self.worker.shared.limits.silence_ms);
-            state.slots.heard(self.place, deadline_ms, self.session.expires_s());
-        }
-        Read::Some
+    fn address(&self, state: &State) -> ConnectionAt {
+        let generation = state.slots.generation(self.place);
+        address(self.worker.shared.node, self.worker.number, self.place, generation)
     }
 
-    fn keep(&mut self, rest: &[u8]) {
-        if rest.is_empty() {
-            self.rest = Vec::new();
-        } else {
-            self.rest.clear();
-            self.rest.extend_from_slice(rest);
+    /// Puts out what became of messages in the meantime.
+    fn late_sends(&mut self, cx: &mut Context<'_>, state: &mut State) {
+        let Some(inbox) = self.session.send_inbox() else { return };
+        let mut replies = std::mem::take(&mut state.desk.chat.replies);
+        while inbox.take(&mut replies, cx.waker()) {
+            self.session.sent(&mut state.desk, &mut replies);
         }
+        state.desk.chat.replies = replies;
     }
 
-    /// Sends what waits and what was just put out.
-    fn flush(&mut self, cx: &mut Context<'_>, state: &mut State) -> Result<(), Cut> {
-        let gone = Cut(Count::Closed);
-        let mut out = std::mem::take(&mut state.desk.out);
-        if !self.unsent.is_empty() {
-            self.unsent.extend_from_slice(&out);
-            out.clear();
+    /// Puts out what is pushed to it, as much as one write should have; true if there was any.
+    fn write_pushes(&mut self, state: &mut State) -> bool {
+        let slot = state.slots.of(self.place);
+        if slot.line.is_empty() || self.ending.is_some() {
+            return false;
         }
-        let from_unsent = !self.unsent.is_empty();
-        let bytes: &[u8] = if from_unsent { &self.unsent } else { &out };
-        let mut sent = 0;
-        while sent < bytes.len() {
-            match Pin::new(&mut self.stream).poll_write(cx, &bytes[sent..]) {
-                Poll::Ready(Ok(n)) if n > 0 => sent += n,
-                Poll::Ready(_) => return Err(gone),
-                Poll::Pending => break,
-            }
-        }
-        let left = bytes.len() - sent;
-        state.desk.counters().add(Count::BytesOut, sent as u64);
-        if left == 0 {
-            if from_unsent {
-                self.unsent = Vec::new();
-                state.slots.unsent(self.place, 0);
-            }
-        } else if from_unsent {
-            self.unsent.drain(..sent);
-        } else {
-            self.unsent.extend_from_slice(&out[sent..]);
-        }
-        if left > 0 && (sent > 0 || !from_unsent) {
-            state.slots.unsent(self.place, state.desk.mono_ms.max(1));
-        }
-        out.clear();
-        if out.capacity() <= OUT_KEPT {
-            state.desk.out = out;
-        }
-        if left > self.worker.shared.limits.unsent_bytes_max as usize {
-            return Err(Cut(Count::SlowReader));
-        }
-        Ok(())
+        let desk = &mut state.desk;
+        let counters = &desk.shared.faces[desk.worker].counters;
+        state.pending.write(&mut slot.line, self.session.reader(), &mut desk.out, counters);
+        true
     }
 
     fn start_slow(&mut self, state: &mut State) {
@@ -231,29 +219,34 @@ impl Connection {
     /// Puts out answers to slow requests, as many as one write should have; true if there were any. Called only while
     /// nothing waits for the reader, so that pages of prizes don't pile up here.
     fn finish_slow(&mut self, cx: &mut Context<'_>, state: &mut State) -> bool {
-        let Some(slow) = &mut self.slow else { return false };
+        let Some(mut slow) = self.slow.take() else { return false };
         let mut resumed = false;
         while state.desk.out.len() < SLOW_OUT {
-            let Poll::Ready(Some((id, answer))) = Pin::new(&mut **slow).poll_next(cx) else { break };
+            let Poll::Ready(Some((id, answer))) = Pin::new(&mut *slow).poll_next(cx) else { break };
             let asked = self.session.is_asking();
             if let Some(cut) = self.session.answered(&mut state.desk, id, answer) {
                 self.ending = Some(cut);
             } else if asked {
+                Self::note_login(self.place, state);
                 // What came behind the login has waited for it.
-                let input = std::mem::take(&mut self.rest);
-                let taken = self.session.take(&mut state.desk, &self.inbox, self.peer, &input);
-                self.ending = taken.cut;
-                self.rest = input[taken.used..].to_vec();
+                self.take_rest(state);
                 resumed = true;
             }
         }
-        if slow.is_empty() {
-            self.slow = None;
+        if !slow.is_empty() {
+            self.slow = Some(slow);
         }
         if resumed {
             self.start_slow(state);
         }
         !state.desk.out.is_empty() || resumed
+    }
+
+    /// The table learns who is there.
+    fn note_login(place: u32, state: &mut State) {
+        if let Some(chats) = state.desk.logged_in.take() {
+            state.slots.logged_in(place, chats);
+        }
     }
 
     fn cut_off(&mut self, state: &mut State, why: Count) {
@@ -275,6 +268,18 @@ impl Connection {
             self.session.farewell(&mut state.desk, code, text, 0);
         }
         self.ending = Some(Cut(why));
+    }
+
+    /// Names the node that the client is to go to. What is under way here is answered all the same.
+    fn tell_to_move(&mut self, state: &mut State) {
+        let Some(to) = self.worker.shared.moves.next(self.session.user()) else { return };
+        if self.ending.is_some() {
+            return;
+        }
+        let within_ms = self.worker.shared.limits.move_within_ms;
+        let to = v1::Move { tcp: to.tcp, websocket: to.websocket, within_ms, reason: to.reason };
+        put_message(&mut state.desk.out, FrameKind::Move, 0, &to);
+        state.desk.counters().add(Count::Moves, 1);
     }
 
     fn farewell(&mut self, state: &mut State) {
@@ -310,6 +315,9 @@ impl Future for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        let mut state = self.worker.state.lock();
+        self.session.end_chat(&mut state.desk);
+        drop(state);
         self.worker.closed(self.place);
     }
 }

@@ -1,0 +1,163 @@
+//! Reading and writing of a connection.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{Connection, OUT_KEPT, Read};
+use crate::counters::Count;
+use crate::session::Cut;
+use crate::websocket::{Fault, WebSocket};
+use crate::worker::State;
+
+impl Connection {
+    pub(super) fn read(&mut self, cx: &mut Context<'_>, state: &mut State) -> Read {
+        let kept = self.rest.len();
+        state.read[..kept].copy_from_slice(&self.rest);
+        let mut buffer = ReadBuf::new(&mut state.read[..]);
+        buffer.set_filled(kept);
+        match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            Poll::Pending => return Read::Nothing,
+            Poll::Ready(Err(_)) => return Read::Over,
+            Poll::Ready(Ok(())) => {}
+        }
+        let mut filled = buffer.filled().len();
+        if filled == kept {
+            return Read::Over;
+        }
+        state.desk.counters().add(Count::BytesIn, (filled - kept) as u64);
+        if let Some(websocket) = &mut self.websocket {
+            match websocket.take(&mut state.read, kept, filled) {
+                Ok(end) => filled = end,
+                Err(fault) => {
+                    self.fail(fault);
+                    return Read::Some;
+                }
+            }
+        }
+        let input = &state.read[..filled];
+        let taken = self.session.take(&mut state.desk, &self.inbox, self.peer, input);
+        self.ending = taken.cut;
+        self.keep_from(&state.read[taken.used..filled]);
+        if self.session.is_open() {
+            Self::note_login(self.place, state);
+            let deadline_ms = state.desk.mono_ms + u64::from(self.worker.shared.limits.silence_ms);
+            state.slots.heard(self.place, deadline_ms, self.session.expires_s());
+        }
+        Read::Some
+    }
+
+    /// Takes what has been kept.
+    pub(super) fn take_rest(&mut self, state: &mut State) {
+        let input = std::mem::take(&mut self.rest);
+        let taken = self.session.take(&mut state.desk, &self.inbox, self.peer, &input);
+        self.ending = taken.cut;
+        self.rest = input[taken.used..].to_vec();
+    }
+
+    /// Takes what came together with the request that made this a WebSocket.
+    pub(super) fn take_early(&mut self, early: &[u8]) {
+        let Some(websocket) = &mut self.websocket else { return };
+        let mut buffer = early.to_vec();
+        match websocket.take(&mut buffer, 0, early.len()) {
+            Ok(end) => {
+                self.early = end > 0;
+                self.keep_from(&buffer[..end]);
+            }
+            Err(fault) => self.fail(fault),
+        }
+    }
+
+    fn fail(&mut self, fault: Fault) {
+        self.fault = Some(fault);
+        let count = if fault == Fault::Closed { Count::Closed } else { Count::Malformed };
+        self.ending = Some(Cut(count));
+    }
+
+    fn keep_from(&mut self, rest: &[u8]) {
+        if rest.is_empty() {
+            self.rest = Vec::new();
+        } else {
+            self.rest.clear();
+            self.rest.extend_from_slice(rest);
+        }
+    }
+
+    /// Whether the reader has to take something before more is done for it.
+    pub(super) fn is_stuck(&self) -> bool {
+        !self.unsent.is_empty() || self.unflushed
+    }
+
+    /// Sends what waits and what was just put out.
+    pub(super) fn flush(&mut self, cx: &mut Context<'_>, state: &mut State) -> Result<(), Cut> {
+        let gone = Cut(Count::Closed);
+        let mut out = std::mem::take(&mut state.desk.out);
+        self.wrap(&mut out);
+        if !self.unsent.is_empty() {
+            self.unsent.extend_from_slice(&out);
+            out.clear();
+        }
+        let from_unsent = !self.unsent.is_empty();
+        let bytes: &[u8] = if from_unsent { &self.unsent } else { &out };
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &bytes[sent..]) {
+                Poll::Ready(Ok(n)) if n > 0 => sent += n,
+                Poll::Ready(_) => return Err(gone),
+                Poll::Pending => break,
+            }
+        }
+        let left = bytes.len() - sent;
+        state.desk.counters().add(Count::BytesOut, sent as u64);
+        let was_stuck = from_unsent || self.unflushed;
+        if self.stream.holds_back() && (sent > 0 || self.unflushed) {
+            self.unflushed = match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Ready(Ok(())) => false,
+                Poll::Ready(Err(_)) => return Err(gone),
+                Poll::Pending => true,
+            };
+        }
+        if left == 0 && from_unsent {
+            self.unsent = Vec::new();
+        } else if from_unsent {
+            self.unsent.drain(..sent);
+        } else if left > 0 {
+            self.unsent.extend_from_slice(&out[sent..]);
+        }
+        if !self.is_stuck() {
+            if was_stuck {
+                state.slots.unsent(self.place, 0);
+            }
+        } else if sent > 0 || !was_stuck {
+            state.slots.unsent(self.place, state.desk.mono_ms.max(1));
+        }
+        out.clear();
+        if out.capacity() <= OUT_KEPT {
+            state.desk.out = out;
+        }
+        if left > self.worker.shared.limits.unsent_bytes_max as usize {
+            return Err(Cut(Count::SlowReader));
+        }
+        Ok(())
+    }
+
+    /// Makes WebSocket messages of what was put out, and says goodbye behind the last words.
+    fn wrap(&mut self, out: &mut Vec<u8>) {
+        let Some(websocket) = &mut self.websocket else { return };
+        websocket.wrap(out);
+        if let Some(cut) = self.ending {
+            close(websocket, out, self.fault, cut);
+        }
+    }
+}
+
+fn close(websocket: &mut WebSocket, out: &mut Vec<u8>, fault: Option<Fault>, cut: Cut) {
+    match (fault, cut.0) {
+        (Some(fault), _) => websocket.close(out, fault.code(), &fault.to_string()),
+        // This node goes; the client is to come to another.
+        (None, Count::Closed) => websocket.close(out, 1001, "connect again"),
+        (None, Count::Malformed) => websocket.close(out, 1002, "see the error"),
+        (None, _) => websocket.close(out, 1008, "see the error"),
+    }
+}
