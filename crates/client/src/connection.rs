@@ -66,6 +66,7 @@ pub struct Connection {
     time: ServerTime,
     login: v1::LoginDone,
     next_id: u32,
+    moved: Option<v1::Move>,
 }
 
 impl Connection {
@@ -91,6 +92,7 @@ impl Connection {
             time: ServerTime::default(),
             login: v1::LoginDone::default(),
             next_id: 0,
+            moved: None,
         };
         connection.stream.write_all(&out).await?;
         tokio::time::timeout(within, connection.log_in()).await.map_err(|_| SessionError::LoginLate)??;
@@ -107,6 +109,11 @@ impl Connection {
     /// What the login answered.
     pub fn login(&self) -> &v1::LoginDone {
         &self.login
+    }
+
+    /// Where the server asked to connect instead, if it did.
+    pub fn moved(&self) -> Option<&v1::Move> {
+        self.moved.as_ref()
     }
 
     /// The server's clock.
@@ -217,7 +224,9 @@ impl Connection {
                     Event::Open(login) => self.login = login,
                     Event::Heartbeat => {}
                     Event::Answer if Some(frame.id) == id => found = Some((frame.kind, frame.body.to_vec())),
-                    Event::Answer => {}
+                    // Who chats takes frames by himself; here a push belongs to nobody.
+                    Event::Answer | Event::Push => {}
+                    Event::Move(away) => self.moved = Some(away),
                 }
                 self.input.drain(..used);
                 return Ok(found);

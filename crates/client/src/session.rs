@@ -39,6 +39,10 @@ pub enum Event {
     Heartbeat,
     /// The frame answers a request, or says with an Error that it failed.
     Answer,
+    /// Unasked, and a device's to take: something new in its chat.
+    Push,
+    /// The server asks to connect elsewhere.
+    Move(v1::Move),
 }
 
 /// Why the conversation is over.
@@ -87,11 +91,26 @@ pub struct Session {
 impl Session {
     /// Begins: appends Hello and Login to `out`. `client` is name and version of the program.
     pub fn begin(credential: &Credential, client: &str, now_ms: u64, out: &mut Vec<u8>) -> Self {
+        Self::begin_device(credential, 0, client, now_ms, out)
+    }
+
+    /// The same for an installation that chats; `device` is its own number.
+    pub fn begin_device(
+        credential: &Credential,
+        device: u64,
+        client: &str,
+        now_ms: u64,
+        out: &mut Vec<u8>,
+    ) -> Self {
         let hello = v1::Hello { protocol_version: PROTOCOL_VERSION, frame_max: 0, client: client.to_owned() };
         put_message(out, FrameKind::Hello, 0, &hello);
         let login = match credential {
-            Credential::User(token) => v1::Login { user_token: token.clone(), ..v1::Login::default() },
-            Credential::Gateway(token) => v1::Login { gateway_token: token.clone(), ..v1::Login::default() },
+            Credential::User(token) => {
+                v1::Login { user_token: token.clone(), device, ..v1::Login::default() }
+            }
+            Credential::Gateway(token) => {
+                v1::Login { gateway_token: token.clone(), device, ..v1::Login::default() }
+            }
         };
         put_message(out, FrameKind::Login, 0, &login);
         Self {
@@ -113,6 +132,17 @@ impl Session {
     #[inline]
     pub fn heard(&mut self, now_ms: u64) {
         self.heard_ms = now_ms;
+    }
+
+    /// Heartbeats go out so often from now on, such as an adaptive interval that is no longer than what the server
+    /// asked for.
+    pub fn set_heartbeat_ms(&mut self, heartbeat_ms: u64) {
+        self.heartbeat_ms = heartbeat_ms.max(1);
+    }
+
+    /// How often heartbeats go out: at first, what the server asked for.
+    pub fn heartbeat_ms(&self) -> u64 {
+        self.heartbeat_ms
     }
 
     /// A request was sent, which is as good as a heartbeat.
@@ -159,8 +189,12 @@ impl Session {
                 | FrameKind::PrizesAnswer
                 | FrameKind::ClaimAnswer
                 | FrameKind::AccountAnswer
-                | FrameKind::CampaignsAnswer,
+                | FrameKind::CampaignsAnswer
+                | FrameKind::SendAnswer
+                | FrameKind::AskAnswer,
             ) => Ok(Event::Answer),
+            (Phase::Open, FrameKind::Push) => Ok(Event::Push),
+            (Phase::Open, FrameKind::Move) => Ok(Event::Move(read(frame)?)),
             (_, kind) => Err(SessionError::OutOfTurn(kind)),
         }
     }
@@ -243,6 +277,17 @@ mod tests {
         s.tick(1_150, &mut out).unwrap();
         assert_eq!(out.len(), 9);
         assert!(matches!(s.tick(1_360, &mut out), Err(SessionError::Silent(300))));
+    }
+
+    #[test]
+    fn passes_on_pushes_and_moves() {
+        let mut s = open();
+        assert_eq!(deliver(&mut s, 0, FrameKind::Push, &v1::Push::default()), Ok(Event::Push));
+        assert_eq!(deliver(&mut s, 0, FrameKind::SendAnswer, &v1::SendAnswer::default()), Ok(Event::Answer));
+        let away = v1::Move { tcp: "b:1".into(), within_ms: 500, ..v1::Move::default() };
+        assert_eq!(deliver(&mut s, 0, FrameKind::Move, &away), Ok(Event::Move(away)));
+        s.set_heartbeat_ms(250);
+        assert_eq!((s.heartbeat_ms(), s.tick_ms()), (250, 125));
     }
 
     #[test]

@@ -199,7 +199,8 @@ impl World {
                 self.campaigns(&login.campaigns, at);
                 self.opened(at);
             }
-            Ok(Event::Heartbeat) => {}
+            // A node that drains says goodbye in the end, and the next address is tried then.
+            Ok(Event::Heartbeat | Event::Push | Event::Move(_)) => {}
             Ok(Event::Answer) => {
                 if let Some(asked) = self.links[at].asked.remove(&frame.id) {
                     return self.answer(at, asked, frame);
