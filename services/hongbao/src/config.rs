@@ -2,6 +2,7 @@
 
 use crate::run::ClusterSection;
 use access::AccessConfig;
+use chat::ChatOptions;
 use console::ConsoleConfig;
 use delivery::DeliveryConfig;
 use quota_config::Policy;
@@ -28,6 +29,8 @@ pub struct Config {
     pub flow: FlowSection,
     /// Vendors and their pace.
     pub delivery: DeliveryConfig,
+    /// The chat service.
+    pub chat: ChatSection,
     /// The admin API.
     pub console: ConsoleConfig,
     /// Which changes take two people.
@@ -80,6 +83,16 @@ pub struct FlowSection {
     pub eta_48h_ms: u64,
 }
 
+/// The chat service.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ChatSection {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Its settings.
+    #[serde(flatten)]
+    pub options: ChatOptions,
+}
+
 /// Something that a person wrote and must correct before starting again can help: a setting that makes no sense, a
 /// campaign file with mistakes, keys that others can read.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -120,6 +133,9 @@ fn check(config: &Config, layers: &Layers) -> Result<(), anyhow::Error> {
     }
     if config.queue.partitions == 0 || config.queue.partitions > 256 {
         wrong("queue.partitions", "1 to 256")?;
+    }
+    if let Err(e) = config.chat.options.check() {
+        wrong(&format!("chat.{}", e.field), &e.must)?;
     }
     config.delivery.check().map_err(|e| Mistake(format!("configuration: {e}")))?;
     Ok(())

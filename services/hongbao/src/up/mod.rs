@@ -6,6 +6,7 @@
 
 mod apart;
 mod award_lists;
+mod chat;
 mod desk;
 mod operations;
 pub(crate) mod plans;
@@ -16,6 +17,7 @@ use crate::admin::{Admin, AdminParts, NodeView};
 use crate::cli::UpArgs;
 use crate::config::{self, Config};
 use crate::keys::Keys;
+use ::chat::ChatNode;
 use access::token::KeyCell;
 use access::{AccessDeps, AccessServer, RouteTable, Routes};
 use anyhow::Context as _;
@@ -30,6 +32,7 @@ use flowlog::{DirLock, Position, check_format_version};
 use lottery::node::{Node, NodeConfig, Recovered};
 use operations::PlatformOperations;
 use plans::{AccessPlans, Follower, PlanTarget, PlanTargets};
+use protocol::calls::Chat;
 use queue::embedded::EmbeddedQueue;
 use queue::{JOURNAL, LANE, ORDERS, Queue, TopicOptions};
 use quota_config::{PlanCell, PlanRepository};
@@ -100,6 +103,7 @@ struct Up {
     queue: EmbeddedQueue,
     desk: Tasks,
     front: Tasks,
+    chat: Tasks,
     node: Tasks,
     back: Tasks,
 }
@@ -113,7 +117,7 @@ impl Up {
         tasks: &Tasks,
         behind: Handle,
     ) -> anyhow::Result<Up> {
-        let (desk, front) = (tasks.stage(), tasks.stage());
+        let (desk, front, talk) = (tasks.stage(), tasks.stage(), tasks.stage());
         let (middle, back) = (tasks.stage(), tasks.stage_on(behind));
         let queue = open_queue(&args.data.join("queue"), config, &clock).await?;
         let stores = Stores::open(&args.data, config.node.nice_behind, &clock).await?;
@@ -174,9 +178,10 @@ impl Up {
         let plans: Arc<dyn PlanRepository> = repository;
         let parts = DeskParts { config, data, seed, plans, operations, awards, clock: clock.clone() };
         let console = desk::open(parts, &desk).await?;
-        let door = AccessDoor { config, keys, node, flow, delivery, plans: access_plans, clock };
+        let chat = chat::open(&config.chat, data, &clock, &talk).await?;
+        let door = AccessDoor { config, keys, node, flow, delivery, chat, plans: access_plans, clock };
         let (tcp, http) = door.open(&front)?;
-        Ok(Up { tcp, http, console, queue, desk, front, node: middle, back })
+        Ok(Up { tcp, http, console, queue, desk, front, chat: talk, node: middle, back })
     }
 
     /// Ends everything, the front door first.
@@ -185,6 +190,7 @@ impl Up {
         for (name, stage) in [
             ("console", self.desk),
             ("access", self.front),
+            ("chat", self.chat),
             ("lottery", self.node),
             ("flow and delivery", self.back),
         ] {
@@ -279,6 +285,7 @@ struct AccessDoor<'a> {
     node: Arc<Node>,
     flow: FlowHandle,
     delivery: Delivery,
+    chat: Option<Arc<ChatNode>>,
     plans: Arc<AccessPlans>,
     clock: SharedClock,
 }
@@ -295,7 +302,7 @@ impl AccessDoor<'_> {
         let admin = Arc::new(Admin::new(self.keys.admin_token, parts, handle.clone()));
         let deps = AccessDeps {
             node: self.config.node.id,
-            chat: None,
+            chat: self.chat.clone().map(|node| node as Arc<dyn Chat>),
             nodes: None,
             clock: self.clock,
             keys: KeyCell::new(self.keys.token),
@@ -309,6 +316,9 @@ impl AccessDoor<'_> {
         let bound = AccessServer::bind(self.config.access.clone(), deps)?;
         let addresses = (bound.tcp_address(), bound.http_address());
         admin.set_access(bound.control());
+        if let Some(chat) = self.chat {
+            chat.attach(self.config.node.id, Arc::new(bound.pushes()));
+        }
         bound.run(tasks)?;
         Ok(addresses)
     }
