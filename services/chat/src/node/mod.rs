@@ -72,7 +72,7 @@ pub struct ChatStatus {
     pub users: usize,
     /// Conversations in memory.
     pub conversations: usize,
-    /// Messages ever taken, recalls and changes among them: the cursor of the last.
+    /// The cursor of the last message.
     pub cursor: u64,
     /// Records that wait for the disk.
     pub pending: usize,

@@ -1,0 +1,7 @@
+//! Chat as its front doors see it.
+
+mod groups;
+mod kills;
+mod node;
+mod store;
+mod world;
