@@ -12,6 +12,7 @@ mod changes;
 mod conversation;
 pub mod ids;
 mod intake;
+mod official;
 mod people;
 mod pushes;
 mod rows;

@@ -14,6 +14,7 @@ mod desk;
 mod fill;
 mod load;
 mod messages;
+mod official;
 mod read;
 mod start;
 mod write;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Notify, watch};
 
+pub use official::Notice;
 pub use start::{ChatDisk, StartError};
 
 /// A chat node. See [`ChatNode::open`].

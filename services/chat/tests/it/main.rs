@@ -1,5 +1,6 @@
 //! Chat as its front doors see it.
 
+mod accounts;
 mod groups;
 mod kills;
 mod node;

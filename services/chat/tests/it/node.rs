@@ -6,7 +6,7 @@ use protocol::v1::chat_answer::Answer;
 use protocol::v1::chat_request::Ask;
 use protocol::v1::{
     Befriend, ConversationsRequest, Delete, DevicesRequest, FriendsRequest, MarkRead, PresenceRequest,
-    ReadAt, Recall, SendOutcome, SetProfile, SyncRequest, Unfriend,
+    ReadAt, Recall, Send, SendOutcome, SetProfile, SyncRequest, Unfriend,
 };
 
 async fn read_to(world: &World, user: u64, conversation: u64, seq: u64) -> ReadAt {
@@ -202,25 +202,23 @@ async fn a_full_disk_refuses_sends_and_answers_reads() {
     let id = world.stored(to(1, 1, 2, 1)).await.conversation;
     shelf.set_failing(true);
     ground.disk.set_capacity(Some(1));
-    let (mut counter, mut refused, mut len) = (2, None, 3_000);
-    while refused.is_none() {
-        let mut send = into(1, 1, id, counter);
-        send.body = vec![7; len];
-        let answer = world.send(send).await;
-        match answer.outcome() {
-            SendOutcome::Stored => counter += 1,
-            // Not even a short one fits.
-            SendOutcome::Busy if answer.reason.contains("full") && len == 0 => refused = Some(answer),
-            SendOutcome::Busy if answer.reason.contains("full") => len = 0,
-            SendOutcome::Busy => {}
-            other => panic!("{other:?}"),
+    let (mut counter, mut full) = (2, false);
+    while !full {
+        let sends = (counter..counter + 100).map(|n| Send { body: vec![7; 3_000], ..into(1, 1, id, n) });
+        for answer in world.send_all(sends.collect()).await {
+            match answer.outcome() {
+                SendOutcome::Stored => counter += 1,
+                SendOutcome::Busy => full |= answer.reason.contains("full"),
+                SendOutcome::OutOfTurn => {}
+                other => panic!("{other:?}"),
+            }
         }
     }
     assert_eq!(world.messages(2, id).await.len() as u64, counter - 1);
-    assert!(matches!(
-        world.ask(2, Ask::MarkRead(MarkRead { conversation: id, seq: 1 })).await,
-        Err(CallError::Unavailable(why)) if why.contains("full")
-    ));
+    let sync = Ask::Sync(SyncRequest { cursor: 1, ..SyncRequest::default() });
+    assert!(
+        matches!(world.ask(2, sync).await.unwrap(), Answer::Sync(sync) if sync.unread_total == counter - 1)
+    );
     ground.disk.set_capacity(None);
     shelf.set_failing(false);
     assert_eq!(world.stored(into(1, 1, id, counter)).await.seq, counter);
