@@ -211,6 +211,30 @@ pub struct Around {
     pub nodes: Option<Arc<dyn AccessNodes>>,
 }
 
+/// Why a server can't open.
+pub fn bind_error(config: AccessConfig, around: Around) -> String {
+    let keys = TokenKeys::new(vec![TokenKey::new("k1", &[9; 32]).unwrap()]).unwrap();
+    let any = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let desks = Arc::new(FakeDesks::default());
+    let deps = AccessDeps {
+        node: 1,
+        clock: ManualClock::new(NOW_MS),
+        keys: KeyCell::new(keys),
+        plans: FixedPlans::new(vec![]),
+        routes: RouteTable::new(Routes::single(1, Arc::new(FakeDraws::default()))),
+        awards: desks.clone(),
+        accounts: desks,
+        chat: around.chat,
+        nodes: around.nodes,
+        metrics: Metrics::new(),
+        extra: None,
+    };
+    match AccessServer::bind(AccessConfig { tcp: any, http: any, ..config }, deps) {
+        Ok(_) => panic!("it opens"),
+        Err(error) => error.to_string(),
+    }
+}
+
 /// A server, configured, on ports of its own.
 pub fn start_as(
     config: AccessConfig,
