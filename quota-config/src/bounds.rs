@@ -66,6 +66,10 @@ pub const REMEMBERED_MS: u64 = 24 * 3_600_000;
 pub const REMEMBERED_KEY_BYTES_MAX: usize = 400;
 /// Largest answer that is remembered.
 pub const REMEMBERED_BODY_BYTES_MAX: usize = 1 << 20;
+/// Campaigns of which a node says what it runs.
+pub const REPORT_PLANS_MAX: usize = 1_000;
+/// Longest text in which it says why it does not run a version, in characters.
+pub const REPORT_CHARS_MAX: usize = 2_000;
 /// Most nodes that a grey release names.
 pub const ROLLOUT_NODES_MAX: usize = 4_096;
 
