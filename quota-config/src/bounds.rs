@@ -22,6 +22,10 @@ pub const PRIZES_TOTAL_MAX: usize = 200_000;
 pub const TRANCHES_MAX: usize = 64;
 /// Most vendors of a campaign.
 pub const VENDORS_MAX: usize = 1_000;
+/// Most districts and ranges of districts in all regions of a campaign together.
+pub const REGION_RANGES_MAX: usize = 1_000;
+/// From how many winners on that a prize needs from each district of its regions it is worth a warning.
+pub const DISTRICT_WINNERS: u64 = 1_000;
 /// Most units of a tranche. All tranches of a prize stay far within a `u64`.
 pub const UNITS_MAX: u64 = 1_000_000_000_000;
 /// Shortest round: below it hardly anything is left before the tail in which nothing new is released.
