@@ -17,6 +17,7 @@
 
 mod checkpoints;
 mod client;
+mod commits;
 mod consume;
 mod lanes;
 mod lookup;

@@ -229,6 +229,19 @@ impl Buckets {
         waiting.flatten().map(|end| end.lane).collect()
     }
 
+    /// How far the award store must come until no bucket waits any more, by lane.
+    pub fn waits_until(&self) -> BTreeMap<u16, u64> {
+        let mut until = BTreeMap::new();
+        for slot in &self.slots {
+            let State::Waiting { wait_for, .. } = &slot.state else { continue };
+            for end in wait_for {
+                let highest = until.entry(end.lane).or_insert(0);
+                *highest = end.position.max(*highest);
+            }
+        }
+        until
+    }
+
     /// How far the award store is, by lane. Buckets that need not wait any longer are opened.
     pub fn passed(&mut self, positions: &BTreeMap<u16, u64>, holder: &impl Holder) {
         for (bucket, slot) in (0u16..).zip(&mut self.slots) {
