@@ -96,9 +96,6 @@ impl KafkaOptions {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")
             .set("enable.partition.eof", "false")
-            // Readers take batches some times a second; an answer for each single message would cost brokers and readers
-            // more than all the rest.
-            .set("fetch.min.bytes", "65536")
             .set("fetch.wait.max.ms", "100")
             .set("fetch.error.backoff.ms", "100")
             .set("queued.max.messages.kbytes", "16384")

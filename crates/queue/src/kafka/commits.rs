@@ -16,11 +16,15 @@ use super::consume::Part;
 const EVERY_NS: u64 = 500_000_000;
 /// A request that nobody has answered for so long is given up.
 const PATIENCE_NS: u64 = 10_000_000_000;
+/// When none has succeeded for so long, something is wrong with this member, not with the brokers.
+const STUCK_NS: u64 = 30_000_000_000;
 
 /// What of a member's partitions is on its way to being committed.
 #[derive(Default)]
 pub(crate) struct Commits {
     sent_ns: u64,
+    /// The first request since the last that succeeded.
+    failing_ns: Option<u64>,
     /// By partition and offset.
     under_way: BTreeMap<(i32, i64), Checkpoint>,
 }
@@ -36,6 +40,14 @@ impl Commits {
     pub fn sent(&mut self, now_ns: u64, places: impl Iterator<Item = (u16, Checkpoint)>) {
         self.sent_ns = now_ns;
         self.under_way = places.map(|(number, at)| ((number.into(), at.offset), at)).collect();
+        if !self.under_way.is_empty() {
+            self.failing_ns.get_or_insert(now_ns);
+        }
+    }
+
+    /// Requests go out, and none has succeeded for long.
+    pub fn is_stuck(&self, now_ns: u64) -> bool {
+        self.failing_ns.is_some_and(|since_ns| now_ns >= since_ns + STUCK_NS)
     }
 
     /// What a request's answer says was committed, by partition. An answer to one that was given up counts for nothing.
@@ -49,6 +61,7 @@ impl Commits {
             let Some(at) = self.under_way.remove(&(element.partition(), offset)) else { continue };
             if is_ok && element.error().is_ok() {
                 done.extend(u16::try_from(element.partition()).ok().map(|number| (number, at)));
+                self.failing_ns = None;
             }
         }
         done
@@ -85,7 +98,7 @@ pub(crate) fn send<C: ConsumerContext>(
 
 #[cfg(test)]
 mod tests {
-    use super::{Commits, EVERY_NS, PATIENCE_NS};
+    use super::{Commits, EVERY_NS, PATIENCE_NS, STUCK_NS};
     use crate::kafka::checkpoints::Checkpoint;
     use crate::lanes::LaneState;
     use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -116,5 +129,8 @@ mod tests {
         assert!(commits.may(now_ns));
         commits.sent(now_ns, [(0, at(9))].into_iter());
         assert!(!commits.may(now_ns + PATIENCE_NS - 1) && commits.may(now_ns + PATIENCE_NS));
+        assert!(!commits.is_stuck(now_ns) && commits.is_stuck(now_ns + STUCK_NS));
+        commits.answered(true, &answer(&[(0, 9)]));
+        assert!(!commits.is_stuck(now_ns + STUCK_NS));
     }
 }

@@ -4,29 +4,26 @@
 //! each partition. The [`Member`] takes from the buffers and never waits for a broker but in `commit`. When the group or
 //! its offsets can't be reached at a rebalance, the thread leaves and joins again.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::watch;
 
 use super::Kafka;
 use super::checkpoints::Checkpoint;
-use super::client::{REQUEST, Troubles, blocking, log};
-use super::commits::{self, Commits, list_of};
+use super::client::{REQUEST, blocking};
+use super::commits::{Commits, list_of};
 use super::consume::{Came, Part, Point};
-use super::lookup::{committed_in, one};
+use super::lookup::one;
 use super::queue::Trim;
+use super::shared::{Client, Context, Shared};
 use crate::error::{CommitError, PollError, TopicError};
 use crate::port::Consumer;
 use crate::{Batch, Group, LANE, Position};
@@ -41,126 +38,6 @@ const REJOIN: Duration = Duration::from_millis(500);
 /// A member that is silent for so long loses its partitions to the others. The least that brokers allow by default: while a
 /// lane is nobody's, no bucket that waits for it opens.
 const SESSION_MS: &str = "6000";
-
-type Client = BaseConsumer<Context>;
-
-struct Shared {
-    topic: String,
-    /// Its name on the brokers.
-    name: String,
-    is_lane: bool,
-    troubles: Troubles,
-    inner: Mutex<Inner>,
-    commits: Mutex<Commits>,
-    /// Rises when a poll may bring something or the assignment has changed.
-    changes: watch::Sender<u64>,
-}
-
-#[derive(Default)]
-struct Inner {
-    parts: BTreeMap<u16, Part>,
-    client: Option<Arc<Client>>,
-    is_stopping: bool,
-    /// Why the thread has to leave and join again.
-    broken: Option<String>,
-}
-
-struct Context(Arc<Shared>);
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        log(level, fac, message);
-    }
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.0.troubles.note(&error, reason);
-    }
-}
-
-impl ConsumerContext for Context {
-    fn rebalance(&self, client: &Client, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let shared = &*self.0;
-        let done = if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            shared.assigned(client, list)
-        } else {
-            shared.revoked(client, list);
-            client.incremental_unassign(list).map_err(|e| e.to_string())
-        };
-        if let Err(why) = done {
-            shared.inner.lock().broken = Some(why);
-        }
-        shared.changed();
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        self.0.committed(&result, offsets);
-    }
-}
-
-impl Shared {
-    fn changed(&self) {
-        self.changes.send_modify(|n| *n += 1);
-    }
-
-    /// Partitions have come: each goes on from what is committed there.
-    fn assigned(&self, client: &Client, list: &TopicPartitionList) -> Result<(), String> {
-        let answer = client.committed_offsets(list.clone(), REQUEST).map_err(|e| e.to_string())?;
-        let (mut parts, mut places) = (Vec::new(), TopicPartitionList::new());
-        for element in list.elements() {
-            let Ok(partition) = u16::try_from(element.partition()) else { continue };
-            let part = Part::new(partition, self.is_lane, committed_in(&answer, &self.name, partition)?)?;
-            let offset = part.resume_at().map_or(Offset::Beginning, Offset::Offset);
-            let mut place = places.add_partition(&self.name, partition.into());
-            place.set_offset(offset).map_err(|e| e.to_string())?;
-            parts.push((partition, part));
-        }
-        client.incremental_assign(&places).map_err(|e| e.to_string())?;
-        self.inner.lock().parts.extend(parts);
-        Ok(())
-    }
-
-    /// Partitions go. What is due of them goes out before the group hears that they are free.
-    fn revoked(&self, client: &Client, list: &TopicPartitionList) {
-        let gone: Vec<(u16, Part)> = {
-            let mut inner = self.inner.lock();
-            let elements = list.elements();
-            let is_in = |number: u16| elements.iter().any(|e| e.partition() == i32::from(number));
-            inner.parts.extract_if(.., |number, _| is_in(*number)).collect()
-        };
-        let due = gone.iter().filter_map(|(number, part)| Some((*number, part.due()?, part)));
-        if let Err(why) = list_of(&self.name, due).and_then(|list| commits::send(client, &list)) {
-            tracing::debug!(why, "a partition goes without its last commit");
-        }
-    }
-
-    /// Commits what is due, of all partitions together.
-    fn commit_due(&self, client: &Client, now_ns: u64) -> Result<(), String> {
-        if !self.commits.lock().may(now_ns) {
-            return Ok(());
-        }
-        let (places, list) = {
-            let inner = self.inner.lock();
-            let due = || inner.parts.iter().filter_map(|(number, part)| Some((*number, part.due()?, part)));
-            let places: Vec<(u16, Checkpoint)> = due().map(|(number, at, _)| (number, at)).collect();
-            (places, list_of(&self.name, due())?)
-        };
-        self.commits.lock().sent(now_ns, places.into_iter());
-        commits::send(client, &list)
-    }
-
-    /// The answer to one of these commits.
-    fn committed(&self, result: &KafkaResult<()>, offsets: &TopicPartitionList) {
-        if let Err(error) = result {
-            tracing::debug!(%error, topic = self.name, "a commit failed; it is made again");
-        }
-        let done = self.commits.lock().answered(result.is_ok(), offsets);
-        let mut inner = self.inner.lock();
-        for (number, at) in done {
-            if let Some(part) = inner.parts.get_mut(&number) {
-                part.committed(at);
-            }
-        }
-    }
-}
 
 /// The thread's part of a member.
 struct Runner {
@@ -193,6 +70,9 @@ impl Runner {
         let mut config = self.kafka.options.consumer(&self.group);
         config
             .set("partition.assignment.strategy", "cooperative-sticky")
+            // Batches are taken some times a second; an answer for each single message would cost brokers and members more
+            // than all the rest.
+            .set("fetch.min.bytes", "65536")
             .set("session.timeout.ms", SESSION_MS)
             .set("heartbeat.interval.ms", "1000");
         let client: Client =
@@ -242,7 +122,11 @@ impl Runner {
             if let Err(why) = self.rewind(client).and_then(|()| self.throttle(client)) {
                 return Some(why);
             }
-            if let Err(why) = self.shared.commit_due(client, self.kafka.options.clock.mono_ns()) {
+            let now_ns = self.kafka.options.clock.mono_ns();
+            if self.shared.commits.lock().is_stuck(now_ns) {
+                return Some("no commit has succeeded for half a minute".to_owned());
+            }
+            if let Err(why) = self.shared.commit_due(client, now_ns) {
                 tracing::debug!(why, group = self.group, "a commit did not go out");
             }
             match client.poll(POLL) {

@@ -27,6 +27,7 @@ mod message;
 mod outage;
 mod queue;
 mod reader;
+mod shared;
 mod topics;
 
 use std::sync::Arc;

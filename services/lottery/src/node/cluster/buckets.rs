@@ -222,11 +222,7 @@ impl Buckets {
 
     /// The lanes that some bucket waits for.
     pub fn waits_for(&self) -> BTreeSet<u16> {
-        let waiting = self.slots.iter().filter_map(|slot| match &slot.state {
-            State::Waiting { wait_for, .. } => Some(wait_for),
-            _ => None,
-        });
-        waiting.flatten().map(|end| end.lane).collect()
+        self.waits_until().into_keys().collect()
     }
 
     /// How far the award store must come until no bucket waits any more, by lane.

@@ -27,10 +27,10 @@ const QUICK: Duration = Duration::from_nanos(QUICK_NS);
 const LOOK_NS: u64 = 60_000_000;
 
 /// How often the node looks for the dead.
-const WATCH: Duration = Duration::from_millis(250);
+const WATCH: Duration = Duration::from_millis(100);
 
 /// Ended epochs that nobody finished are looked for once in so many looks.
-const UNSETTLED_LOOKS: u64 = 4;
+const UNSETTLED_LOOKS: u64 = 10;
 
 /// A node that had no session itself gives the others so long to be heard of again before it takes any for dead: after a ledger
 /// that was away for seconds everybody looks dead.
