@@ -107,17 +107,26 @@ impl Process {
         let server = CallServer::on(listening, cluster, node, served, base.clock.clone())?;
         ports.calls = Some(address);
         server.run(&calls);
-        base.members.beat().await.context("announcing this process in the table of members")?;
+        // At first as one that is given no work: a lottery node that is asked for before it can draw would keep its
+        // share of the users waiting.
+        base.members.drain().await.context("announcing this process in the table of members")?;
         let members = Arc::clone(&base.members);
         let stop = back.shutdown().clone();
         back.spawn("members", TaskKind::Service, async move {
             members.run(stop.wait()).await;
             Ok(())
         });
+        if let Some(slot) = &roles.lottery {
+            tokio::select! {
+                () = slot.has_begun() => {}
+                () = tasks.shutdown().wait() => {}
+            }
+        }
         plans.follow(args, &base, &roles, &middle).await?;
         if has(Role::Console) {
             ports.console = desk::open(&base, (&plans.repository, &plans.cell), &at_desk).await?;
         }
+        base.members.serve().await.context("announcing this process in the table of members")?;
         if let Some(plans) = roles.access.clone() {
             (ports.tcp, ports.http) = front::open(&base, plans, &front).await?;
         }
