@@ -7,6 +7,7 @@ mod cli;
 mod cluster_cmd;
 mod config;
 mod demo;
+mod desk;
 mod keys;
 mod reconcile_cmd;
 mod rehearse_cmd;

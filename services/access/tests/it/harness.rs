@@ -161,6 +161,7 @@ pub fn plan() -> Plan {
         stagger: Stagger::default(),
         pacing: ClientPacing { submit_min_ms: 1_000, submit_max_ms: 3_000 },
         rounds: vec![round(1, NOW_MS - 2_000), round(2, NOW_MS + 3_600_000)],
+        regions: Vec::new(),
         vendors: vec![],
     }
 }
