@@ -153,7 +153,7 @@ impl Up {
                 vendors: Default::default(),
                 limits: Default::default(),
                 mac_keys: keys.mac.clone(),
-                queue: queue_port,
+                queue: Arc::clone(&queue_port),
                 clock: clock.clone(),
                 seed: clock.now_ms(),
             },
@@ -174,7 +174,7 @@ impl Up {
             desks: Desks::One,
         };
         let console = desk::open(parts, &at_desk).await?;
-        let chat = chat::open(&config.chat, &args.data, &clock, &talk).await?;
+        let chat = chat::open(&config.chat, &args.data, &clock, &queue_port, (&talk, &back)).await?;
         let door = AccessDoor { config, keys, node, flow, delivery, chat, plans: access_plans, clock };
         let (tcp, http) = door.open(&front)?;
         Ok(Up { tcp, http, console, queue, desk: at_desk, front, chat: talk, node: middle, back })
@@ -186,9 +186,9 @@ impl Up {
         for (name, stage) in [
             ("console", self.desk),
             ("access", self.front),
-            ("chat", self.chat),
             ("lottery", self.node),
             ("flow and delivery", self.back),
+            ("chat", self.chat),
         ] {
             let drained = stage.drain(DRAIN).await;
             if !drained.unfinished.is_empty() {
