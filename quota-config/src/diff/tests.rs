@@ -194,10 +194,12 @@ type Edit = (&'static str, bool, fn(&mut Plan));
 /// Every field of a plan that an edit of a file can move; days follow from rounds and zone.
 const EDITS: &[Edit] = &[
     ("regions", true, |p| {
-        p.regions = vec![Region { name: "north".into(), districts: vec![DistrictRange { first: 1, last: 9 }] }];
+        p.regions =
+            vec![Region { name: "north".into(), districts: vec![DistrictRange { first: 1, last: 9 }] }];
     }),
     ("where a prize can be won", true, |p| {
-        p.regions = vec![Region { name: "north".into(), districts: vec![DistrictRange { first: 1, last: 9 }] }];
+        p.regions =
+            vec![Region { name: "north".into(), districts: vec![DistrictRange { first: 1, last: 9 }] }];
         p.rounds[0].prizes[0].regions = Regions(1);
     }),
     ("name", false, |p| p.name += "!"),

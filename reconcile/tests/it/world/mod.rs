@@ -11,7 +11,7 @@ pub use tables::execute;
 use campaign::plan::{ClientPacing, Stagger};
 use campaign::{
     AwardId, CampaignId, Curve, Delivery, Fen, Limits, MacKey, NodeEpoch, NodeId, Plan, Prize, PrizeId,
-    PrizeKind, Round, Regions, RoundId, SeedKey, SeqNo, Tranche, UnitAmounts, Vendor, VendorId,
+    PrizeKind, Regions, Round, RoundId, SeedKey, SeqNo, Tranche, UnitAmounts, Vendor, VendorId,
 };
 use reconcile::readers::tables::{Ledger, LedgerPrize};
 use reconcile::rows::PrizeKey;

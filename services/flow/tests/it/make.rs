@@ -3,7 +3,7 @@
 use campaign::plan::{ClientPacing, Stagger};
 use campaign::{
     AwardId, CampaignId, Curve, Delivery, Fen, LeaseId, Limits, MacKey, MacKeys, NodeEpoch, NodeId, Plan,
-    Prize, PrizeId, PrizeKind, Round, Regions, RoundId, SeqNo, UserId, VendorId,
+    Prize, PrizeId, PrizeKind, Regions, Round, RoundId, SeqNo, UserId, VendorId,
 };
 use flow::core::{AwardRow, Doubt, LaneBatch, PlanSet};
 use records::{DeliveryEvent, DeliveryState, OrderKind, Record, Won};

@@ -8,7 +8,7 @@ use campaign::curve::Curve;
 use campaign::plan::{ClientPacing, Stagger};
 use campaign::{
     CampaignId, Delivery, Fen, LeaseId, Limits, MacKey, MacKeys, NodeEpoch, NodeId, Plan, Prize, PrizeId,
-    PrizeKind, Round, Regions, RoundId, SeedKey, SeqNo, Slot, Tranche, UnitRange, Vendor, VendorId,
+    PrizeKind, Regions, Round, RoundId, SeedKey, SeqNo, Slot, Tranche, UnitRange, Vendor, VendorId,
 };
 use lottery::core::{BUCKETS, Core, CoreConfig, NoWin, Now, Pending, WinLog};
 use parking_lot::Mutex;
