@@ -3,6 +3,7 @@
 
 mod desk;
 mod refusals;
+mod zombie;
 
 use crate::platform::{Ended, print};
 use serde_json::Value;
