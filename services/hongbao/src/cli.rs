@@ -28,7 +28,7 @@ enum Command {
         file: PathBuf,
     },
     /// Match wins, deliveries, vendor statements and the quota ledger, and settle the campaign.
-    Reconcile(reconcile_cmd::ReconcileArgs),
+    Reconcile(Box<reconcile_cmd::ReconcileArgs>),
     /// Play a campaign file through on virtual time, with as many players as are expected.
     Rehearse(rehearse_cmd::RehearseArgs),
     /// Ask a running platform how it stands, or tell it something.
@@ -105,7 +105,7 @@ pub fn execute(cli: Cli) -> u8 {
         Command::Up(args) => up::run(&args),
         Command::Token(command) => token_cmd::run(command),
         Command::Check { file } => up::check(&file),
-        Command::Reconcile(args) => block_on(reconcile_cmd::run(args)),
+        Command::Reconcile(args) => block_on(reconcile_cmd::run(*args)),
         Command::Rehearse(args) => rehearse_cmd::run(&args),
         Command::Admin(command) => block_on(admin_cmd::run(command)),
         Command::Demo(args) => block_on(demo::run(args)),
@@ -200,4 +200,31 @@ pub fn print(text: &str) {
 /// A line for a person, on standard error.
 pub fn eprint(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::exit_code;
+    use anyhow::Context as _;
+    use runtime::exit;
+    use storage::pg::PgOpenError;
+
+    /// What a person must put right is told from what comes back by itself.
+    #[test]
+    fn a_server_that_does_not_fit_is_a_mistake_and_one_that_is_away_is_not() {
+        let at = || "db:5432".to_owned();
+        let code = |error: PgOpenError| {
+            let error = Err::<(), _>(error).context("PostgreSQL (cluster.postgres)").unwrap_err();
+            (exit_code(&error), format!("{error:#}"))
+        };
+        let (old, said) = code(PgOpenError::OldVersion { at: at(), found: "13".into(), least: 14 });
+        assert_eq!(old, exit::BAD_CONFIG);
+        assert_eq!(
+            said,
+            "PostgreSQL (cluster.postgres): PostgreSQL at db:5432 has version 13; 14 or newer is needed"
+        );
+        let refused = PgOpenError::Refused { at: at(), who: "user u, database d".into(), why: "no".into() };
+        assert_eq!(code(refused).0, exit::BAD_CONFIG);
+        assert_eq!(code(PgOpenError::Unreachable { tried: at() }).0, exit::FAILURE);
+    }
 }

@@ -19,7 +19,7 @@ fn number(value: &Value) -> u64 {
 }
 
 /// Shakes until `enough`, and hands every answer over.
-fn play(player: &mut Client, counter: &mut u32, mut enough: impl FnMut(&Value) -> bool) {
+fn play(player: &mut Client, counter: &mut u32, enough: &mut dyn FnMut(&Value) -> bool) {
     let since = Instant::now();
     loop {
         assert!(since.elapsed() < PATIENCE, "it goes on for ever");
@@ -53,6 +53,48 @@ fn until_limits(nodes: &mut [Client], wanted: u64) {
     }
 }
 
+/// A pause at one desk, a lowering at the other: each shows what the other did, and both hold while somebody plays.
+fn brakes(first: &Desk, second: &Desk, mut play: impl FnMut(&mut dyn FnMut(&Value) -> bool)) {
+    let paused = first.json("ada", &["pause", "7", "prize:1/1", "--reason", "the wallet is down", "--yes"]);
+    assert_eq!(paused["effects"][0]["done"], true, "{paused}");
+    second.until("ada", "its leases come back", |s| {
+        prize(s, "1/1")["paused"] == true && prize(s, "1/1")["open_leases"] == 0
+    });
+    let before = second.json("ada", &["status"]);
+    let mut left = 30;
+    play(&mut |answer| {
+        assert_ne!(answer["award"]["prize"], 1, "{answer}");
+        left -= 1;
+        left == 0
+    });
+    // A lowering at the other, live: exactly what was asked.
+    let lowered = second.json("ada", &["lower", "7", "1/2", "5000", "--reason", "fewer cups", "--yes"]);
+    assert_eq!(lowered["effects"][0]["taken"], "5000", "{lowered}");
+    first.until("ada", "the lowering shows", |s| prize(s, "1/2")["budget"] == "15000");
+    let after = first.json("ada", &["status"]);
+    assert_eq!(prize(&before, "1/1")["awarded"], prize(&after, "1/1")["awarded"]);
+}
+
+/// One command settles what the servers have that the configuration names.
+fn books(cluster: &Cluster) {
+    let (code, out, err) = cluster.command(&["reconcile", "--json", "settlement.json"]);
+    assert_eq!(code, 4, "nobody wrote down what players were told: {out}{err}");
+    assert!(out.contains("not replicated"), "{out}");
+    let settlement: Value =
+        serde_json::from_slice(&std::fs::read(cluster.path("settlement.json")).unwrap()).unwrap();
+    let laws = settlement["laws"].as_array().unwrap();
+    assert!(laws.len() == 7 && laws.iter().all(|law| law["holds"] != false), "{settlement}");
+    assert!(
+        cluster.path("reconcile/archive").is_dir() && cluster.path("reconcile/statement-1.csv").is_file()
+    );
+    // Again it goes on with the copy that it has; an archive that is named is read as it is.
+    let again = cluster.command(&["reconcile", "--archive", "reconcile/archive"]);
+    assert_eq!(again.0, 4, "{}{}", again.1, again.2);
+    let nowhere = ["reconcile", "--set", "cluster.postgres=postgres://ada:se3ret@127.0.0.1:1/x"];
+    let (code, _, err) = cluster.command(&nowhere);
+    assert!(code == 1 && err.contains("127.0.0.1:1") && !err.contains("se3ret"), "{code} {err}");
+}
+
 #[test]
 fn two_consoles_brake_a_cluster_and_its_books_are_settled() {
     let vendor = Vendor::start();
@@ -76,31 +118,13 @@ fn two_consoles_brake_a_cluster_and_its_books_are_settled() {
     let mut player =
         Client::new(port(&behind_at, "http"), &cluster.print(&["token", "user", "--user", "41"]));
     let (mut counter, mut cash) = (1, 0);
-    play(&mut player, &mut counter, |answer| {
+    play(&mut player, &mut counter, &mut |answer| {
         cash += u32::from(answer["award"]["prize"] == 1);
         cash >= 3
     });
     second.until("ada", "what was won shows", |s| number(&prize(s, "1/1")["awarded"]) >= 3);
 
-    // A pause at one desk: the other shows it, and nobody wins.
-    let paused = first.json("ada", &["pause", "7", "prize:1/1", "--reason", "the wallet is down", "--yes"]);
-    assert_eq!(paused["effects"][0]["done"], true, "{paused}");
-    second.until("ada", "its leases come back", |s| {
-        prize(s, "1/1")["paused"] == true && prize(s, "1/1")["open_leases"] == 0
-    });
-    let before = second.json("ada", &["status"]);
-    let mut left = 30;
-    play(&mut player, &mut counter, |answer| {
-        assert_ne!(answer["award"]["prize"], 1, "{answer}");
-        left -= 1;
-        left == 0
-    });
-    // A lowering at the other, live: exactly what was asked.
-    let lowered = second.json("ada", &["lower", "7", "1/2", "5000", "--reason", "fewer cups", "--yes"]);
-    assert_eq!(lowered["effects"][0]["taken"], "5000", "{lowered}");
-    first.until("ada", "the lowering shows", |s| prize(s, "1/2")["budget"] == "15000");
-    let after = first.json("ada", &["status"]);
-    assert_eq!(prize(&before, "1/1")["awarded"], prize(&after, "1/1")["awarded"]);
+    brakes(&first, &second, |enough| play(&mut player, &mut counter, enough));
 
     // A vendor's limit: on every node that delivers, and on one that starts anew.
     let admin = cluster.print(&["token", "admin"]);
@@ -126,32 +150,16 @@ fn two_consoles_brake_a_cluster_and_its_books_are_settled() {
     second.expect("ada", &["vendor-limit", "1", "configured", "--reason", "open again", "--yes"], 0, "");
     until_limits(&mut nodes, 5_000);
     second.expect("ada", &["resume", "7", "prize:1/1", "--reason", "it is back", "--yes"], 0, "is active");
-    play(&mut player, &mut counter, |answer| answer["award"]["prize"] == 1);
+    play(&mut player, &mut counter, &mut |answer| answer["award"]["prize"] == 1);
     second.expect("ada", &["verify-audit"], 0, "versions as they were written");
     second.until("ada", "everything is delivered", |s| {
         let won = number(&prize(s, "1/1")["awarded"]);
         won >= 4 && won == vendor.paid().len() as u64 && number(&s["vendors"][0]["backlog"]) == 0
     });
 
-    // The books: one command, from the servers that the configuration names.
     for process in [two, draws, behind, other] {
         process.stop();
     }
-    let (code, out, err) = cluster.command(&["reconcile", "--json", "settlement.json"]);
-    assert_eq!(code, 4, "nobody wrote down what players were told: {out}{err}");
-    assert!(out.contains("not replicated"), "{out}");
-    let settlement: Value =
-        serde_json::from_slice(&std::fs::read(cluster.path("settlement.json")).unwrap()).unwrap();
-    let laws = settlement["laws"].as_array().unwrap();
-    assert!(laws.len() == 7 && laws.iter().all(|law| law["holds"] != false), "{settlement}");
-    assert!(
-        cluster.path("reconcile/archive").is_dir() && cluster.path("reconcile/statement-1.csv").is_file()
-    );
     vendor.check();
-    // Again it goes on with the copy that it has; an archive that is named is read as it is.
-    let again = cluster.command(&["reconcile", "--archive", "reconcile/archive"]);
-    assert_eq!(again.0, 4, "{}{}", again.1, again.2);
-    let nowhere = ["reconcile", "--set", "cluster.postgres=postgres://ada:se3ret@127.0.0.1:1/x"];
-    let (code, _, err) = cluster.command(&nowhere);
-    assert!(code == 1 && err.contains("127.0.0.1:1") && !err.contains("se3ret"), "{code} {err}");
+    books(&cluster);
 }
