@@ -83,7 +83,7 @@ pub(crate) fn serve(place: Place, stream: Stream, peer: IpAddr) -> impl Future<O
         let mut stream = parts.io.into_inner();
         if !upgraded.load(Ordering::Relaxed) {
             // TLS wants a last word; whoever does not take it at once goes without.
-            std::future::poll_fn(|cx| Poll::Ready(drop(Pin::new(&mut stream).poll_shutdown(cx)))).await;
+            std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_shutdown(cx).is_ready())).await;
             return;
         }
         worker.count(Count::WebSockets, 1);
