@@ -12,7 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use runtime::Shutdown;
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::accept::Incoming;
 use crate::connection::Connection;
@@ -32,6 +32,12 @@ const SWEEP_TICKS: u32 = 10;
 
 /// Ticks from one report to chat to the next.
 const BEAT_TICKS: u32 = (BEAT_MS / TICK_MS) as u32;
+
+/// What waking a connection and writing to its socket takes, about.
+const PUSH_WRITE: Duration = Duration::from_micros(6);
+
+/// Pushes are gathered for so long at most.
+const PUSH_REST_MAX: Duration = Duration::from_millis(20);
 
 pub(crate) struct Worker {
     pub state: Mutex<State>,
@@ -118,6 +124,7 @@ impl Worker {
         let mut meter = Meter::new(self.shared.clock.mono_ns());
         let mut ticks = 0u32;
         let mut told_plan = 0;
+        let mut mail_from = Instant::now();
         let ended = shutdown.wait();
         tokio::pin!(ended);
         loop {
@@ -134,22 +141,32 @@ impl Worker {
                         self.beat();
                     }
                 }
-                () = self.shared.faces[self.number].mail.rung() => self.sort_mail(),
+                () = self.mail_from(mail_from) => {
+                    mail_from = Instant::now() + rest_after(self.sort_mail());
+                }
                 () = &mut ended => break,
             }
         }
         self.drain(incoming).await;
     }
 
-    /// Pushes go to the lines of their connections.
-    fn sort_mail(&self) {
+    /// Waits for pushes, but for none before an instant.
+    async fn mail_from(&self, from: Instant) {
+        tokio::time::sleep_until(from).await;
+        self.shared.faces[self.number].mail.rung().await;
+    }
+
+    /// Pushes go to the lines of their connections; gives how many runs of them there were.
+    fn sort_mail(&self) -> usize {
         let face = &self.shared.faces[self.number];
         let (parcels, dropped) = face.mail.take();
         face.counters.add(Count::PushesDropped, dropped);
+        let runs = parcels.iter().map(|parcel| parcel.runs.len()).sum();
         let mono_ms = self.shared.mono_ms();
         let mut state = self.state.lock();
         let State { slots, pending, .. } = &mut *state;
         pending.sort(slots, parcels, mono_ms, &face.counters);
+        runs
     }
 
     /// Tells chat who has been heard of, every few seconds.
@@ -272,7 +289,9 @@ impl Worker {
         while face.connections.load(Ordering::Relaxed) > 0 && self.shared.mono_ms() < until_ms {
             each();
             tokio::select! {
-                () = face.mail.rung() => self.sort_mail(),
+                () = face.mail.rung() => {
+                    self.sort_mail();
+                }
                 () = tokio::time::sleep(Duration::from_millis(step_ms)) => {}
             }
         }
@@ -303,6 +322,14 @@ impl Drop for Place {
             self.worker.closed(self.place);
         }
     }
+}
+
+/// How long further pushes are gathered after so many connections were pushed to. A write costs far more than what is in
+/// it, so that writes are kept to a third of the thread's time: the more there are, the more goes into each.
+fn rest_after(runs: usize) -> Duration {
+    let rest = PUSH_WRITE.saturating_mul(u32::try_from(runs).unwrap_or(u32::MAX)).saturating_mul(3);
+    // A timer can't be set finer than a ms, and nobody is to notice the wait.
+    if rest < Duration::from_millis(1) { Duration::ZERO } else { rest.min(PUSH_REST_MAX) }
 }
 
 /// How long this thread ran, from reading to reading.

@@ -54,18 +54,10 @@ impl Connection {
         let taken = self.session.take(&mut state.desk, &self.inbox, self.peer, &input);
         self.ending = taken.cut;
         self.rest = input[taken.used..].to_vec();
-    }
-
-    /// Takes what came together with the request that made this a WebSocket.
-    pub(super) fn take_early(&mut self, early: &[u8]) {
-        let Some(websocket) = &mut self.websocket else { return };
-        let mut buffer = early.to_vec();
-        match websocket.take(&mut buffer, 0, early.len()) {
-            Ok(end) => {
-                self.early = end > 0;
-                self.keep_from(&buffer[..end]);
-            }
-            Err(fault) => self.fail(fault),
+        if self.session.is_open() {
+            Self::note_login(self.place, state);
+            let deadline_ms = state.desk.mono_ms + u64::from(self.worker.shared.limits.silence_ms);
+            state.slots.heard(self.place, deadline_ms, self.session.expires_s());
         }
     }
 
@@ -154,6 +146,8 @@ impl Connection {
 
 fn close(websocket: &mut WebSocket, out: &mut Vec<u8>, fault: Option<Fault>, cut: Cut) {
     match (fault, cut.0) {
+        // In the middle of what was not taken there is no place for another frame.
+        (_, Count::SlowReader) => {}
         (Some(fault), _) => websocket.close(out, fault.code(), &fault.to_string()),
         // This node goes; the client is to come to another.
         (None, Count::Closed) => websocket.close(out, 1001, "connect again"),

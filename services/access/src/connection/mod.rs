@@ -40,8 +40,6 @@ pub(crate) struct Connection {
     unflushed: bool,
     /// There if frames come in WebSocket messages.
     websocket: Option<Box<WebSocket>>,
-    /// Something came before it was a WebSocket, and has not been taken.
-    early: bool,
     /// Why the WebSocket ends, if that is why.
     fault: Option<Fault>,
     /// What it is closed for, once its last words are on their way.
@@ -82,7 +80,6 @@ impl Connection {
             place,
             unflushed: false,
             websocket: None,
-            early: false,
             fault: None,
             ending: None,
             inbox: Arc::new(Inbox::new()),
@@ -93,11 +90,10 @@ impl Connection {
         }
     }
 
-    /// A connection that has become a WebSocket. `early`: what came behind the request.
-    pub fn websocket(place: Place, stream: Stream, peer: IpAddr, early: &[u8]) -> Self {
+    /// A connection that has become a WebSocket.
+    pub fn websocket(place: Place, stream: Stream, peer: IpAddr) -> Self {
         let mut connection = Self::new(place, stream, peer);
         connection.websocket = Some(Box::default());
-        connection.take_early(early);
         connection
     }
 
@@ -152,10 +148,6 @@ impl Connection {
                 return Poll::Pending;
             }
             reads += 1;
-            if std::mem::take(&mut self.early) {
-                self.take_rest(state);
-                continue;
-            }
             match self.read(cx, state) {
                 Read::Some => {}
                 Read::Nothing => return Poll::Pending,
@@ -227,7 +219,6 @@ impl Connection {
             if let Some(cut) = self.session.answered(&mut state.desk, id, answer) {
                 self.ending = Some(cut);
             } else if asked {
-                Self::note_login(self.place, state);
                 // What came behind the login has waited for it.
                 self.take_rest(state);
                 resumed = true;

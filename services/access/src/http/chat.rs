@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use protocol::calls::{ConnectionAt, SendCall, SendReply};
 use protocol::error::Code;
 use protocol::v1::chat_answer::Answer;
+use protocol::v1::chat_request::Ask;
 use protocol::v1::{self, SendOutcome};
 
 use super::body::{Body, Form, read_all};
@@ -42,7 +43,11 @@ impl HttpService {
         let device = device(request.headers())?;
         let form = Form::sent(request.headers())?;
         let bytes = read_all(request.into_body()).await?;
-        let ask = (route.read)(form, &bytes)?;
+        let mut ask = (route.read)(form, &bytes)?;
+        if let Ask::Presence(presence) = &mut ask {
+            // There is no connection that it could be told on.
+            presence.watch = false;
+        }
         self.worker.count(Count::Asks, 1);
         let ask = Box::new(v1::ChatRequest { user, device, ask: Some(ask) });
         let from = self.nowhere();

@@ -83,13 +83,18 @@ pub(crate) fn serve(place: Place, stream: Stream, peer: IpAddr) -> impl Future<O
         let mut stream = parts.io.into_inner();
         if !upgraded.load(Ordering::Relaxed) {
             // TLS wants a last word; whoever does not take it at once goes without.
-            std::future::poll_fn(|cx| Poll::Ready(drop(Pin::new(&mut stream).poll_shutdown(cx)))).await;
+            std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_shutdown(cx).is_ready())).await;
+            return;
+        }
+        if !parts.read_buf.is_empty() {
+            // RFC 6455 has the client wait for the answer, which is not on its way while there is more to read.
+            worker.count(Count::Malformed, 1);
             return;
         }
         worker.count(Count::WebSockets, 1);
         let login_by_ms = worker.shared.mono_ms() + u64::from(worker.shared.limits.login_ms);
         worker.state.lock().slots.restart(place.number(), login_by_ms, Count::LoginLate);
-        let connection = Connection::websocket(place, stream, peer, &parts.read_buf);
+        let connection = Connection::websocket(place, stream, peer);
         // The table of slots tracks it, as it does every connection: a bare spawn is not lost.
         drop(tokio::runtime::Handle::current().spawn(connection));
     }

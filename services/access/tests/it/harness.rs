@@ -343,7 +343,7 @@ impl Drop for Server {
     }
 }
 
-/// A client that speaks frames, and waits at most ten seconds for anything.
+/// A client that speaks frames, and waits at most thirty seconds for anything.
 pub struct Client {
     pub stream: TcpStream,
     buffer: Vec<u8>,
@@ -351,7 +351,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(stream: TcpStream) -> Self {
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream, buffer: Vec::new() }
     }
@@ -430,13 +430,13 @@ pub fn entry(counter: u32) -> v1::Submit {
     v1::Submit { campaign: 1, round: 1, counter, shakes: 3, ..v1::Submit::default() }
 }
 
-/// Waits until something holds, for at most ten seconds.
+/// Waits until something holds, for at most thirty seconds.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..2_000 {
+    for _ in 0..6_000 {
         if holds() {
             return;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    panic!("{what}: not within ten seconds");
+    panic!("{what}: not within thirty seconds");
 }

@@ -55,7 +55,7 @@ impl Page {
 impl Web {
     pub fn new(server: &Server) -> Self {
         let stream = TcpStream::connect(server.http).unwrap();
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
         stream.set_nodelay(true).unwrap();
         Self(BufReader::new(stream))
     }

@@ -11,6 +11,9 @@ use crate::harness::*;
 use crate::http::Web;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const REQUEST: &str = "GET /v1/ws HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+    origin: https://app.example\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    sec-websocket-protocol: hongbao.v1\r\n\r\n";
 const MASK: [u8; 4] = [9, 8, 7, 6];
 
 /// A browser, nearly.
@@ -31,10 +34,7 @@ enum Heard {
 impl Ws {
     pub fn open(server: &Server) -> Ws {
         let mut web = Web::new(server);
-        let head = format!(
-            "GET /v1/ws HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\norigin: https://app.example\r\nsec-websocket-version: 13\r\nsec-websocket-key: {KEY}\r\nsec-websocket-protocol: hongbao.v1\r\n\r\n"
-        );
-        web.0.get_mut().write_all(head.as_bytes()).unwrap();
+        web.0.get_mut().write_all(REQUEST.as_bytes()).unwrap();
         let page = web.page();
         assert_eq!(page.status, 101, "{}", page.head);
         assert!(page.head.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{}", page.head);
@@ -62,16 +62,7 @@ impl Ws {
     }
 
     fn message(&mut self, first: u8, payload: &[u8]) {
-        let mut out = vec![first];
-        if payload.len() < 126 {
-            out.push(0x80 | payload.len() as u8);
-        } else {
-            out.push(0xfe);
-            out.extend_from_slice(&(payload.len() as u16).to_be_bytes());
-        }
-        out.extend_from_slice(&MASK);
-        out.extend(payload.iter().enumerate().map(|(i, byte)| byte ^ MASK[i % 4]));
-        self.stream.write_all(&out).unwrap();
+        self.stream.write_all(&masked(first, payload)).unwrap();
     }
 
     fn hear(&mut self) -> Heard {
@@ -119,6 +110,19 @@ impl Ws {
         assert_eq!(self.hear(), Heard::End);
         reason
     }
+}
+
+fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = vec![first];
+    if payload.len() < 126 {
+        out.push(0x80 | payload.len() as u8);
+    } else {
+        out.push(0xfe);
+        out.extend_from_slice(&(payload.len() as u16).to_be_bytes());
+    }
+    out.extend_from_slice(&MASK);
+    out.extend(payload.iter().enumerate().map(|(i, byte)| byte ^ MASK[i % 4]));
+    out
 }
 
 fn server_frame(raw: &[u8]) -> Option<(u8, Vec<u8>, usize)> {
@@ -186,6 +190,17 @@ fn what_is_not_to_be_is_closed_with_its_code() {
     let error: v1::Error = silent.expect(FrameKind::Error, 0);
     assert!(error.message.contains("login"));
     silent.closed(1008);
+}
+
+#[test]
+fn who_does_not_wait_for_the_answer_is_cut() {
+    let server = start();
+    let mut web = Web::new(&server);
+    web.0.get_mut().write_all(&[REQUEST.as_bytes(), &masked(0x82, b"x")].concat()).unwrap();
+    let mut rest = Vec::new();
+    let _ = web.0.read_to_end(&mut rest);
+    assert!(rest.is_empty());
+    assert_eq!(server.control.count(Count::Malformed), 1);
 }
 
 #[test]
