@@ -45,9 +45,16 @@ impl<D: Disk> ChatNode<D> {
         self.settled().await
     }
 
-    /// Returns when everything that is written now is durable.
+    /// Returns when everything that is written now is durable. An error when the node is ending: what it has not
+    /// made durable then is lost, and may have been taken for sent.
     async fn settled(&self) -> Result<(), CallError> {
-        let last = self.desk.lock().pending.back().map(|p| flowlog::Position(p.position));
+        let last = {
+            let desk = self.desk.lock();
+            if desk.stopped {
+                return Err(super::ask::unavailable());
+            }
+            desk.pending.back().map(|p| flowlog::Position(p.position))
+        };
         match last {
             Some(position) => self.log.wait_durable(position).await.map_err(|_| super::ask::unavailable()),
             None => Ok(()),

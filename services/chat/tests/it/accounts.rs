@@ -62,7 +62,7 @@ async fn notices_are_sent_once_over_kills_and_in_the_users_language() {
                 }
             }
         }
-        world.ground.disk.go_down_after(if kill < 3 { 3 + 6 * kill } else { u64::MAX / 2 });
+        world.ground.disk.go_down_after(if kill < 3 { kill } else { u64::MAX / 2 });
         let tasks = Tasks::new(Shutdown::new());
         chat::accounts::start(&world.node, &port, &tasks).await.unwrap();
         if kill < 3 {
@@ -70,8 +70,9 @@ async fn notices_are_sent_once_over_kills_and_in_the_users_language() {
                 .until("a kill or the end", |w| w.ground.disk.is_down() || w.node.status().messages >= 40)
                 .await;
             tasks.shutdown().request();
-            let _ = tasks.drain(Duration::from_secs(30)).await;
+            // The notices under way hear of it from the node.
             ground = world.kill().await;
+            let _ = tasks.drain(Duration::from_secs(30)).await;
             continue;
         }
         let done = async {
