@@ -91,9 +91,9 @@ pub(crate) fn serve(place: Place, stream: Stream, peer: IpAddr) -> impl Future<O
             worker.count(Count::Malformed, 1);
             return;
         }
-        worker.count(Count::WebSockets, 1);
         let login_by_ms = worker.shared.mono_ms() + u64::from(worker.shared.limits.login_ms);
         worker.state.lock().slots.restart(place.number(), login_by_ms, Count::LoginLate);
+        worker.count(Count::WebSockets, 1);
         let connection = Connection::websocket(place, stream, peer);
         // The table of slots tracks it, as it does every connection: a bare spawn is not lost.
         drop(tokio::runtime::Handle::current().spawn(connection));

@@ -185,7 +185,9 @@ fn what_is_not_to_be_is_closed_with_its_code() {
     let error: v1::Error = ws.expect(FrameKind::Error, 0);
     assert!(error.fatal && error.code == "malformed");
     ws.closed(1002);
+    let before = server.control.count(Count::WebSockets);
     let mut silent = Ws::open(&server);
+    eventually("in", || server.control.count(Count::WebSockets) > before);
     server.clock.advance_ms(10_001);
     let error: v1::Error = silent.expect(FrameKind::Error, 0);
     assert!(error.message.contains("login"));
