@@ -87,7 +87,8 @@ impl FlowHandle {
     /// When a topic is missing.
     pub async fn status(&self) -> Result<FlowStatus, TopicError> {
         let (shared, queue) = (&self.shared, self.shared.orders.queue());
-        let asked = async { Ok::<_, TopicError>((queue.lag(LANE, GROUP).await?, queue.lag(JOURNAL, GROUP).await?)) };
+        let asked =
+            async { Ok::<_, TopicError>((queue.lag(LANE, GROUP).await?, queue.lag(JOURNAL, GROUP).await?)) };
         let lags = match tokio::time::timeout(LAG_WITHIN, asked).await {
             Ok(Ok(lags)) => {
                 *shared.lags.lock() = lags;

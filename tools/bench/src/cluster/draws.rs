@@ -43,8 +43,7 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
     let campaign = Campaign { wins_per_second: plan.sized(WINS), interval_ms: INTERVAL_MS, times: 1 };
     let one = Platform::start(&plan.scratch, Setup::held_back(campaign))?;
     let mut fleet = Fleet::start(&servers, &plan.scratch, campaign, &[1])?;
-    let (apart, together) =
-        (config(plan, fleet.frames, &fleet.key), config(plan, one.frames, &one.key));
+    let (apart, together) = (config(plan, fleet.frames, &fleet.key), config(plan, one.frames, &one.key));
     // Everybody has come once.
     measure(&apart)?;
     measure(&together)?;

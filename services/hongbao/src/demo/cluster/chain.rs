@@ -44,12 +44,8 @@ impl Chain {
     /// Something has happened. `kills`: a lottery node dies of it.
     pub fn event(&mut self, now_ms: u64, kills: bool) {
         let buried = self.buried;
-        *self = Chain {
-            event_ms: now_ms,
-            buried_before: kills.then_some(buried),
-            buried,
-            ..Chain::default()
-        };
+        *self =
+            Chain { event_ms: now_ms, buried_before: kills.then_some(buried), buried, ..Chain::default() };
     }
 
     /// Takes in what the lottery nodes say; lines to be said.
