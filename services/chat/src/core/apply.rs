@@ -4,7 +4,7 @@
 //! from a checkpoint gives the same timelines, cursors and counts. (What time it is matters only to pushes and to what
 //! may leave memory.)
 
-use super::changes;
+use super::changed;
 use super::conversation::{Author, Conversation, Head, Member, relation};
 use super::pushes::Pushing;
 use super::send::{Logged, counts};
@@ -158,7 +158,7 @@ impl State {
         }
         self.conversation_changed(id);
         match MessageKind::try_from(i32::from(message.kind)) {
-            Ok(MessageKind::Change) => changes::apply(self, message, entry, now_ms, out),
+            Ok(MessageKind::Change) => changed::apply(self, message, entry, now_ms, out),
             Ok(MessageKind::Recall) => {
                 let recalled = Recalled::decode(&*message.body).map_err(|e| e.to_string())?;
                 self.recall(id, recalled.seq, message.counter);

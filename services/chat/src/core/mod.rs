@@ -8,6 +8,7 @@
 //! nothing need be known of a member to give him an entry.
 
 mod apply;
+mod changed;
 mod changes;
 mod conversation;
 pub mod ids;

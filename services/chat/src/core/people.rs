@@ -159,15 +159,9 @@ impl State {
                 person.name.clone_from(name);
                 person.language.clone_from(language);
             }
-            ChatFact::DeviceKnown { device, at_ms, .. } => {
-                if person.device(*device).is_none() {
-                    person.devices.push(Device {
-                        device: *device,
-                        since_ms: *at_ms,
-                        cursor: 0,
-                        seen_ms: *at_ms,
-                    });
-                }
+            ChatFact::DeviceKnown { device, at_ms, .. } if person.device(*device).is_none() => {
+                let (device, at_ms) = (*device, *at_ms);
+                person.devices.push(Device { device, since_ms: at_ms, cursor: 0, seen_ms: at_ms });
             }
             ChatFact::DeviceForgotten { device, .. } => person.devices.retain(|d| d.device != *device),
             ChatFact::Confirmed { device, cursor, seen_ms, .. } => {

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Notify, watch};
 
-pub use official::Notice;
+pub use official::{Notice, NoticeBody};
 pub use start::{ChatDisk, StartError};
 
 /// A chat node. See [`ChatNode::open`].

@@ -15,8 +15,11 @@ pub struct Notice {
     /// Who gets it.
     pub user: u64,
     /// Its body in a language (BCP 47, or empty: the default).
-    pub body: Box<dyn Fn(&str) -> Vec<u8> + Send + Sync>,
+    pub body: NoticeBody,
 }
+
+/// Makes a body for a language.
+pub type NoticeBody = Box<dyn Fn(&str) -> Vec<u8> + Send + Sync>;
 
 impl<D: Disk> ChatNode<D> {
     /// Sends notices; returns when all of them are durable and in their users' timelines. One that was sent before is

@@ -30,35 +30,17 @@ impl<D: Disk> ChatNode<D> {
 
     pub(super) async fn mark_read(&self, user: u64, ask: MarkRead) -> Result<ReadAt, CallError> {
         let id = ask.conversation;
-        // A position in the midst of the messages: one's own before it are counted first.
-        let (seq, own_behind) = loop {
-            let (last, seq, writes) = self
-                .decide(|desk, _| {
-                    Self::standing(&desk.state, user, id)?;
-                    let conversation = of_member(&desk.state, id, user)?;
-                    let last = conversation.head.last_seq;
-                    Ok((last, ask.seq.min(last), conversation.own(user) > 0))
-                })
-                .await?;
-            if seq == last || !writes {
-                break (seq, None);
-            }
-            if last - seq > limits::OWN_SEARCH_MAX {
-                return Err(CallError::Refused(format!(
-                    "the position is {} messages behind the last; read closer to it first",
-                    last - seq
-                )));
-            }
-            let mut own = 0;
-            let mut from = seq + 1;
-            while from <= last {
-                let to = last.min(from + 999);
-                let found = self.span(Span { conversation: id, from, to }).await?;
-                own += found.iter().filter(|m| m.sender == user && counts(m.kind)).count() as u64;
-                from = to + 1;
-            }
-            break (seq, Some((last, own)));
-        };
+        let (last, seq, writes) = self
+            .decide(|desk, _| {
+                Self::standing(&desk.state, user, id)?;
+                let conversation = of_member(&desk.state, id, user)?;
+                let last = conversation.head.last_seq;
+                Ok((last, ask.seq.min(last), conversation.own(user) > 0))
+            })
+            .await?;
+        // A position in the midst of the messages: one's own behind it are counted first.
+        let own_behind =
+            if seq == last || !writes { None } else { Some((last, self.own_in(user, id, seq, last).await?)) };
         let applied = self
             .decide(|desk, now_ms| {
                 Self::standing(&desk.state, user, id)?;
@@ -85,6 +67,24 @@ impl<D: Disk> ChatNode<D> {
             .await?;
         self.applied(applied).await?;
         self.decide(|desk, _| Self::standing(&desk.state, user, id)).await
+    }
+
+    /// Counted messages of a user behind a seq and up to another, recalled ones too.
+    async fn own_in(&self, user: u64, conversation: u64, after: u64, last: u64) -> Result<u64, CallError> {
+        if last - after > limits::OWN_SEARCH_MAX {
+            return Err(CallError::Refused(format!(
+                "the position is {} messages behind the last; read closer to it first",
+                last - after
+            )));
+        }
+        let (mut own, mut from) = (0, after + 1);
+        while from <= last {
+            let to = last.min(from + 999);
+            let found = self.span(Span { conversation, from, to }).await?;
+            own += found.iter().filter(|m| m.sender == user && counts(m.kind)).count() as u64;
+            from = to + 1;
+        }
+        Ok(own)
     }
 
     pub(super) async fn delete(&self, user: u64, ask: Delete) -> Result<Done, CallError> {

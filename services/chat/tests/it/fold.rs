@@ -268,7 +268,8 @@ impl Fold {
         self.state = State::new(options, mark.at, mark.cursor, 0);
         self.state.ids = ids;
         self.applied = mark.at.position as usize + mark.at.index as usize;
-        for logged in self.log[self.applied..].to_vec() {
+        let tail = self.log[self.applied..].to_vec();
+        for logged in tail {
             let users: Vec<u64> = match &logged {
                 Logged::Fact(_) => (1..=USERS).collect(),
                 Logged::Message(m) => {
@@ -405,10 +406,9 @@ impl Oracle {
             }
             ChatFact::Read { user, conversation, seq, .. }
             | ChatFact::Cleared { user, conversation, seq, .. } => {
-                if self.members[conversation].contains_key(user) {
-                    let read = self.read.entry((*user, *conversation)).or_default();
-                    *read = (*read).max(*seq);
-                }
+                let member = self.members[conversation].contains_key(user);
+                let read = self.read.entry((*user, *conversation)).or_default();
+                *read = (*read).max(if member { *seq } else { 0 });
             }
             ChatFact::Deleted { user, conversation, marks }
                 if self.members[conversation].contains_key(user) =>

@@ -9,6 +9,9 @@ use testkit::SimRng;
 
 const USERS: u64 = 6;
 
+/// Makes a send from user, device, place and counter.
+type Make = fn(u64, u64, u64, u64) -> protocol::v1::Send;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_or_doubled_over_kills() {
     let mut ground = Ground::sql(21).await;
@@ -28,7 +31,7 @@ async fn nothing_acknowledged_is_lost_or_doubled_over_kills() {
         world.ground.disk.go_down_after(20 + rng.below(60));
         while !world.ground.disk.is_down() {
             let sender = 1 + rng.below(3);
-            let (place, send): (u64, fn(u64, u64, u64, u64) -> protocol::v1::Send) = match rng.below(3) {
+            let (place, send): (u64, Make) = match rng.below(3) {
                 0 => (small, into),
                 1 => (large, into),
                 _ => (1 + sender % 3, to),
