@@ -233,8 +233,10 @@ impl<D: Disk> Starting<D> {
         let log = if fresh {
             None
         } else {
-            // Positions of the lane are those of the log as long as nobody has ended the epoch.
-            let same = last.as_ref().is_some_and(|row| row.is_open() && row.epoch == lane.epoch);
+            // Positions of the lane are those of the log as long as nobody has ended the epoch, be it between these two looks:
+            // a mark of others takes a position that the log does not have.
+            let unmarked = |row: &NodeRow| row.epoch == lane.epoch && lane.ended_up_to < row.epoch;
+            let same = last.as_ref().is_some_and(|row| row.is_open() && unmarked(row));
             let known = same.then_some(lane.next);
             Some(LogWriter::open(from.disk.clone(), &from.dir, from.options.clone(), known, None)?)
         };
