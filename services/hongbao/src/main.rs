@@ -8,6 +8,7 @@ mod cluster_cmd;
 mod config;
 mod demo;
 mod keys;
+mod play;
 mod reconcile_cmd;
 mod rehearse_cmd;
 mod run;

@@ -17,9 +17,10 @@ use crate::admin::{Admin, AdminParts, NodeView};
 use crate::cli::UpArgs;
 use crate::config::{self, Config};
 use crate::keys::Keys;
+use crate::play::{Mounts, Play};
 use ::chat::ChatNode;
 use access::token::KeyCell;
-use access::{AccessDeps, AccessServer, RouteTable, Routes};
+use access::{AccessDeps, AccessServer, HttpExtra, RouteTable, Routes};
 use anyhow::Context as _;
 pub(crate) use apart::{AccountsApart, AwardsApart};
 use campaign::NodeId;
@@ -300,6 +301,17 @@ impl AccessDoor<'_> {
             delivery: Some(self.delivery.clone()),
         };
         let admin = Arc::new(Admin::new(self.keys.admin_token, parts, handle.clone()));
+        let mut mounts: Vec<Arc<dyn HttpExtra>> = vec![admin.clone()];
+        if self.config.play.page {
+            let access = &self.config.access;
+            let listening: Vec<SocketAddr> = access.tcp.into_iter().chain(access.http).collect();
+            mounts.push(Arc::new(if self.config.play.tokens {
+                let (keys, audience) = (self.keys.token.clone(), access.audience.clone());
+                Play::minting(&listening, keys, audience, Arc::clone(&self.clock))
+            } else {
+                Play::new()
+            }));
+        }
         let deps = AccessDeps {
             node: self.config.node.id,
             chat: self.chat.clone().map(|node| node as Arc<dyn Chat>),
@@ -311,7 +323,7 @@ impl AccessDoor<'_> {
             awards: Arc::new(AwardsApart::new(self.flow, handle.clone())),
             accounts: Arc::new(AccountsApart::new(self.delivery, handle)),
             metrics: Metrics::new(),
-            extra: Some(admin.clone()),
+            extra: Some(Arc::new(Mounts(mounts))),
         };
         let bound = AccessServer::bind(self.config.access.clone(), deps)?;
         let addresses = (bound.tcp_address(), bound.http_address());

@@ -6,7 +6,7 @@ use super::Stamp;
 
 /// Appends the frame of a message to a conversation.
 #[inline]
-pub(super) fn put_send(
+pub(in crate::chat) fn put_send(
     out: &mut Vec<u8>,
     id: u32,
     conversation: u64,
