@@ -22,6 +22,10 @@ pub const PRIZES_TOTAL_MAX: usize = 200_000;
 pub const TRANCHES_MAX: usize = 64;
 /// Most vendors of a campaign.
 pub const VENDORS_MAX: usize = 1_000;
+/// Most districts and ranges of districts in all regions of a campaign together.
+pub const REGION_RANGES_MAX: usize = 1_000;
+/// From how many winners on that a prize needs from each district of its regions it is worth a warning.
+pub const DISTRICT_WINNERS: u64 = 1_000;
 /// Most units of a tranche. All tranches of a prize stay far within a `u64`.
 pub const UNITS_MAX: u64 = 1_000_000_000_000;
 /// Shortest round: below it hardly anything is left before the tail in which nothing new is released.
@@ -66,6 +70,10 @@ pub const REMEMBERED_MS: u64 = 24 * 3_600_000;
 pub const REMEMBERED_KEY_BYTES_MAX: usize = 400;
 /// Largest answer that is remembered.
 pub const REMEMBERED_BODY_BYTES_MAX: usize = 1 << 20;
+/// Campaigns of which a node says what it runs.
+pub const REPORT_PLANS_MAX: usize = 1_000;
+/// Longest text in which it says why it does not run a version, in characters.
+pub const REPORT_CHARS_MAX: usize = 2_000;
 /// Most nodes that a grey release names.
 pub const ROLLOUT_NODES_MAX: usize = 4_096;
 

@@ -21,7 +21,7 @@ pub struct Plans {
     grey_failures: BTreeMap<CampaignId, PlanFailure>,
 }
 
-/// A plan that is out grey: the active one with other weights, limits, pacing or speeds, under the active pauses.
+/// A plan that is out grey: the active one with other weights, regions, limits, pacing or speeds, under the active pauses.
 #[derive(Clone, Debug)]
 pub struct GreyPlan {
     /// The plan, under its own SeqNo.

@@ -161,6 +161,7 @@ fn compile_into(
         pacing: spec.pacing,
         rounds,
         vendors,
+        regions: spec.regions.iter().map(|r| r.region.clone()).collect(),
     };
     if let Some(after) = options.after {
         succession::check(&after, &plan, &places(&spec, &openings), sink);
@@ -334,6 +335,7 @@ fn build(list: &PrizeList, duration_ms: u64, sink: &mut Sink) -> Vec<Prize> {
             name: spec.name.clone(),
             kind: spec.kind,
             weight: spec.weight,
+            regions: spec.regions.value,
             vendor: spec.vendor,
             delivery: spec.delivery,
             curve,

@@ -2,7 +2,7 @@
 //!
 //! Only what can be read off numbers is checked. For China (`cn`): the highest prize of a draw is worth at most
 //! 50,000 yuan (Anti-Unfair Competition Law; SAMR's Interim Provisions on Regulating Promotional Conduct), and
-//! release over time must be disclosed. It helps people who know the law; it replaces none of them.
+//! release over time or by region must be disclosed. It helps people who know the law; it replaces none of them.
 
 use crate::diff::yuan;
 use crate::file::spec::CampaignSpec;
@@ -63,6 +63,7 @@ fn cn(spec: &CampaignSpec, sink: &mut Sink) {
         // A set that several rounds share is looked at once each time; equal problems are told once.
         top_prize(prize, sink);
         uneven_release(prize, sink);
+        regional_release(spec, prize, sink);
     }
     let openings: usize = spec.rounds.iter().map(|r| r.opens.len()).sum();
     let what = match openings {
@@ -106,4 +107,19 @@ fn uneven_release(prize: &PrizeSpec, sink: &mut Sink) {
     let what = format!("prize {} is released {how}", prize.id);
     let cure = "players' odds depend on when they come, which must be disclosed: the disclosure text says it";
     sink.warning(prize.curve.mark, &format!("{}.curve", prize.path), what, cure);
+}
+
+fn regional_release(spec: &CampaignSpec, prize: &PrizeSpec, sink: &mut Sink) {
+    let names: Vec<&str> = prize
+        .regions
+        .value
+        .positions()
+        .filter_map(|i| Some(spec.regions.get(i)?.region.name.as_str()))
+        .collect();
+    if names.is_empty() {
+        return;
+    }
+    let what = format!("prize {} can be won in {} only", prize.id, names.join(", "));
+    let cure = "release by region must be disclosed: publish the disclosure text, which names the regions";
+    sink.warning(prize.regions.mark, &format!("{}.regions", prize.path), what, cure);
 }

@@ -43,9 +43,9 @@ pub use bounds::FILE_BYTES_MAX;
 pub use cell::{GreyPlan, PlanCell, PlanFailure, PlanReader, Plans};
 pub use compile::{After, CompileOptions, Compiled, Stated, campaign_of, compile, compile_for};
 pub use desk::{
-    CampaignInfo, Change, ChangeState, Desk, DeskError, Effect, Finished, GreyInfo, Lowered, NodeFailure,
-    NodePlan, NodeStatus, OperationError, Operations, Phase, PlatformStatus, Preview, PrizeStatus, Shown,
-    VendorLimit, VendorStatus,
+    CampaignInfo, Change, ChangeState, Desk, DeskError, Effect, Finished, GreyInfo, LimitSet, Lowered,
+    NodeFailure, NodePlan, NodeStatus, OperationError, Operations, Phase, PlatformStatus, Preview,
+    PrizeStatus, Seen, Shown, VendorLimit, VendorSetting, VendorStatus,
 };
 pub use diff::{Diff, DiffEntry};
 pub use disclosure::{Disclosure, DisclosureRow, disclosure};
@@ -59,7 +59,8 @@ pub use policy::Policy;
 pub use problem::{Mark, Problem, Problems, Severity};
 pub use publish::{FILE_AUTHOR, PublishError, Published, Publisher, compile_version, publish_file};
 pub use repository::{
-    Approval, Decision, Draft, Edit, Kind, MemoryRepository, NewProposal, PlanRepository, Proposal,
-    ProposalState, Remembered, RepositoryError, Rollout, SqlRepository, State, Verdict, Version, VersionInfo,
+    Approval, Decision, Draft, Edit, Kind, MemoryRepository, NewProposal, NodeReport, PlanRepository,
+    Proposal, ProposalState, Remembered, RepositoryError, Rollout, SqlRepository, State, Verdict, Version,
+    VersionInfo,
 };
 pub use seeds::{SeedCommitment, SeedCommitments, StoredCommitments};

@@ -1,8 +1,8 @@
 //! What is legal and looks wrong, seen over the whole plan: odds, limits that can't be reached, vendors that fall
-//! behind, rounds while people sleep. What one value shows by itself is noted where it is read, and what speeds
+//! behind, rounds while people sleep, districts that can win nothing. What one value shows by itself is noted where it is read, and what speeds
 //! leave unreleased in [`crate::capacity`].
 
-use crate::bounds::{CATCH_UP_LONG_MS, DURATION_MS_MAX, SMALL_HOURS};
+use crate::bounds::{CATCH_UP_LONG_MS, DISTRICT_WINNERS, DURATION_MS_MAX, SMALL_HOURS};
 use crate::calendar::Moment;
 use crate::diff::count;
 use crate::file::spec::CampaignSpec;
@@ -10,7 +10,7 @@ use crate::file::spec_prize::PrizeList;
 use crate::file::spec_round::RoundSpec;
 use crate::file::value::show_duration;
 use crate::problem::{Path, Sink};
-use campaign::{Delivery, Plan, Round};
+use campaign::{Delivery, DistrictRange, Places, Plan, Regions, Round};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Notes all of them.
@@ -18,6 +18,13 @@ pub(crate) fn note(spec: &CampaignSpec, plan: &Plan, sink: &mut Sink) {
     small_hours(spec, sink);
     unreachable_limits(spec, plan, sink);
     slow_vendors(spec, plan, sink);
+    unused_regions(spec, sink);
+    let places = plan.places();
+    let mut told = BTreeSet::new();
+    for list in spec.rounds.iter().filter_map(|r| r.prizes).filter(|list| told.insert(*list)) {
+        left_out(&spec.lists[list], plan, &places, sink);
+        small_regions(&spec.lists[list], plan, &places, sink);
+    }
     // Rounds of the same list and length are alike: one of each is looked at.
     let rounds: BTreeMap<_, _> = plan.rounds.iter().map(|r| (r.id, r)).collect();
     let mut seen = BTreeSet::new();
@@ -189,6 +196,63 @@ fn slow_vendors(spec: &CampaignSpec, plan: &Plan, sink: &mut Sink) {
         let cure = "agree on a higher speed, release more slowly, or tell players that they will wait";
         let path = format!("vendors[{}].deliver_per_second", vendor.index);
         sink.warning(speed.mark, &path, what, cure);
+    }
+}
+
+/// Regions that no prize names.
+fn unused_regions(spec: &CampaignSpec, sink: &mut Sink) {
+    let used = spec.lists.iter().flat_map(|l| &l.prizes).fold(0, |bits, p| bits | p.regions.value.0);
+    for (i, region) in spec.regions.iter().enumerate().filter(|(i, _)| used >> i & 1 == 0) {
+        let what = format!("no prize is limited to region {}", spec.regions[i].region.name);
+        let cure = "name it under `regions` of a prize, or take it out";
+        let (regions, name) = (Path::ROOT.key("regions"), &region.region.name);
+        sink.warning(region.mark, &regions.key(name), what, cure);
+    }
+}
+
+/// Rounds in which a district can win nothing while others can: each prize is limited to regions.
+fn left_out(list: &PrizeList, plan: &Plan, places: &Places, sink: &mut Sink) {
+    if list.prizes.is_empty() || list.prizes.iter().any(|p| p.regions.value.is_everywhere()) {
+        return;
+    }
+    let all = list.prizes.iter().fold(0, |bits, p| bits | p.regions.value.0);
+    let what = match places.stretches().find(|(_, here)| here & all == 0) {
+        Some((districts, here)) => {
+            let names: Vec<&str> = Regions(here).positions().map(|i| plan.regions[i].name.as_str()).collect();
+            let word = if districts.count() == 1 { "district" } else { "districts" };
+            format!(
+                "every prize is limited to regions, and {word} {districts} ({}) can win nothing, as whoever is in no \
+                 region",
+                names.join(", ")
+            )
+        }
+        None => "every prize is limited to regions: whoever is in none of them, or in a district that is not known, \
+                 can win nothing"
+            .to_string(),
+    };
+    sink.warning(list.mark, &list.path, what, "add a prize without `regions`, or tell players who can win");
+}
+
+/// Prizes that need very many winners from each of few districts: what stays there goes to nobody else.
+fn small_regions(list: &PrizeList, plan: &Plan, places: &Places, sink: &mut Sink) {
+    for prize in list.prizes.iter().filter(|p| !p.regions.value.is_everywhere()) {
+        let districts: u64 = places.districts_of(prize.regions.value).iter().map(DistrictRange::count).sum();
+        let units: u64 = prize.tranches.iter().map(|t| t.units).sum();
+        let winners = units.div_ceil(u64::from(plan.limits.wins_round.max(1)));
+        if districts == 0 || winners <= districts.saturating_mul(DISTRICT_WINNERS) {
+            continue;
+        }
+        let what = format!(
+            "{} units for {} {} may not all be given out: at up to {} of them to one player in a round, {} players of \
+             its regions have to win",
+            count(units.into()),
+            count(districts.into()),
+            if districts == 1 { "district" } else { "districts" },
+            plan.limits.wins_round.max(1),
+            count(winners.into())
+        );
+        let cure = "what is left there goes to nobody else: plan fewer units, or widen its regions";
+        sink.warning(prize.regions.mark, &format!("{}.regions", prize.path), what, cure);
     }
 }
 

@@ -34,5 +34,5 @@ pub use laws::{Law, Verdict};
 pub use matching::Terms;
 pub use plans::{Plans, Seeds};
 pub use readers::tables::TableSource;
-pub use run::{Inputs, RunError, StatementFile, StoredPlanError, plans_in, plans_of, run};
+pub use run::{Inputs, RunError, StatementFile, StoredPlanError, plans_in, plans_of, run, run_with};
 pub use settlement::{PrizeLine, Settlement};

@@ -128,7 +128,26 @@ fn at(path: &Path) -> impl Fn(io::Error) -> RunError + '_ {
 /// # Errors
 /// When a source can't be read or is not whole.
 pub async fn run(inputs: &Inputs) -> Result<Settlement, RunError> {
-    let plans = Plans::new(inputs.plans.clone(), &inputs.seeds)?;
+    run_with(inputs, async || Ok(())).await
+}
+
+/// The same, with something to be done between the journal and the archives: bringing these up to date. Of a platform that
+/// is running the journal has to be read first, or it knows awards that the archives do not have yet.
+///
+/// # Errors
+/// As [`run`], and what bringing them up to date says.
+pub async fn run_with<E: From<RunError>>(
+    inputs: &Inputs,
+    archives: impl AsyncFnOnce() -> Result<(), E>,
+) -> Result<Settlement, E> {
+    let plans = Plans::new(inputs.plans.clone(), &inputs.seeds).map_err(RunError::from)?;
+    let books = begin(inputs).await?;
+    archives().await?;
+    Ok(end(inputs, &plans, books).await?)
+}
+
+/// Text files and the journal.
+async fn begin(inputs: &Inputs) -> Result<Books, RunError> {
     let work = &inputs.work_dir;
     fs::create_dir_all(work).map_err(at(work))?;
     sort::clear(work).map_err(at(work))?;
@@ -143,6 +162,12 @@ pub async fn run(inputs: &Inputs) -> Result<Settlement, RunError> {
         tables.close().await;
         read?;
     }
+    Ok(books)
+}
+
+/// Archives and ledger, and what it all comes to.
+async fn end(inputs: &Inputs, plans: &Plans, mut books: Books) -> Result<Settlement, RunError> {
+    let work = &inputs.work_dir;
     read_archive(inputs, &mut books)?;
     if let Some(source) = &inputs.ledger {
         let mut tables = Tables::open(source).await?;
@@ -154,7 +179,7 @@ pub async fn run(inputs: &Inputs) -> Result<Settlement, RunError> {
         Some(folder) => Some(Lists::create(folder, &inputs.terms).map_err(at(folder))?),
         None => None,
     };
-    let settled = books.settle(&plans, &inputs.terms, &mut |found| match &mut lists {
+    let settled = books.settle(plans, &inputs.terms, &mut |found| match &mut lists {
         Some(lists) => lists.add(found),
         None => Ok(()),
     });

@@ -12,6 +12,7 @@ pub mod money;
 pub mod pace;
 pub mod plan;
 pub mod ranges;
+pub mod region;
 pub mod seed;
 pub mod time;
 
@@ -23,5 +24,6 @@ pub use money::Fen;
 pub use pace::{SlotPace, SlotRate};
 pub use plan::{Delivery, Limits, Plan, Prize, PrizeKind, Round, Tranche, Vendor};
 pub use ranges::{Ranges, UnitRange};
+pub use region::{DistrictRange, Places, Region, Regions};
 pub use seed::{RoundKeys, RoundSeed, SeedKey};
 pub use time::{SLOT_MS, Slot};

@@ -5,6 +5,7 @@
 use crate::curve::Curve;
 use crate::ids::{CampaignId, PrizeId, RoundId, SeqNo, UserId, VendorId};
 use crate::money::Fen;
+use crate::region::{Places, Region, Regions};
 use crate::seed::below;
 
 /// Most prizes a round may have: the held-back prizes of a draw are one bit each in a 64-bit word.
@@ -38,6 +39,8 @@ pub struct Plan {
     pub rounds: Vec<Round>,
     /// Vendors that the prizes name, by id.
     pub vendors: Vec<Vendor>,
+    /// Regions that prizes are limited to, by name; at most [`crate::region::REGIONS_MAX`].
+    pub regions: Vec<Region>,
 }
 
 /// What one user may win, and how often he may try. 0 means 'no such limit'.
@@ -189,6 +192,8 @@ pub struct Prize {
     pub kind: PrizeKind,
     /// Weight of the pick; 0: reached by fall-through only.
     pub weight: u32,
+    /// Where it can be won, by the plan's list of regions.
+    pub regions: Regions,
     /// Who delivers it.
     pub vendor: VendorId,
     /// When it is delivered.
@@ -318,6 +323,23 @@ impl Plan {
     /// A vendor by its id.
     pub fn vendor(&self, id: VendorId) -> Option<&Vendor> {
         self.vendors.iter().find(|v| v.id == id)
+    }
+
+    /// Where districts lie.
+    pub fn places(&self) -> Places {
+        Places::new(&self.regions)
+    }
+
+    /// The regions that a prize is limited to; none: it can be won everywhere.
+    pub fn regions_of(&self, prize: &Prize) -> impl Iterator<Item = &Region> {
+        prize.regions.positions().filter_map(|i| self.regions.get(i))
+    }
+
+    /// Whether an entry from a district can win the prize. For whoever checks a single win; a draw looks the district
+    /// up in [`Plan::places`].
+    pub fn can_be_won_in(&self, prize: &Prize, district: u32) -> bool {
+        let has = |region: &Region| district != 0 && region.districts.iter().any(|d| d.contains(district));
+        prize.regions.is_everywhere() || self.regions_of(prize).any(has)
     }
 
     /// The campaign's local day at an instant, in days since 1970-01-01. Before the first or behind the last

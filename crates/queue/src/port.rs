@@ -124,6 +124,17 @@ pub trait Consumer: Send {
     /// `Lost` when the partition belongs to another member by now: what was polled is delivered there again.
     async fn commit(&mut self, partition: u16, position: Position) -> Result<(), CommitError>;
 
+    /// As [`Consumer::commit`], without waiting: the position is remembered within about a second, together with others
+    /// of that time, and again and again until it is. For readers who notice what they were given before: after a crash,
+    /// or when the partition goes to another member, up to that second is polled again. A position above it, committed in
+    /// either way, makes up for it.
+    ///
+    /// # Errors
+    /// As [`Consumer::commit`], as far as they show at once.
+    async fn commit_soon(&mut self, partition: u16, position: Position) -> Result<(), CommitError> {
+        self.commit(partition, position).await
+    }
+
     /// Goes back to what is committed in each partition, so that everything else is polled again.
     fn rewind(&mut self);
 }

@@ -11,7 +11,8 @@ pub const USAGE: u8 = 2;
 pub const CHECK_FAILED: u8 = 3;
 /// Nothing that was checked fails, but a source was missing, so that not all could be checked.
 pub const NOT_ALL_CHECKED: u8 = 4;
-/// The configuration or a campaign file is wrong; the message names file, line and key.
+/// The configuration or a campaign file is wrong, or a server that it names refuses or is not as it says; the message names
+/// file, line and key, or the server and what would be right.
 pub const BAD_CONFIG: u8 = 64;
 /// Stored data is damaged where it can't be cut or rebuilt; the message says where and what can be done.
 pub const DATA_DAMAGED: u8 = 65;

@@ -79,7 +79,10 @@ struct Set {
 #[derive(Debug)]
 struct Running {
     name: Cow<'static, str>,
+    /// Threads have none, and tasks none yet while they are being spawned.
     abort: Option<AbortHandle>,
+    /// [`Tasks::drain`] has given it up.
+    given_up: bool,
 }
 
 impl Tasks {
@@ -140,16 +143,27 @@ impl Tasks {
     {
         let name = name.into();
         let id = self.set.next_id.fetch_add(1, Ordering::Relaxed);
-        let tasks = self.clone();
-        let task_name = name.clone();
-        // The lock is held until the entry is in: a task that ends at once waits for it and finds its entry.
-        let mut running = self.set.running.lock();
+        // Made before the task is, so that it also ends one that is dropped without ever having been polled. The entry is
+        // in by then, and the lock is free: a runtime that is shutting down drops the task right here.
+        let guard = self.enter(id, name, kind);
         let handle = self.set.runtime.spawn(async move {
-            let mut guard = EndGuard { tasks: &tasks, id, name: task_name, kind, outcome: None };
+            let mut guard = guard;
             guard.outcome = Some(caught(future).await);
         });
-        running.insert(id, Running { name, abort: Some(handle.abort_handle()) });
+        if let Some(running) = self.set.running.lock().get_mut(&id) {
+            running.abort = Some(handle.abort_handle());
+            if running.given_up {
+                handle.abort();
+            }
+        }
+    }
+
+    /// Puts an entry on the list, to be taken off by the guard.
+    fn enter(&self, id: u64, name: Cow<'static, str>, kind: TaskKind) -> EndGuard {
+        let mut running = self.set.running.lock();
+        running.insert(id, Running { name: name.clone(), abort: None, given_up: false });
         self.set.running_count.send_replace(running.len());
+        EndGuard { tasks: self.clone(), id, name, kind, outcome: None }
     }
 
     /// Runs `body` on an operating-system thread of its own, for work that blocks (disk, a dedicated core).
@@ -167,16 +181,13 @@ impl Tasks {
     {
         let name = name.into();
         let id = self.set.next_id.fetch_add(1, Ordering::Relaxed);
-        let tasks = self.clone();
-        let task_name = name.clone();
-        let mut running = self.set.running.lock();
-        std::thread::Builder::new().name(name.to_string()).spawn(move || {
-            let mut guard = EndGuard { tasks: &tasks, id, name: task_name, kind, outcome: None };
+        let thread = std::thread::Builder::new().name(name.to_string());
+        let guard = self.enter(id, name, kind);
+        thread.spawn(move || {
+            let mut guard = guard;
             guard.outcome =
                 Some(catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(told(&*panic))));
         })?;
-        running.insert(id, Running { name, abort: None });
-        self.set.running_count.send_replace(running.len());
         Ok(())
     }
 
@@ -211,8 +222,9 @@ impl Tasks {
         let mut count = self.set.running_count.subscribe();
         let _ = tokio::time::timeout(timeout, count.wait_for(|count| *count == 0)).await;
         let mut unfinished = Vec::new();
-        for running in self.set.running.lock().values() {
+        for running in self.set.running.lock().values_mut() {
             unfinished.push(running.name.to_string());
+            running.given_up = true;
             if let Some(abort) = &running.abort {
                 abort.abort();
             }
@@ -257,16 +269,16 @@ impl Tasks {
     }
 }
 
-/// Takes the task off the list however it ends: normally, by a panic that was caught, or by being dropped.
-struct EndGuard<'a> {
-    tasks: &'a Tasks,
+/// Takes the task off the list however it ends: normally, by a panic that was caught, or by being dropped, polled or not.
+struct EndGuard {
+    tasks: Tasks,
     id: u64,
     name: Cow<'static, str>,
     kind: TaskKind,
     outcome: Option<anyhow::Result<()>>,
 }
 
-impl Drop for EndGuard<'_> {
+impl Drop for EndGuard {
     fn drop(&mut self) {
         // No outcome means that the task was aborted by `drain` or with its runtime: that is no failure of its own.
         match self.outcome.take() {
@@ -352,6 +364,32 @@ mod tests {
         assert!(drained.failure.is_none());
         // Aborted, so what it held is dropped.
         assert!(tokio::time::timeout(SOON, was_dropped).await.unwrap().is_err());
+    }
+
+    /// A task that is dropped before its first poll must not stand on the list for ever.
+    #[tokio::test]
+    async fn a_task_that_was_never_polled_leaves_the_list() {
+        let tasks = Tasks::new(Shutdown::new());
+        // This runtime has one thread, and it is here: nothing is polled before the next await.
+        tasks.spawn("late", TaskKind::Service, std::future::pending());
+        for running in tasks.set.running.lock().values() {
+            running.abort.as_ref().unwrap().abort();
+        }
+        let mut count = tasks.set.running_count.subscribe();
+        tokio::time::timeout(SOON, count.wait_for(|count| *count == 0)).await.unwrap().unwrap();
+        let drained = tasks.drain(SOON).await;
+        assert!(drained.unfinished.is_empty() && drained.failure.is_none());
+    }
+
+    /// A runtime that is gone drops what it is given.
+    #[test]
+    fn a_task_for_a_runtime_that_is_gone_leaves_the_list() {
+        let kept = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let other = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let tasks = kept.block_on(async { Tasks::new(Shutdown::new()) }).stage_on(other.handle().clone());
+        drop(other);
+        tasks.spawn("nowhere", TaskKind::BestEffort, std::future::pending());
+        assert_eq!(tasks.running(), 0);
     }
 
     #[tokio::test]

@@ -22,10 +22,10 @@ mod operations;
 mod prepare;
 mod types;
 
-pub use finish::Finished;
+pub use finish::{Finished, Seen};
 pub use operations::{
-    Lowered, NodeFailure, NodePlan, NodeStatus, OperationError, Operations, PlatformStatus, PrizeStatus,
-    VendorStatus,
+    LimitSet, Lowered, NodeFailure, NodePlan, NodeStatus, OperationError, Operations, PlatformStatus,
+    PrizeStatus, VendorSetting, VendorStatus,
 };
 pub use types::{
     CampaignInfo, Change, ChangeState, DeskError, Effect, GreyInfo, Phase, Preview, Shown, VendorLimit,
@@ -294,10 +294,12 @@ impl Desk {
         let detail = json!({"vendor": vendor.0, "per_second": per_second, "reason": reason});
         let mut entry = self.entry(by, "vendor-limit", CampaignId(0), SeqNo(0), detail);
         (entry.campaign, entry.seq_no) = (None, None);
-        self.repository.audit_append(entry).await?;
-        match self.operations.set_vendor_limit(vendor, per_second).await? {
-            true => Ok(VendorLimit { vendor, per_second }),
-            false => Err(DeskError::Refused(format!("delivery knows no vendor {vendor}"))),
+        let (who, at_ms) = (entry.who.clone(), entry.at_ms);
+        let number = self.repository.audit_append(entry).await?;
+        let setting = VendorSetting { vendor, per_second, number, who, at_ms };
+        match self.operations.set_vendor_limit(&setting).await? {
+            LimitSet::Now | LimitSet::Before => Ok(VendorLimit { vendor, per_second }),
+            LimitSet::UnknownVendor => Err(DeskError::Refused(format!("delivery knows no vendor {vendor}"))),
         }
     }
 

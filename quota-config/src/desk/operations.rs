@@ -29,13 +29,9 @@ pub trait Operations: Send + Sync {
         units: u64,
     ) -> Result<Lowered, OperationError>;
 
-    /// Sets delivery's own pace towards a vendor, in sends a second: 0 sends nothing, `None` is the pace that the platform
-    /// is configured to. `false`: delivery knows no such vendor.
-    async fn set_vendor_limit(
-        &self,
-        vendor: VendorId,
-        per_second: Option<u32>,
-    ) -> Result<bool, OperationError>;
+    /// Sets delivery's own pace towards a vendor, on every node that delivers. Settings may come late, twice and out of
+    /// order, from several desks: the one with the highest number stands.
+    async fn set_vendor_limit(&self, setting: &VendorSetting) -> Result<LimitSet, OperationError>;
 
     /// How everything stands.
     async fn status(&self) -> Result<PlatformStatus, OperationError>;
@@ -50,6 +46,32 @@ pub trait Operations: Send + Sync {
         let status = self.status().await?;
         Ok(status.prizes.into_iter().filter(|p| p.campaign == campaign && prizes.contains(&p.at)).collect())
     }
+}
+
+/// A pace towards a vendor that somebody has set.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VendorSetting {
+    /// The vendor.
+    pub vendor: VendorId,
+    /// Sends a second at most, 0: none; `None`: as many as the platform is configured to.
+    pub per_second: Option<u32>,
+    /// Number of its row in the audit trail: later settings have higher ones.
+    pub number: u64,
+    /// Who set it.
+    pub who: String,
+    /// When, ms UTC.
+    pub at_ms: u64,
+}
+
+/// What became of a pace that was to be set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LimitSet {
+    /// It is set now.
+    Now,
+    /// It, or a later one, was set before.
+    Before,
+    /// Delivery knows no such vendor.
+    UnknownVendor,
 }
 
 /// What the ledger answers to a lowering.

@@ -4,7 +4,7 @@ use super::text::count;
 use super::{Diff, LimitRaised, WeightChange, at, money, vendor_path};
 use crate::calendar;
 use crate::file::value::show_duration;
-use campaign::{Curve, Delivery, Limits, Plan, Prize, Round, Tranche, Vendor};
+use campaign::{Curve, Delivery, DistrictRange, Limits, Plan, Prize, Region, Round, Tranche, Vendor};
 use std::collections::BTreeMap;
 
 /// How the instants of a plan read: in its own zone.
@@ -42,6 +42,7 @@ pub(super) fn plans(before: &Plan, after: &Plan, diff: &mut Diff) {
     };
     differ(diff, "client", pacing(before), pacing(after), "how often apps submit");
     vendors(&before.vendors, &after.vendors, diff);
+    regions(&before.regions, &after.regions, diff);
     rounds(before, after, diff);
 }
 
@@ -104,6 +105,74 @@ fn vendors(before: &[Vendor], after: &[Vendor], diff: &mut Diff) {
     }
 }
 
+fn regions(before: &[Region], after: &[Region], diff: &mut Diff) {
+    let path = |region: &Region| format!("region:{}", region.name);
+    for old in before.iter().filter(|old| after.iter().all(|new| new.name != old.name)) {
+        diff.note(path(old), Some(districts(&old.districts)), None, "removed".to_string());
+    }
+    for new in after {
+        let now = Some(districts(&new.districts));
+        match before.iter().find(|old| old.name == new.name) {
+            None => diff.note(path(new), None, now, "added".to_string()),
+            Some(old) if old.districts == new.districts => {}
+            Some(old) => {
+                let effect = moved(&old.districts, &new.districts);
+                diff.note(format!("{}.districts", path(new)), Some(districts(&old.districts)), now, effect);
+            }
+        }
+    }
+}
+
+fn districts(ranges: &[DistrictRange]) -> String {
+    let some: Vec<String> = ranges.iter().take(8).map(ToString::to_string).collect();
+    let more = if ranges.len() > 8 { format!(" and {} more", ranges.len() - 8) } else { String::new() };
+    some.join(", ") + &more
+}
+
+/// Which districts something can be won in now and could not before, and the other way round: both lists rise without
+/// overlap.
+fn moved(before: &[DistrictRange], after: &[DistrictRange]) -> String {
+    let all = |ranges: &[DistrictRange]| ranges.iter().map(|r| u128::from(r.count())).sum::<u128>();
+    let shared = |r: &DistrictRange| {
+        let first = before.partition_point(|o| o.last < r.first);
+        let meet = before[first..].iter().take_while(|o| o.first <= r.last);
+        let part =
+            |o: &DistrictRange| DistrictRange { first: o.first.max(r.first), last: o.last.min(r.last) };
+        meet.map(|o| u128::from(part(o).count())).sum::<u128>()
+    };
+    let both: u128 = after.iter().map(shared).sum();
+    match (all(after) - both, all(before) - both) {
+        (0, 0) => "the same districts".to_string(),
+        (more, 0) => format!("{} districts more", count(more)),
+        (0, less) => format!("{} districts less", count(less)),
+        (more, less) => format!("{} districts more, {} less", count(more), count(less)),
+    }
+}
+
+/// Where a prize can be won.
+fn where_won(plan: &Plan, prize: &Prize) -> String {
+    let names: Vec<&str> = plan.regions_of(prize).map(|r| r.name.as_str()).collect();
+    if names.is_empty() { "everywhere".to_string() } else { names.join(", ") }
+}
+
+fn prize_regions(
+    (before, old): (&Plan, &Prize),
+    (after, new): (&Plan, &Prize),
+    path: String,
+    diff: &mut Diff,
+) {
+    let (was, is) = (where_won(before, old), where_won(after, new));
+    if was == is {
+        return;
+    }
+    let effect = match (old.regions.is_everywhere(), new.regions.is_everywhere()) {
+        (true, _) => "cannot be won elsewhere any more, nor where the district is not known".to_string(),
+        (_, true) => "can be won in every district, and where it is not known".to_string(),
+        _ => moved(&before.places().districts_of(old.regions), &after.places().districts_of(new.regions)),
+    };
+    diff.note(path, Some(was), Some(is), effect);
+}
+
 fn speed(diff: &mut Diff, path: String, before: u64, after: u64) {
     if before == after {
         return;
@@ -129,7 +198,7 @@ fn rounds(before: &Plan, after: &Plan, diff: &mut Diff) {
     }
     for round in &after.rounds {
         match old.get(&round.id) {
-            Some(old) => round_changed(after, old, round, diff),
+            Some(old) => round_changed((before, after), old, round, diff),
             None => round_added(after, round, diff),
         }
     }
@@ -141,18 +210,23 @@ fn round_added(plan: &Plan, round: &Round, diff: &mut Diff) {
     let times = format!("{}, opens {} for {length}", round.name, show_time(plan, round.open_ms));
     diff.note_fixed(format!("round:{}", round.id), None, Some(times), String::new());
     for prize in &round.prizes {
-        prize_added(round, prize, diff);
+        prize_added((plan, round), prize, diff);
     }
 }
 
-fn prize_added(round: &Round, prize: &Prize, diff: &mut Diff) {
+fn prize_added((plan, round): (&Plan, &Round), prize: &Prize, diff: &mut Diff) {
     diff.note_budget(round.id, None, Some(prize));
     let path = format!("prize:{}", at(round.id, prize.id));
-    let what = format!("{}: {}, weight {}", prize.name, tranches(&prize.tranches), prize.weight);
+    let mut what = format!("{}: {}, weight {}", prize.name, tranches(&prize.tranches), prize.weight);
+    if !prize.regions.is_everywhere() {
+        what += &format!(", only in {}", where_won(plan, prize));
+    }
     diff.note_fixed(path, None, Some(what), String::new());
 }
 
-fn round_changed(plan: &Plan, old: &Round, new: &Round, diff: &mut Diff) {
+fn round_changed((was, plan): (&Plan, &Plan), old: &Round, new: &Round, diff: &mut Diff) {
+    // Prizes name regions by their places in the plan's list.
+    let same_names = || was.regions.iter().map(|r| &r.name).eq(plan.regions.iter().map(|r| &r.name));
     let path = |key: &str| format!("round:{}.{key}", new.id);
     if old.name != new.name {
         fixed(diff, &path("name"), &old.name, &new.name);
@@ -174,9 +248,13 @@ fn round_changed(plan: &Plan, old: &Round, new: &Round, diff: &mut Diff) {
         // Most rounds keep their prizes where they are; looking there first keeps large plans linear.
         let same = old.prizes.get(position).filter(|p| p.id == prize.id);
         match same.or_else(|| old.prizes.iter().find(|p| p.id == prize.id)) {
-            Some(before) if before == prize => {}
-            Some(before) => prize_changed((old, new), before, prize, diff),
-            None => prize_added(new, prize, diff),
+            Some(before) if before == prize && (prize.regions.is_everywhere() || same_names()) => {}
+            Some(before) => {
+                prize_changed((old, new), before, prize, diff);
+                let path = format!("prize:{}.regions", at(new.id, prize.id));
+                prize_regions((was, before), (plan, prize), path, diff);
+            }
+            None => prize_added((plan, new), prize, diff),
         }
     }
     let order = |r: &Round| r.prizes.iter().map(|p| p.id.0).collect::<Vec<_>>();

@@ -67,7 +67,8 @@ pub struct Diff {
 /// One change.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct DiffEntry {
-    /// Where: `limits.wins_per_day`, `vendor:3.release_per_second`, `round:2.close`, `prize:2/11.weight`.
+    /// Where: `limits.wins_per_day`, `vendor:3.release_per_second`, `region:north.districts`, `round:2.close`,
+    /// `prize:2/11.weight`.
     pub path: String,
     /// The value before; `None` where there was none.
     pub before: Option<String>,
@@ -194,7 +195,7 @@ impl Diff {
         !self.first && self.entries.is_empty() && self.stops_lifted.is_empty()
     }
 
-    /// Whether this may go out as a grey release: weights, limits, client pacing, stagger and speeds only, for
+    /// Whether this may go out as a grey release: weights, regions, limits, client pacing, stagger and speeds only, for
     /// budgets and times are one for all players, and pauses come from the active version.
     ///
     /// # Errors
@@ -253,7 +254,7 @@ fn why_fixed(path: &str) -> &'static str {
     if path.ends_with(".paused") {
         return "pauses come from the active version; pause or resume for all";
     }
-    "a grey release changes weights, limits, client pacing, stagger and speeds only; publish this for all"
+    "a grey release changes weights, regions, limits, client pacing, stagger and speeds only; publish this for all"
 }
 
 /// A sum of money that may leave the range of [`Fen`].

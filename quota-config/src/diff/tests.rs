@@ -1,7 +1,7 @@
 use super::{Diff, yuan};
 use crate::policy::Policy;
 use crate::{CompileOptions, compile};
-use campaign::{Plan, SeedKey, SeqNo};
+use campaign::{DistrictRange, Plan, Region, Regions, SeedKey, SeqNo};
 
 const KEY: SeedKey = SeedKey { id: 7, key: [9; 32] };
 const FILE: &str = "\
@@ -193,6 +193,15 @@ type Edit = (&'static str, bool, fn(&mut Plan));
 
 /// Every field of a plan that an edit of a file can move; days follow from rounds and zone.
 const EDITS: &[Edit] = &[
+    ("regions", true, |p| {
+        p.regions =
+            vec![Region { name: "north".into(), districts: vec![DistrictRange { first: 1, last: 9 }] }];
+    }),
+    ("where a prize can be won", true, |p| {
+        p.regions =
+            vec![Region { name: "north".into(), districts: vec![DistrictRange { first: 1, last: 9 }] }];
+        p.rounds[0].prizes[0].regions = Regions(1);
+    }),
     ("name", false, |p| p.name += "!"),
     ("time_zone", false, |p| p.time_zone = "UTC".into()),
     ("limits.wins_round", true, |p| p.limits.wins_round += 1),

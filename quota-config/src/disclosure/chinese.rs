@@ -21,7 +21,26 @@ pub(super) fn text(facts: &Facts<'_>) -> String {
          各奖品当时均无可中份数时,该次参与不中奖。因此权重不等于中奖概率,中奖概率取决于参与人数和参与时间。\n\
          奖品在场次开放期间随时间陆续投放,并非开场时一次性投放;某种奖品全部发完后不再产生该奖品。\n",
     );
+    regions(facts, &mut out);
     out
+}
+
+fn regions(facts: &Facts<'_>, out: &mut String) {
+    let used = facts.regions_used();
+    if used.is_empty() {
+        return;
+    }
+    out.push_str(
+        "\n限定地区的奖品仅可由该地区所辖区域的参与者抽中;其他区域或区域未知的参与,视为该奖品当时没有可中的份数。\n",
+    );
+    for region in used {
+        let show = |d: &campaign::DistrictRange| match d.first == d.last {
+            true => d.first.to_string(),
+            false => format!("{} 至 {}", d.first, d.last),
+        };
+        let districts: Vec<String> = region.districts.iter().map(show).collect();
+        let _ = writeln!(out, "- {}:区域编号 {}", region.name, districts.join("、"));
+    }
 }
 
 fn limits(facts: &Facts<'_>, out: &mut String) {
@@ -75,6 +94,9 @@ fn line(facts: &Facts<'_>, round: &Round, prize: &Prize, out: &mut String) {
         let points: Vec<String> =
             points.iter().map(|(s, share)| format!("开场后 {s} 秒累计 {share}")).collect();
         let _ = write!(out, ";非匀速投放:{}", points.join("、"));
+    }
+    if let Some(regions) = facts.regions(prize, "、") {
+        let _ = write!(out, ";仅限以下地区:{regions}");
     }
     if let Some(ms) = term(prize) {
         let _ = write!(out, ";中奖后 {} 内未领取视为放弃", seconds(ms));

@@ -24,7 +24,23 @@ pub(super) fn text(facts: &Facts<'_>) -> String {
          part and when.\nUnits are released little by little while a round is open, not all at its opening. When \
          all units of a prize are given out, it can't be won any more.\n",
     );
+    regions(facts, &mut out);
     out
+}
+
+fn regions(facts: &Facts<'_>, out: &mut String) {
+    let used = facts.regions_used();
+    if used.is_empty() {
+        return;
+    }
+    out.push_str(
+        "\nA prize that is limited to regions can be won only by entries from their districts; for an entry from \
+         elsewhere, or from a district that is not known, it counts as a prize without a winnable unit.\n",
+    );
+    for region in used {
+        let districts: Vec<String> = region.districts.iter().map(ToString::to_string).collect();
+        let _ = writeln!(out, "- {}: districts {}", region.name, districts.join(", "));
+    }
 }
 
 fn limits(facts: &Facts<'_>, out: &mut String) {
@@ -83,6 +99,9 @@ fn line(facts: &Facts<'_>, round: &Round, prize: &Prize, out: &mut String) {
     if let Some(points) = uneven(prize) {
         let points: Vec<String> = points.iter().map(|(s, share)| format!("{share} by {s} s")).collect();
         let _ = write!(out, "; released unevenly: {}", points.join(", "));
+    }
+    if let Some(regions) = facts.regions(prize, ", ") {
+        let _ = write!(out, "; can be won in {regions} only");
     }
     if let Some(ms) = term(prize) {
         let _ = write!(out, "; lapses if it is not claimed within {}", show_duration(ms));

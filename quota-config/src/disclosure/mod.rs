@@ -13,7 +13,7 @@ use crate::calendar::{self, Zone};
 use crate::compile::Stated;
 use crate::diff::percent;
 use campaign::curve::WHOLE;
-use campaign::{Delivery, Fen, Limits, Plan, Prize, PrizeId, PrizeKind, Round, RoundId};
+use campaign::{Delivery, Fen, Limits, Plan, Prize, PrizeId, PrizeKind, Region, Regions, Round, RoundId};
 use serde::Serialize;
 
 /// How many sections back a round may join: rounds that alternate share sections, and large plans stay linear.
@@ -62,6 +62,8 @@ pub struct DisclosureRow {
     pub weight: u32,
     /// Share of the pick, in percent with two decimals.
     pub share: String,
+    /// Regions that it can be won in; none: everywhere.
+    pub regions: Vec<String>,
 }
 
 /// Rounds that give out the same.
@@ -120,6 +122,7 @@ fn rows(facts: &Facts<'_>) -> Vec<DisclosureRow> {
                 max_fen: max.0,
                 weight: prize.weight,
                 share: share(first, prize),
+                regions: facts.plan.regions_of(prize).map(|r| r.name.clone()).collect(),
             });
         }
     }
@@ -139,6 +142,18 @@ impl Facts<'_> {
         }
         let min = prize.tranches.iter().map(|t| t.min).min().unwrap_or(Fen::ZERO);
         (min, prize.tranches.iter().map(|t| t.max).max().unwrap_or(Fen::ZERO))
+    }
+
+    /// Names of the regions that a prize is limited to; `None`: it can be won everywhere.
+    fn regions(&self, prize: &Prize, between: &str) -> Option<String> {
+        let names: Vec<&str> = self.plan.regions_of(prize).map(|r| r.name.as_str()).collect();
+        (!names.is_empty()).then(|| names.join(between))
+    }
+
+    /// Regions that some prize is limited to.
+    fn regions_used(&self) -> Vec<&Region> {
+        let all = self.plan.rounds.iter().flat_map(|r| &r.prizes).fold(0, |bits, p| bits | p.regions.0);
+        Regions(all).positions().filter_map(|i| self.plan.regions.get(i)).collect()
     }
 
     fn limits(&self) -> Limits {

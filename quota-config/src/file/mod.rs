@@ -4,6 +4,7 @@ mod plain;
 pub(crate) mod reader;
 pub(crate) mod spec;
 pub(crate) mod spec_prize;
+pub(crate) mod spec_region;
 pub(crate) mod spec_round;
 pub(crate) mod value;
 pub(crate) mod yaml;

@@ -3,6 +3,7 @@
 
 use super::reader::{At, Keys, Wrong, at, list, name, scalar};
 use super::spec_prize::{PrizeList, read_prizes};
+use super::spec_region::{RegionNames, RegionSpec, read_regions};
 use super::spec_round::{RoundSpec, read_rounds};
 use super::value::{duration_within, show_duration, whole, whole32};
 use super::yaml::{Data, Node};
@@ -22,6 +23,8 @@ pub(crate) struct CampaignSpec {
     /// What `+20s` counts from; `None`: the moment of publishing.
     pub start: Option<Moment>,
     pub vendors: Vec<VendorSpec>,
+    /// By name, as in the plan.
+    pub regions: Vec<RegionSpec>,
     pub limits: Limits,
     /// Where the limits stand, or the campaign itself.
     pub limits_mark: Mark,
@@ -46,7 +49,14 @@ pub(crate) struct VendorSpec {
 /// What prizes may refer to: the vendors' ids, those of vendors with mistakes too.
 pub(crate) type VendorIds = BTreeSet<u32>;
 
-const KEYS: [&str; 11] = [
+/// What prizes may refer to.
+#[derive(Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub vendors: &'a VendorIds,
+    pub regions: &'a RegionNames,
+}
+
+const KEYS: [&str; 12] = [
     "campaign",
     "name",
     "time_zone",
@@ -55,6 +65,7 @@ const KEYS: [&str; 11] = [
     "limits",
     "stagger",
     "client",
+    "regions",
     "prize_sets",
     "rounds",
     "description",
@@ -80,14 +91,16 @@ pub(crate) fn read(root: &Node<'_>, sink: &mut Sink) -> Option<CampaignSpec> {
     let pacing = pacing.unwrap_or_else(|| default_pacing(limits));
     let (vendors, vendor_ids) =
         keys.need("vendors", "list who delivers the prizes", sink, read_vendors).unwrap_or_default();
+    let (regions, region_names) = keys.opt("regions", sink, read_regions).unwrap_or_default();
+    let known = Known { vendors: &vendor_ids, regions: &region_names };
     let mut lists = Vec::new();
     let mut sets = BTreeMap::new();
     keys.opt("prize_sets", sink, |node, path, sink| {
-        read_sets(node, path, &vendor_ids, (&mut lists, &mut sets), sink)
+        read_sets(node, path, known, (&mut lists, &mut sets), sink)
     });
     let rounds_mark = keys.get("rounds").map_or(keys.mark, |n| n.mark);
     let rounds = keys.need("rounds", "list the rounds of the campaign", sink, |node, path, sink| {
-        read_rounds(node, path, &zone, &vendor_ids, (&mut lists, &sets), sink)
+        read_rounds(node, path, &zone, known, (&mut lists, &sets), sink)
     })?;
     let campaign = campaign?;
     let campaign = At { value: CampaignId(campaign.value), mark: campaign.mark };
@@ -99,6 +112,7 @@ pub(crate) fn read(root: &Node<'_>, sink: &mut Sink) -> Option<CampaignSpec> {
         zone_mark,
         start,
         vendors,
+        regions,
         limits,
         limits_mark,
         stagger,
@@ -282,7 +296,7 @@ fn read_vendor(
 fn read_sets(
     node: &Node<'_>,
     path: &Path<'_>,
-    vendors: &VendorIds,
+    known: Known<'_>,
     (lists, sets): (&mut Vec<PrizeList>, &mut BTreeMap<String, usize>),
     sink: &mut Sink,
 ) -> Option<()> {
@@ -296,7 +310,7 @@ fn read_sets(
         if sets.insert(entry.key.to_string(), lists.len()).is_some() {
             sink.error(entry.mark, &path, "the prize set stands twice", "keep one of them");
         }
-        lists.push(read_prizes(&entry.value, &path, vendors, sink));
+        lists.push(read_prizes(&entry.value, &path, known, sink));
     }
     Some(())
 }

@@ -1,14 +1,15 @@
 //! Prizes of a campaign file.
 
 use super::reader::{At, Keys, Wrong, at, list, name, scalar, word};
-use super::spec::VendorIds;
+use super::spec::Known;
+use super::spec_region::read_limits;
 use super::value::{catch_up, duration_ms, duration_within, share, units, whole, whole32, yuan};
 use super::yaml::{Data, Node};
 use crate::bounds::{CATCH_UP_PERCENT_DEFAULT, DURATION_MS_MAX, SPEED_MAX, TRANCHES_MAX};
 use crate::problem::{Mark, Path, Sink};
 use campaign::curve::POINTS_MAX;
 use campaign::plan::PRIZES_MAX;
-use campaign::{Delivery, Fen, PrizeId, PrizeKind, Tranche, VendorId};
+use campaign::{Delivery, Fen, PrizeId, PrizeKind, Regions, Tranche, VendorId};
 use std::fmt;
 use std::rc::Rc;
 
@@ -29,6 +30,8 @@ pub(crate) struct PrizeSpec {
     pub weight: u32,
     pub vendor: VendorId,
     pub delivery: Delivery,
+    /// Where it can be won, and where that stands.
+    pub regions: At<Regions>,
     pub curve: At<CurveSpec>,
     pub speed_max: Option<At<u64>>,
     pub catch_up_percent: u32,
@@ -94,12 +97,13 @@ pub(crate) enum PointAt {
 }
 
 const MONEY: [&str; 4] = ["each", "sum", "min", "max"];
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 18] = [
     "id",
     "name",
     "kind",
     "weight",
     "vendor",
+    "regions",
     "units",
     "each",
     "sum",
@@ -115,12 +119,7 @@ const KEYS: [&str; 17] = [
 ];
 
 /// Reads a list of prizes. Prizes with mistakes are left out; the mistakes are in the sink.
-pub(crate) fn read_prizes(
-    node: &Node<'_>,
-    path: &Path<'_>,
-    vendors: &VendorIds,
-    sink: &mut Sink,
-) -> PrizeList {
+pub(crate) fn read_prizes(node: &Node<'_>, path: &Path<'_>, known: Known<'_>, sink: &mut Sink) -> PrizeList {
     let mut out = PrizeList { mark: node.mark, path: path.to_string(), prizes: Vec::new() };
     let text: Rc<str> = out.path.as_str().into();
     let Some(nodes) = list(node, path, sink) else { return out };
@@ -136,7 +135,7 @@ pub(crate) fn read_prizes(
     for (i, node) in nodes.iter().enumerate() {
         let path = path.index(i);
         let at = PrizePath { list: Rc::clone(&text), index: i };
-        let Some(prize) = read_prize(node, (&path, at), vendors, sink) else { continue };
+        let Some(prize) = read_prize(node, (&path, at), known, sink) else { continue };
         if let Some(first) = out.prizes.iter().find(|p| p.id == prize.id) {
             let what = format!("prize {} stands twice, first in line {}", prize.id, first.mark.line);
             sink.error(prize.mark, &path.key("id"), what, "each prize of a round has a number of its own");
@@ -149,7 +148,7 @@ pub(crate) fn read_prizes(
 fn read_prize(
     node: &Node<'_>,
     (path, at_path): (&Path<'_>, PrizePath),
-    vendors: &VendorIds,
+    known: Known<'_>,
     sink: &mut Sink,
 ) -> Option<PrizeSpec> {
     let keys = Keys::open(node, path, &KEYS, sink)?;
@@ -163,12 +162,18 @@ fn read_prize(
     let vendor =
         keys.need("vendor", "give the number of the vendor that delivers it", sink, at(scalar(whole32(1))));
     if let Some(vendor) = vendor
-        && !vendors.contains(&vendor.value)
+        && !known.vendors.contains(&vendor.value)
     {
-        let known: Vec<String> = vendors.iter().take(10).map(u32::to_string).collect();
+        let listed: Vec<String> = known.vendors.iter().take(10).map(u32::to_string).collect();
         let what = format!("vendor {} is not under `vendors`", vendor.value);
-        sink.error(vendor.mark, &path.key("vendor"), what, format!("listed there: {}", known.join(", ")));
+        sink.error(vendor.mark, &path.key("vendor"), what, format!("listed there: {}", listed.join(", ")));
     }
+    let regions = keys.opt(
+        "regions",
+        sink,
+        at(|node: &_, path: &_, sink: &mut _| read_limits(node, path, known.regions, sink)),
+    );
+    let regions = regions.unwrap_or(At { value: Regions::EVERYWHERE, mark: keys.mark });
     let delivery = read_delivery(&keys, sink);
     let curve = keys.opt("curve", sink, at(read_curve));
     let speed_max = keys.opt("speed_max", sink, at(scalar(whole(1, SPEED_MAX))));
@@ -187,6 +192,7 @@ fn read_prize(
         weight: weight?,
         vendor: VendorId(vendor?.value),
         delivery: delivery?,
+        regions,
         curve: curve.unwrap_or(At { value: CurveSpec::Even, mark: keys.mark }),
         speed_max,
         catch_up_percent: percent,

@@ -1,7 +1,7 @@
 //! Rounds of a campaign file: single ones, and those that repeat within dates.
 
 use super::reader::{At, Keys, Wrong, at, list, name, scalar};
-use super::spec::VendorIds;
+use super::spec::Known;
 use super::spec_prize::{PrizeList, read_prizes};
 use super::value::{duration_within, whole32};
 use super::yaml::{Data, Node};
@@ -32,7 +32,7 @@ pub(crate) fn read_rounds(
     node: &Node<'_>,
     path: &Path<'_>,
     zone: &Zone,
-    vendors: &VendorIds,
+    known: Known<'_>,
     (lists, sets): (&mut Vec<PrizeList>, &BTreeMap<String, usize>),
     sink: &mut Sink,
 ) -> Option<Vec<RoundSpec>> {
@@ -59,7 +59,7 @@ pub(crate) fn read_rounds(
                 set_named(text, node.mark, path, sets, sink)
             }
             _ => {
-                lists.push(read_prizes(node, path, vendors, sink));
+                lists.push(read_prizes(node, path, known, sink));
                 Some(lists.len() - 1)
             }
         });

@@ -1,14 +1,14 @@
 //! Bounds of what is stored, and the words of the audit trail: the same for every adapter.
 
 use super::{
-    Decision, Draft, Kind, NewProposal, Proposal, ProposalState, Remembered, RepositoryError, Rollout, State,
-    Verdict, Version, VersionInfo,
+    Decision, Draft, Kind, NewProposal, NodeReport, Proposal, ProposalState, Remembered, RepositoryError,
+    Rollout, State, Verdict, Version, VersionInfo,
 };
 use crate::audit::AuditEntry;
 use crate::bounds::{
     ADJUSTMENTS_MAX, APPROVALS_MAX, AUDIT_DETAIL_BYTES_MAX, FILE_BYTES_MAX, PROPOSALS_WAITING_MAX,
-    REASON_BYTES_MAX, REMEMBERED_BODY_BYTES_MAX, REMEMBERED_KEY_BYTES_MAX, ROLLOUT_NODES_MAX,
-    SUMMARY_LINE_BYTES_MAX, SUMMARY_LINES_MAX,
+    REASON_BYTES_MAX, REMEMBERED_BODY_BYTES_MAX, REMEMBERED_KEY_BYTES_MAX, REPORT_CHARS_MAX,
+    REPORT_PLANS_MAX, ROLLOUT_NODES_MAX, SUMMARY_LINE_BYTES_MAX, SUMMARY_LINES_MAX,
 };
 use crate::wire::Hex;
 use campaign::{NodeId, SeqNo};
@@ -302,4 +302,13 @@ pub(super) fn room_to_wait(waiting: usize) -> Result<(), RepositoryError> {
         return Ok(());
     }
     refuse(format!("{waiting} proposals of this campaign wait already: approve or reject some first"))
+}
+
+/// A report cut to what is stored: it is looked at by people, and a node is not to fail by it.
+pub(super) fn report(mut report: NodeReport) -> NodeReport {
+    report.plans.truncate(REPORT_PLANS_MAX);
+    for failure in report.plans.iter_mut().filter_map(|plan| plan.failure.as_mut()) {
+        failure.what = failure.what.chars().filter(|c| *c != '\0').take(REPORT_CHARS_MAX).collect();
+    }
+    report
 }

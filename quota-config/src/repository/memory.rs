@@ -2,8 +2,8 @@
 
 use super::check::{self, Around};
 use super::{
-    Decision, Draft, Kind, NewProposal, PlanRepository, Proposal, ProposalState, Remembered, RepositoryError,
-    Rollout, State, Verdict, Version, VersionInfo,
+    Decision, Draft, Kind, NewProposal, NodeReport, PlanRepository, Proposal, ProposalState, Remembered,
+    RepositoryError, Rollout, State, Verdict, Version, VersionInfo,
 };
 use crate::audit::{AuditEntry, AuditHead, AuditRow};
 use crate::bounds::{HISTORY_MAX, PAGE_MAX, PROPOSALS_WAITING_MAX, REMEMBERED_MAX, REMEMBERED_MS};
@@ -26,6 +26,7 @@ struct Store {
     proposals: Vec<Proposal>,
     audit: Vec<AuditRow>,
     remembered: Vec<Remembered>,
+    reports: BTreeMap<u16, NodeReport>,
 }
 
 impl MemoryRepository {
@@ -295,6 +296,16 @@ impl PlanRepository for MemoryRepository {
         let over = store.remembered.len().saturating_sub(REMEMBERED_MAX);
         store.remembered.drain(..over);
         Ok(())
+    }
+
+    async fn report(&self, report: NodeReport) -> Result<(), RepositoryError> {
+        let report = check::report(report);
+        self.store.lock().reports.insert(report.node, report);
+        Ok(())
+    }
+
+    async fn reports(&self) -> Result<Vec<NodeReport>, RepositoryError> {
+        Ok(self.store.lock().reports.values().cloned().collect())
     }
 }
 

@@ -10,7 +10,7 @@ mod types;
 pub use memory::MemoryRepository;
 pub use proposal::{Decision, Edit, NewProposal, Proposal, ProposalState, Verdict};
 pub use sql::SqlRepository;
-pub use types::{Approval, Draft, Kind, Remembered, Rollout, State, Version, VersionInfo};
+pub use types::{Approval, Draft, Kind, NodeReport, Remembered, Rollout, State, Version, VersionInfo};
 
 use crate::audit::{AuditEntry, AuditHead, AuditRow};
 use async_trait::async_trait;
@@ -119,6 +119,12 @@ pub trait PlanRepository: Send + Sync {
     /// Remembers an answer; one that stands under the key and is younger than 24 h stays. Forgets what is older
     /// than 24 h, and the oldest above 10,000.
     async fn remember(&self, answer: Remembered) -> Result<(), RepositoryError>;
+
+    /// Says what a node runs, in place of what it said before.
+    async fn report(&self, report: NodeReport) -> Result<(), RepositoryError>;
+
+    /// What each node said last, by node.
+    async fn reports(&self) -> Result<Vec<NodeReport>, RepositoryError>;
 }
 
 /// Why a repository refuses.

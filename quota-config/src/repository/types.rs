@@ -1,6 +1,7 @@
 //! What a repository keeps: versions, and what a history shows of them.
 
 use crate::adjust::Adjustments;
+use crate::desk::NodePlan;
 use crate::people::Role;
 use crate::seeds::StoredCommitments;
 use crate::wire;
@@ -292,4 +293,15 @@ pub struct Remembered {
     pub body: Vec<u8>,
     /// When, ms UTC.
     pub at_ms: u64,
+}
+
+/// What a node runs, as it says itself, for whoever looks from another process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeReport {
+    /// The node.
+    pub node: u16,
+    /// When it said so, ms UTC by its own clock.
+    pub at_ms: u64,
+    /// Its versions, by campaign.
+    pub plans: Vec<NodePlan>,
 }

@@ -2,9 +2,10 @@
 #![allow(dead_code)] // Only their shape is used.
 
 use super::scalars;
-use crate::bounds::{ROUNDS_MAX, TRANCHES_MAX, VENDORS_MAX};
+use crate::bounds::{REGION_RANGES_MAX, ROUNDS_MAX, TRANCHES_MAX, VENDORS_MAX};
 use campaign::curve::POINTS_MAX;
 use campaign::plan::PRIZES_MAX;
+use campaign::region::REGIONS_MAX;
 use schemars::JsonSchema;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -40,6 +41,9 @@ pub(super) struct Campaign {
     /// How often apps submit.
     #[schemars(default)]
     client: Client,
+    /// Named sets of districts that prizes can be limited to. A district is the app's own number, said with each submit.
+    #[schemars(default, extend("maxProperties" = REGIONS_MAX))]
+    regions: BTreeMap<String, Districts>,
     /// Named prize lists, for rounds that give out the same. Each round has units of its own.
     #[schemars(default)]
     prize_sets: BTreeMap<String, PrizeList>,
@@ -47,6 +51,16 @@ pub(super) struct Campaign {
     #[schemars(length(min = 1, max = ROUNDS_MAX))]
     rounds: Vec<Round>,
 }
+
+/// Districts of a region: numbers from 1 on, and ranges such as 310000-319999. They don't overlap.
+#[derive(JsonSchema)]
+#[schemars(transparent)]
+pub(super) struct Districts(#[schemars(length(min = 1, max = REGION_RANGES_MAX))] Vec<District>);
+
+/// A district's number, or a range of them.
+#[derive(JsonSchema)]
+#[schemars(transparent)]
+pub(super) struct District(#[schemars(schema_with = "scalars::districts")] String);
 
 /// Prizes of a round.
 #[derive(JsonSchema)]
@@ -191,6 +205,10 @@ pub(super) struct Prize {
     /// Number of the vendor that delivers it.
     #[schemars(schema_with = "scalars::id")]
     vendor: u32,
+    /// Names of the regions that it can be won in; left out: everywhere. For whoever is elsewhere, or in a district that is
+    /// not known, it is as if it had nothing to give.
+    #[schemars(default, length(min = 1, max = REGIONS_MAX))]
+    regions: Vec<RegionName>,
     /// How many there are.
     #[schemars(default, schema_with = "scalars::units")]
     units: Option<u64>,
@@ -228,6 +246,11 @@ pub(super) struct Prize {
     #[schemars(default, schema_with = "scalars::duration")]
     term: Option<String>,
 }
+
+/// The name of a region.
+#[derive(JsonSchema)]
+#[schemars(transparent)]
+pub(super) struct RegionName(#[schemars(schema_with = "scalars::name")] String);
 
 /// What hangs together in a prize: money and kind, units and tranches, term and delivery.
 fn prize_rules() -> serde_json::Value {

@@ -19,6 +19,16 @@ pub(super) fn weight(_: &mut SchemaGenerator) -> Schema {
     whole(0, u64::from(u32::MAX))
 }
 
+pub(super) fn districts(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": ["integer", "string"],
+        "pattern": "^ *[0-9]+( *- *[0-9]+)? *$",
+        "minimum": 1,
+        "maximum": u32::MAX,
+        "examples": [110_101, "310000-319999"]
+    })
+}
+
 pub(super) fn units(_: &mut SchemaGenerator) -> Schema {
     whole(1, UNITS_MAX)
 }

@@ -2,12 +2,12 @@
 
 use crate::platform::{Crash, Crashing, Platform};
 use crate::support::{EVENING_MS, KEY, SMALL};
-use campaign::{CampaignId, Plan, SeqNo, VendorId};
+use campaign::{CampaignId, Plan, RoundId, SeqNo, VendorId};
 use quota_config::{
     By, Change, ChangeState, Desk, DeskError, Edit, PlanRepository, Policy, PrizeAt, ProposalState,
-    RateTarget, Role, Rollout, State, Target, compile_version,
+    RateTarget, Role, Rollout, Seen, State, Target, compile_version,
 };
-use runtime::ManualClock;
+use runtime::{Clock as _, ManualClock};
 use std::sync::Arc;
 
 pub const SMALL_ID: CampaignId = CampaignId(4);
@@ -289,6 +289,67 @@ async fn a_start_takes_no_more_than_was_taken() {
     assert_eq!(w.desk.active(SMALL_ID).await.unwrap().adjustments.lowered[&AT()], 9);
     assert_eq!(w.desk.finish().await.unwrap(), []);
     assert!(w.desk.verify_audit(None).await.unwrap().ok);
+}
+
+/// Another desk in the middle of a change looks like one that has died there.
+#[tokio::test]
+async fn what_may_be_under_way_elsewhere_is_left_alone() {
+    let mut seen = Seen::default();
+    let w = world().await;
+    w.desk.set_vendor_limit(VendorId(1), Some(7), &li(), "slowly").await.unwrap();
+    *w.platform.pace.lock() = None;
+    w.crash.arm(3, false);
+    assert!(w.desk.lower(SMALL_ID, AT(), 30, &li(), "less").await.is_err());
+    w.crash.restart();
+    w.crash.arm(3, false);
+    assert!(w.desk.pause(SMALL_ID, Target::Round(RoundId(1)), &li(), "wait").await.is_err());
+    w.crash.restart();
+    let began_ms = w.clock.now_ms();
+    assert_eq!(w.desk.finish_left(&mut seen, began_ms).await.unwrap(), []);
+    // It is old enough, and a younger one is under way: which of them has done what nobody can tell.
+    w.clock.advance_ms(10);
+    w.crash.arm(1, true);
+    assert!(w.desk.lower(SMALL_ID, AT(), 1, &li(), "a little less").await.is_err());
+    w.crash.restart();
+    let found = w.desk.finish_left(&mut seen, began_ms + 1).await.unwrap();
+    let what: Vec<&str> = found.iter().map(|f| f.what.as_str()).collect();
+    assert_eq!(what, ["the pace of vendor 1, 7 a second, of li", "SeqNo 3, pause of li: wait"]);
+    // Then they share what is gone, the last one first.
+    let found = w.desk.finish_left(&mut seen, began_ms + 11).await.unwrap();
+    let what: Vec<_> = found.iter().map(|f| (f.what.as_str(), &f.error)).collect();
+    assert_eq!(what, [("SeqNo 2, lower of li: less", &None), ("SeqNo 4, lower of li: a little less", &None)]);
+    assert_eq!(w.desk.finish_left(&mut seen, u64::MAX).await.unwrap(), []);
+    let row = w.platform.rows.lock()[&AT()].clone();
+    let said = w.desk.active(SMALL_ID).await.unwrap().adjustments;
+    assert_eq!((row.cancelled, said.lowered[&AT()], row.paused), (30, 30, true));
+}
+
+/// One that looks for what was left half done, beside one that is at work: whatever their steps come to lie like, nothing
+/// is taken twice.
+#[tokio::test]
+async fn a_look_beside_a_living_desk_takes_nothing() {
+    for delay in 0..24 {
+        let w = world().await;
+        // Long ago somebody wanted the same and got no further than a number.
+        w.crash.arm(1, true);
+        assert!(w.desk.lower(SMALL_ID, AT(), 5, &li(), "less").await.is_err());
+        w.crash.restart();
+        w.clock.advance_ms(60_000);
+        let before_ms = w.clock.now_ms();
+        let mut seen = Seen::default();
+        let other = w.desk.finish_left(&mut seen, before_ms);
+        let look = async {
+            for _ in 0..delay {
+                tokio::task::yield_now().await;
+            }
+            other.await.unwrap()
+        };
+        let person = li();
+        let (lowered, found) = tokio::join!(w.desk.lower(SMALL_ID, AT(), 5, &person, "less now"), look);
+        assert_eq!((lowered.unwrap().state, found), (ChangeState::Active, Vec::new()), "{delay}");
+        assert_eq!(w.platform.rows.lock()[&AT()].cancelled, 5, "{delay}");
+        assert_eq!(w.desk.active(SMALL_ID).await.unwrap().adjustments.lowered[&AT()], 5, "{delay}");
+    }
 }
 
 #[tokio::test]

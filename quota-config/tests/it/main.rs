@@ -8,6 +8,7 @@ mod errors;
 mod exports;
 mod plans;
 mod platform;
+mod regions;
 mod repository;
 mod schema;
 mod speed;

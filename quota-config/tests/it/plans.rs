@@ -60,6 +60,25 @@ fn the_other_campaigns_compile_without_a_warning() {
 }
 
 #[test]
+fn the_campaign_with_regions_compiles_without_a_warning() {
+    let options = CompileOptions { seq_no: SeqNo(1), base_ms: EVENING_MS, seeds: &KEY, after: None };
+    let compiled = compile(&shipped("lanterns.yaml"), &options).unwrap();
+    assert_eq!(compiled.warnings_text(), "");
+    let plan = compiled.plan;
+    // Shanghai, Nanjing, elsewhere in Jiangsu, Beijing, not known: which prizes can be won.
+    for (district, can) in [
+        (310_101, vec![1, 4, 5]),
+        (320_104, vec![1, 2, 3, 4, 5]),
+        (321_000, vec![1, 3, 4, 5]),
+        (110_101, vec![1, 5]),
+        (0, vec![1, 5]),
+    ] {
+        let prizes = plan.rounds[0].prizes.iter().filter(|p| plan.can_be_won_in(p, district));
+        assert_eq!(prizes.map(|p| p.id.0).collect::<Vec<_>>(), can, "{district}");
+    }
+}
+
+#[test]
 fn what_is_left_out_has_its_default() {
     let plan = compile_text(SMALL).unwrap().plan;
     assert_eq!(plan.limits, Limits { interval_ms: 2_000, shakes_per_second: 5, ..Limits::default() });

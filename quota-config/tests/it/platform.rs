@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use campaign::{CampaignId, Plan, SeqNo, VendorId};
 use parking_lot::Mutex;
 use quota_config::{
-    AuditEntry, AuditHead, AuditRow, Decision, Draft, Lowered, MemoryRepository, NewProposal, OperationError,
-    Operations, PlanRepository, PlatformStatus, PrizeAt, PrizeStatus, Proposal, ProposalState, Remembered,
-    RepositoryError, Rollout, Verdict, Version, VersionInfo,
+    AuditEntry, AuditHead, AuditRow, Decision, Draft, LimitSet, Lowered, MemoryRepository, NewProposal,
+    NodeReport, OperationError, Operations, PlanRepository, PlatformStatus, PrizeAt, PrizeStatus, Proposal,
+    ProposalState, Remembered, RepositoryError, Rollout, VendorSetting, Verdict, Version, VersionInfo,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -137,13 +137,12 @@ impl Operations for Platform {
         })
     }
 
-    async fn set_vendor_limit(
-        &self,
-        vendor: VendorId,
-        per_second: Option<u32>,
-    ) -> Result<bool, OperationError> {
-        *self.pace.lock() = per_second;
-        Ok(vendor == VendorId(1))
+    async fn set_vendor_limit(&self, setting: &VendorSetting) -> Result<LimitSet, OperationError> {
+        if setting.vendor != VendorId(1) {
+            return Ok(LimitSet::UnknownVendor);
+        }
+        let before = std::mem::replace(&mut *self.pace.lock(), setting.per_second);
+        Ok(if before == setting.per_second { LimitSet::Before } else { LimitSet::Now })
     }
 
     async fn status(&self) -> Result<PlatformStatus, OperationError> {
@@ -294,5 +293,13 @@ impl PlanRepository for Crashing {
 
     async fn remember(&self, answer: Remembered) -> Result<(), RepositoryError> {
         self.inner.remember(answer).await
+    }
+
+    async fn report(&self, report: NodeReport) -> Result<(), RepositoryError> {
+        self.inner.report(report).await
+    }
+
+    async fn reports(&self) -> Result<Vec<NodeReport>, RepositoryError> {
+        self.inner.reports().await
     }
 }

@@ -4,8 +4,8 @@ use crate::support::draft;
 use campaign::{CampaignId, RoundId, SeqNo};
 use quota_config::{
     Adjustments, Approval, AuditEntry, Decision, Draft, Edit, Kind, MemoryRepository, NewProposal,
-    PlanRepository, ProposalState, Remembered, RepositoryError, Role, Rollout, SqlRepository, State, Target,
-    Verdict,
+    NodeFailure, NodePlan, NodeReport, PlanRepository, ProposalState, Remembered, RepositoryError, Role,
+    Rollout, SqlRepository, State, Target, Verdict,
 };
 use std::path::Path;
 use storage::pg::{Pg, PgOptions};
@@ -30,6 +30,22 @@ fn entry(action: &str) -> AuditEntry {
 
 async fn actions(repository: &dyn PlanRepository) -> Vec<String> {
     repository.audit(0, 1000).await.unwrap().into_iter().map(|row| row.action).collect()
+}
+
+/// Each node has one report, its last.
+async fn reports(repository: &dyn PlanRepository) {
+    let plan = |seq_no, failure| NodePlan { campaign: ONE, seq_no: Some(SeqNo(seq_no)), grey: None, failure };
+    let wrong = NodeFailure { seq_no: SeqNo(3), what: "no such vendor\0".repeat(1_000) };
+    for (node, at_ms, plans) in
+        [(7, 5, vec![plan(1, None)]), (2, 6, vec![]), (7, 8, vec![plan(2, Some(wrong.clone()))])]
+    {
+        repository.report(NodeReport { node, at_ms, plans }).await.unwrap();
+    }
+    let mut reports = repository.reports().await.unwrap();
+    let failure = reports[1].plans[0].failure.take().unwrap();
+    assert!(failure.what.starts_with("no such vendorno") && failure.what.chars().count() == 2_000);
+    let last = NodeReport { node: 7, at_ms: 8, plans: vec![plan(2, None)] };
+    assert_eq!(reports, [NodeReport { node: 2, at_ms: 6, plans: vec![] }, last]);
 }
 
 async fn versions(repository: &dyn PlanRepository) {
@@ -226,6 +242,7 @@ async fn memory_of_answers(repository: &dyn PlanRepository) {
 
 async fn conforms(repository: &dyn PlanRepository) {
     versions(repository).await;
+    reports(repository).await;
     greys(repository).await;
     proposals(repository).await;
     memory_of_answers(repository).await;

@@ -49,12 +49,13 @@ vendors:
 limits: {wins_per_round: 3, wins_per_day: 9, wins_per_campaign: 20, participation: 30s, interval: 1s, shakes_per_second: 5}
 stagger: {groups: 2, step: 250ms}
 client: {submit_min: 1s, submit_max: 3s}
+regions: {north: [110000-119999, 120101], south: [440100], 2026: [5]}
 prize_sets:
   evening:
     - {id: 1, name: Lucky, kind: cash, weight: 5, vendor: 1, units: 100, sum: 400, min: 0.5, max: 20, tranches: [{units: 5, each: 2}, {units: 5, sum: 20, min: 1, max: 9}]}
     - {id: 2, name: Fixed, kind: cash, weight: 5, vendor: 1, units: 100, each: 8.88, curve: front-loaded, speed_max: 50, catch_up: 150%}
     - {id: 3, name: Tea, kind: voucher, weight: 5, vendor: 1, tranches: [{units: 7}], deliver: on_claim, term: 1h30m, value: 30}
-    - {id: 4, name: Cover, kind: cover, weight: 5, vendor: 1, units: 7, curve: [{at: 0s, share: 0%}, {at: 50%, share: 2.5%}, {at: end, share: 100%}], deliver: at_once}
+    - {id: 4, name: Cover, kind: cover, weight: 5, vendor: 1, regions: [north, 2026], units: 7, curve: [{at: 0s, share: 0%}, {at: 50%, share: 2.5%}, {at: end, share: 100%}], deliver: at_once}
 rounds:
   - {id: 1, name: One, open: 2026-02-16 20:00, duration: 1m, prizes: evening}
   - {id: 2, name: Two, open: +1h, duration: 1m, prizes: [{id: 1, name: Goods, kind: goods, weight: 1, vendor: 1, units: 3}]}

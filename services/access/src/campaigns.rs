@@ -201,6 +201,7 @@ pub(crate) mod tests {
             stagger: Stagger { groups: 2, step_ms: 60_000 },
             pacing: ClientPacing { submit_min_ms: 1_000, submit_max_ms: 3_000 },
             rounds: vec![round(1), round(2)],
+            regions: Vec::new(),
             vendors: vec![],
         }
     }

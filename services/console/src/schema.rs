@@ -348,6 +348,8 @@ objects! {
         weight: u32,
         /// Share of the pick, in percent.
         share: String,
+        /// Regions that it can be won in; none: everywhere.
+        regions: Vec<String>,
     }
     /// Delivery's pace towards a vendor.
     VendorLimit {

@@ -113,6 +113,8 @@ struct PrizeView {
     kind: &'static str,
     weight: u32,
     vendor: u32,
+    /// Regions that it can be won in; none: everywhere.
+    regions: Vec<String>,
     /// ms to claim it; nothing: it is delivered at once.
     #[schema(value_type = Option<schema::Number>)]
     claim_ms: Option<String>,
@@ -179,7 +181,7 @@ impl PlanView {
             pacing: PacingView { submit_min_ms: pacing.submit_min_ms, submit_max_ms: pacing.submit_max_ms },
             vendors: plan.vendors.iter().map(vendor).collect(),
             next: page.last().filter(|_| more).map(|round| round.id.to_string()),
-            rounds: page.into_iter().map(|r| round(r, &shown.adjustments)).collect(),
+            rounds: page.into_iter().map(|r| round(&shown.plan, r, &shown.adjustments)).collect(),
             rounds_in_all: plan.rounds.len(),
             adjustments: shown.adjustments.clone(),
         }
@@ -200,18 +202,18 @@ fn vendor(vendor: &campaign::Vendor) -> VendorView {
     VendorView { vendor: vendor.id.0, name: vendor.name.clone(), release_per_second }
 }
 
-fn round(round: &Round, adjustments: &Adjustments) -> RoundView {
+fn round(plan: &Plan, round: &Round, adjustments: &Adjustments) -> RoundView {
     RoundView {
         round: round.id.0,
         name: round.name.clone(),
         open_ms: round.open_ms.to_string(),
         close_ms: round.close_ms.to_string(),
         seed_commitment: hex::encode(round.seed_commitment),
-        prizes: round.prizes.iter().map(|p| prize(round, p, adjustments)).collect(),
+        prizes: round.prizes.iter().map(|p| prize((plan, round), p, adjustments)).collect(),
     }
 }
 
-fn prize(round: &Round, prize: &Prize, adjustments: &Adjustments) -> PrizeView {
+fn prize((plan, round): (&Plan, &Round), prize: &Prize, adjustments: &Adjustments) -> PrizeView {
     let at = PrizeAt { round: round.id, prize: prize.id };
     let point = |p: &campaign::curve::Point| PointView {
         at_ms: p.at_ms.to_string(),
@@ -223,6 +225,7 @@ fn prize(round: &Round, prize: &Prize, adjustments: &Adjustments) -> PrizeView {
         kind: prize.kind.name(),
         weight: prize.weight,
         vendor: prize.vendor.0,
+        regions: plan.regions_of(prize).map(|r| r.name.clone()).collect(),
         claim_ms: match prize.delivery {
             Delivery::AtOnce => None,
             Delivery::OnClaim { term_ms } => Some(term_ms.to_string()),

@@ -52,6 +52,8 @@ pub struct AdminParts {
     pub flow: Option<FlowHandle>,
     /// Delivery.
     pub delivery: Option<Delivery>,
+    /// There may be other nodes that deliver: limits are set at the desk, which reaches all of them.
+    pub others_deliver: bool,
 }
 
 struct Shared {
@@ -176,6 +178,10 @@ impl Shared {
                 delivery.set_hold(hold);
                 (StatusCode::OK, json!({ "hold": hold }))
             }),
+            ("POST", "/admin/limit", Some(_)) if self.parts.others_deliver => problem(
+                StatusCode::CONFLICT,
+                "this would change one node of several: set it at the desk, `quotactl vendor-limit VENDOR PER_SECOND`",
+            ),
             ("POST", "/admin/limit", Some(delivery)) => with(&body, |l: Limit| {
                 if delivery.set_limit(VendorId(l.vendor), l.per_second) {
                     (StatusCode::OK, json!({ "vendor": l.vendor, "per_second": l.per_second }))

@@ -149,11 +149,30 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         if let Some(storage::MigrationError::NewerDatabase { .. }) = cause.downcast_ref() {
             return exit::DATA_NEWER;
         }
-        if cause.is::<access::BindError>() {
+        if cause.is::<access::BindError>() || cause.downcast_ref().is_some_and(is_taken) {
             return exit::CANNOT_LISTEN;
+        }
+        if refused_by_a_server(cause) {
+            return exit::BAD_CONFIG;
         }
     }
     exit::FAILURE
+}
+
+/// An address that can't be listened on.
+fn is_taken(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::AddrInUse | std::io::ErrorKind::AddrNotAvailable)
+}
+
+/// A server that answers and does not fit what the configuration says of it: somebody must change one of the two.
+fn refused_by_a_server(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let postgres: Option<&storage::pg::PgOpenError> = cause.downcast_ref();
+    let members: Option<&ownership::members::MemberError> = cause.downcast_ref();
+    postgres.is_some_and(|error| !error.is_temporary())
+        || matches!(members, Some(ownership::members::MemberError::Taken { .. }))
+        || cause.is::<queue::kafka::OpenError>()
+        || cause.is::<run::TooOld>()
+        || matches!(cause.downcast_ref(), Some(delivery::book::OpenBookError::Divided { .. }))
 }
 
 /// The error of a log in this link of a chain of errors. (Errors that pass on another's text pass on its source too, so

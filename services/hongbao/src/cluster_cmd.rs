@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Which cluster.
 #[derive(Args)]
@@ -56,10 +56,10 @@ struct NodeLine {
 /// Shows who is there: processes with their roles, and of each lottery node epoch, session, buckets, lane and leases.
 pub async fn nodes(which: &Which, as_json: bool) -> anyhow::Result<u8> {
     let config = which.load()?;
-    let pg = servers::postgres(&config, 2, None).await?;
+    let pg = servers::postgres_now(&config, &config.cluster.postgres).await?;
     let ledger = PgLedger::open(pg.clone(), SystemClock.now_ms()).await?;
     let members = PgMembers::new(pg).alive().await?;
-    let lanes = KafkaLanes::new(&servers::kafka(&config, &SystemClock::shared()).await?)?;
+    let lanes = KafkaLanes::new(&servers::kafka_soon(&config, &SystemClock::shared()).await?)?;
     let rows = ledger.buckets(None).await?;
     let mut known: BTreeSet<u16> = rows.iter().filter_map(|row| row.owner.map(|owner| owner.0)).collect();
     known.extend(members.iter().filter(|member| member.role == Role::Lottery).map(|member| member.node));
@@ -137,9 +137,9 @@ fn table(members: &[Announcement], lines: &[NodeLine]) -> String {
 /// Ends the epoch of a dead node by hand: what the other nodes do by themselves, with the same checks.
 pub async fn end_epoch(which: &Which, node: u16) -> anyhow::Result<u8> {
     let config = which.load()?;
-    let pg = servers::postgres(&config, 2, None).await?;
+    let pg = servers::postgres_now(&config, &config.cluster.postgres).await?;
     let ledger = PgLedger::open(pg, SystemClock.now_ms()).await?;
-    let lanes = KafkaLanes::new(&servers::kafka(&config, &SystemClock::shared()).await?)?;
+    let lanes = KafkaLanes::new(&servers::kafka_soon(&config, &SystemClock::shared()).await?)?;
     let buried = end_by_hand(&ledger, &lanes, NodeId(node)).await?;
     let ended = if buried.ended { "ended now" } else { "had ended before" };
     print(&format!(
@@ -150,10 +150,20 @@ pub async fn end_epoch(which: &Which, node: u16) -> anyhow::Result<u8> {
 }
 
 /// Copies the lanes to an archive folder, byte for byte; going on where the last copy ended.
-pub async fn archive(which: &Which, into: &PathBuf) -> anyhow::Result<u8> {
+pub async fn archive(which: &Which, into: &Path) -> anyhow::Result<u8> {
     let config = which.load()?;
+    let groups = copy_lanes(&config, into, &mut |line| print(&line)).await?;
+    print(&format!("{groups} groups added in {}", into.display()));
+    Ok(exit::OK)
+}
+
+/// The same, telling `told` of each lane; how many groups were added.
+///
+/// # Errors
+/// When brokers are away, a lane is not whole, or the folder can't be written.
+pub async fn copy_lanes(config: &Config, into: &Path, told: &mut dyn FnMut(String)) -> anyhow::Result<u64> {
     std::fs::create_dir_all(into).with_context(|| format!("making {}", into.display()))?;
-    let lanes = KafkaLanes::new(&servers::kafka(&config, &SystemClock::shared()).await?)?;
+    let lanes = KafkaLanes::new(&servers::kafka_soon(config, &SystemClock::shared()).await?)?;
     let mut groups = 0;
     for node in 0..config.cluster.lanes {
         if lanes.end(node).await?.next.0 == 0 {
@@ -161,8 +171,7 @@ pub async fn archive(which: &Which, into: &PathBuf) -> anyhow::Result<u8> {
         }
         let exported = export::export(&lanes, node, into).await?;
         groups += exported.groups;
-        print(&format!("lane {node}: {} groups added, up to position {}", exported.groups, exported.next.0));
+        told(format!("lane {node}: {} groups added, up to position {}", exported.groups, exported.next.0));
     }
-    print(&format!("{groups} groups added in {}", into.display()));
-    Ok(exit::OK)
+    Ok(groups)
 }

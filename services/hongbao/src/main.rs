@@ -7,6 +7,7 @@ mod cli;
 mod cluster_cmd;
 mod config;
 mod demo;
+mod desk;
 mod keys;
 mod play;
 mod reconcile_cmd;

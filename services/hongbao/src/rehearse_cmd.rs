@@ -2,7 +2,7 @@
 //! what the evening comes to.
 //!
 //! It needs no data folder and no keys, and touches neither: the rehearsal draws under seeds of its own. It refuses a
-//! campaign file with mistakes, a table of arrivals that it can't read, and vendors that the plan does not have.
+//! campaign file with mistakes, a table of arrivals or districts that it can't read, and vendors that the plan does not have.
 //! Exit codes: 0 rehearsed, whatever was warned of; 3 a law of the money was broken; 64 a file is wrong; 2 the command
 //! line is wrong; 1 it could not be done.
 
@@ -13,13 +13,13 @@ use campaign::SeqNo;
 use clap::Args;
 use quota_config::{CompileOptions, compile};
 use runtime::{Clock as _, SystemClock, exit};
-use sim::rehearse::{self, Arrivals, Behaviour, Progress, Rehearsal, Setup, VendorSetup};
+use sim::rehearse::{self, Arrivals, Behaviour, Districts, Progress, Rehearsal, Setup, VendorSetup};
 use std::io::{IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-/// Largest table of arrivals, bytes.
-const ARRIVALS_BYTES_MAX: u64 = 32 << 20;
+/// Largest table of arrivals or of districts, bytes.
+const TABLE_BYTES_MAX: u64 = 32 << 20;
 /// Time between two progress lines on a terminal, and elsewhere, ns.
 const LINE_NS: [u64; 2] = [200_000_000, 5_000_000_000];
 
@@ -35,6 +35,10 @@ pub struct RehearseArgs {
     /// all come in the minute before it.
     #[arg(long, value_name = "CSV")]
     arrivals: Option<PathBuf>,
+    /// Where they are: CSV `district,players` (or `share`). Left out: nowhere that is known, so that prizes limited to
+    /// regions are not won.
+    #[arg(long, value_name = "CSV")]
+    districts: Option<PathBuf>,
     /// A player leaves so long after he came: 90s, 15m, 2h. Left out: when the last round has closed.
     #[arg(long, value_name = "TIME", value_parser = millis)]
     stay: Option<u64>,
@@ -101,6 +105,7 @@ pub fn run(args: &RehearseArgs) -> anyhow::Result<u8> {
     };
     let setup = Setup {
         arrivals,
+        districts: args.districts.as_deref().map(districts).transpose()?,
         behaviour: Behaviour {
             stay_ms: args.stay,
             shakes: args.shakes,
@@ -127,16 +132,24 @@ pub fn run(args: &RehearseArgs) -> anyhow::Result<u8> {
 }
 
 fn arrivals(path: &Path, players: u64) -> Result<Arrivals, Mistake> {
+    let text = table(path, "arrivals", "take longer steps")?;
+    Arrivals::parse(&text, players).map_err(|e| Mistake(format!("{}: {e}", path.display())))
+}
+
+fn districts(path: &Path) -> Result<Districts, Mistake> {
+    let text = table(path, "districts", "join small districts")?;
+    Districts::parse(&text).map_err(|e| Mistake(format!("{}: {e}", path.display())))
+}
+
+/// The text of a table, if it is not too long.
+fn table(path: &Path, what: &str, shorter: &str) -> Result<String, Mistake> {
     let shown = path.display();
-    let unreadable = |e: std::io::Error| Mistake(format!("arrivals {shown} can't be read: {e}"));
+    let unreadable = |e: std::io::Error| Mistake(format!("{what} {shown} can't be read: {e}"));
     let bytes = std::fs::metadata(path).map_err(unreadable)?.len();
-    if bytes > ARRIVALS_BYTES_MAX {
-        return Err(Mistake(format!(
-            "{shown}: {bytes} bytes; at most {ARRIVALS_BYTES_MAX}: take longer steps"
-        )));
+    if bytes > TABLE_BYTES_MAX {
+        return Err(Mistake(format!("{shown}: {bytes} bytes; at most {TABLE_BYTES_MAX}: {shorter}")));
     }
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    Arrivals::parse(&text, players).map_err(|e| Mistake(format!("{shown}: {e}")))
+    std::fs::read_to_string(path).map_err(unreadable)
 }
 
 fn show(args: &RehearseArgs, rehearsal: &Rehearsal, took_ns: u64) -> anyhow::Result<()> {

@@ -58,7 +58,7 @@ pub enum GreyRefused {
     /// It differs where it may not.
     #[error(
         "grey SeqNo {grey} differs from active SeqNo {active}: {path}: {what}; it may differ only in weights, \
-         limits, client pacing, stagger and speeds"
+         regions, limits, client pacing, stagger and speeds"
     )]
     Differs {
         /// The active plan.
@@ -220,7 +220,7 @@ fn between(base: u64, tried: u64, per_mille: u16) -> u64 {
 mod tests {
     use super::{GreyRefused, between, blended, check, takes};
     use crate::core::tests_support::plan;
-    use campaign::{CampaignId, Curve, Fen, Limits, Plan, SeqNo, Tranche};
+    use campaign::{CampaignId, Curve, DistrictRange, Fen, Limits, Plan, Region, Regions, SeqNo, Tranche};
     use proptest::prelude::*;
 
     fn base() -> Plan {
@@ -237,6 +237,9 @@ mod tests {
     fn may_differ_in_what_is_not_about_units() {
         let mut grey = tried();
         grey.rounds[0].prizes[0].weight = 9;
+        let districts = vec![DistrictRange { first: 5, last: 5 }];
+        grey.regions = vec![Region { name: "south".into(), districts }];
+        grey.rounds[0].prizes[0].regions = Regions(1);
         grey.rounds[0].prizes[1].speed_max = 50;
         grey.vendors[0].release_per_second = 7;
         grey.limits.wins_day = 3;

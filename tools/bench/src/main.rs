@@ -6,6 +6,7 @@
 //! whose names begin so; `--quick` runs everything small, to see that it works, and its numbers mean nothing.
 #![allow(clippy::print_stdout)] // a table for people is what it is for
 
+mod cluster;
 mod core;
 mod front;
 mod log;
@@ -89,6 +90,9 @@ const FAMILIES: &[Family] = &[
     (front::shared::FIGURES, front::shared::run),
     (front::reach::FIGURES, front::reach::run),
     (front::restart::FIGURES, front::restart::run),
+    (cluster::draws::FIGURES, cluster::draws::run),
+    (cluster::wins::FIGURES, cluster::wins::run),
+    (cluster::failover::FIGURES, cluster::failover::run),
 ];
 
 fn main() -> Result<()> {

@@ -4,7 +4,7 @@ use crate::config::Config;
 use campaign::plan::{ClientPacing, Stagger};
 use campaign::{
     CampaignId, Curve, Delivery, Fen, Limits, MacKey, MacKeys, NodeId, Plan, Prize, PrizeId, PrizeKind,
-    Round, RoundId, SeedKey, SeqNo, Tranche, Vendor, VendorId,
+    Regions, Round, RoundId, SeedKey, SeqNo, Tranche, Vendor, VendorId,
 };
 use testkit::SimRng;
 
@@ -61,6 +61,7 @@ fn prize(rng: &mut SimRng, config: &Config, id: u32, kind: PrizeKind, delivery: 
         curve: Curve::even(0, length),
         speed_max: 0,
         catch_up_percent: 200,
+        regions: Regions::EVERYWHERE,
         paused: false,
         tranches: vec![tranche(rng, kind, 0, units)],
     }
@@ -111,6 +112,7 @@ pub(crate) fn plan(rng: &mut SimRng, config: &Config) -> Plan {
         stagger: Stagger::default(),
         pacing: ClientPacing { submit_min_ms: limits.interval_ms, submit_max_ms: 3_000 },
         rounds,
+        regions: Vec::new(),
         vendors: [CASH_VENDOR, VOUCHER_VENDOR].map(vendor).into(),
     }
 }

@@ -107,6 +107,15 @@ impl Poller {
         self.beat().await
     }
 
+    /// Announces one's roles as serving, after [`Poller::drain`] at a start: from here on others send work.
+    ///
+    /// # Errors
+    /// When the table is away; the next beat says it again.
+    pub async fn serve(&self) -> Result<(), MemberError> {
+        self.mine.lock().iter_mut().for_each(|member| member.state = MemberState::Serving);
+        self.beat().await
+    }
+
     /// Takes one's roles out of the list. The last thing that a process does; no beat may follow.
     ///
     /// # Errors

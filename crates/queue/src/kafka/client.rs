@@ -12,7 +12,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use runtime::SharedClock;
 
 /// Longest that a single question waits for a broker.
-pub(crate) const REQUEST: Duration = Duration::from_secs(10);
+pub(crate) const REQUEST: Duration = Duration::from_secs(5);
+/// How long a write waits for the in-sync replicas: a broker that is gone is replaced within that.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Brokers whose last trouble is remembered.
 const TROUBLES_MAX: usize = 64;
 
@@ -49,7 +51,7 @@ impl KafkaOptions {
             lane_groups: vec!["flow".to_owned()],
             development: false,
             replication: 3,
-            patience: REQUEST,
+            patience: PATIENCE,
             settings: BTreeMap::new(),
             clock,
         }
@@ -73,10 +75,10 @@ impl KafkaOptions {
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", "hongbao")
             .set("socket.timeout.ms", REQUEST.as_millis().to_string())
-            .set("socket.connection.setup.timeout.ms", "5000")
+            .set("socket.connection.setup.timeout.ms", "3000")
             .set("socket.nagle.disable", "true")
             .set("reconnect.backoff.ms", "50")
-            .set("reconnect.backoff.max.ms", "2000")
+            .set("reconnect.backoff.max.ms", "1000")
             .set("topic.metadata.refresh.interval.ms", "10000")
             .set_log_level(RDKafkaLogLevel::Warning);
         for (name, value) in &self.settings {

@@ -18,6 +18,8 @@ pub(crate) struct Part {
     /// Behind the last message that was taken. In a lane with its state; `None` before the first.
     tail: Option<Checkpoint>,
     committed: Option<Checkpoint>,
+    /// To be committed with the next that are.
+    wanted: Option<Checkpoint>,
     checkpoints: Checkpoints,
     ahead: VecDeque<(Group, Checkpoint)>,
     /// Bytes of the groups in `ahead`.
@@ -71,6 +73,7 @@ impl Part {
             is_lane,
             tail: None,
             committed: None,
+            wanted: None,
             checkpoints: Checkpoints::default(),
             ahead: VecDeque::new(),
             bytes: 0,
@@ -230,6 +233,19 @@ impl Part {
         (quiet && tail.offset > self.committed.map_or(0, |c| c.offset)).then_some(tail)
     }
 
+    /// It is to be committed soon.
+    pub fn want(&mut self, at: Checkpoint) {
+        if self.wanted.is_none_or(|wanted| wanted.offset < at.offset) {
+            self.wanted = Some(at);
+        }
+    }
+
+    /// What is to be committed now: what is wanted, or messages that count for nothing.
+    pub fn due(&self) -> Option<Checkpoint> {
+        let done = self.committed.map_or(0, |c| c.offset);
+        self.wanted.filter(|wanted| wanted.offset > done && !self.is_rewinding).or_else(|| self.idle_point())
+    }
+
     /// What stands beside the offset when it is committed.
     pub fn metadata(&self, at: Checkpoint) -> String {
         if self.is_lane { self.checkpoints.to_text(at) } else { String::new() }
@@ -241,6 +257,7 @@ impl Part {
             return;
         }
         self.committed = Some(at);
+        self.wanted = self.wanted.filter(|wanted| wanted.offset > at.offset);
         if self.is_lane {
             self.checkpoints.reached(at);
         }
@@ -266,6 +283,7 @@ impl Part {
     pub fn rewind(&mut self) {
         self.ahead.clear();
         self.delivered.clear();
+        self.wanted = None;
         (self.bytes, self.fault, self.is_rewinding, self.tail) = (0, None, true, self.committed);
     }
 }
@@ -312,6 +330,28 @@ mod tests {
         assert_eq!(p.came(4, &encode(&[b"a"]), false), Came::Ignored, "deaf until it has gone back");
         p.is_rewinding = false;
         assert_eq!(p.came(4, &encode(&[b"a"]), false), Came::Ready);
+    }
+
+    #[test]
+    fn what_is_wanted_is_due_until_it_is_committed() {
+        let mut p = part(None);
+        for offset in 0..6 {
+            p.came(offset, &encode(&[b"a"]), false);
+        }
+        p.take(9, 1000, true).unwrap();
+        assert_eq!(p.due(), None);
+        let at = |n| match p.point(Position(n)) {
+            Point::At(at) => at,
+            other => panic!("{other:?}"),
+        };
+        let (two, four) = (at(2), at(4));
+        p.want(four);
+        p.want(two);
+        assert_eq!(p.due(), Some(four), "never back");
+        p.committed(two);
+        assert_eq!(p.due(), Some(four), "an answer about less");
+        p.committed(four);
+        assert_eq!(p.due(), None);
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Lookup {
             client.fetch_watermarks(&name, partition.into(), REQUEST)
         };
         let answer = blocking(ask).await?;
-        answer.map_err(|error| self.why(error))
+        answer.map_err(|error| self.failed("lookup", error))
     }
 
     /// What a group has committed in partitions; none where it never did. `group` is its name on the brokers.
@@ -61,7 +61,7 @@ impl Lookup {
             client.committed_offsets(asked, REQUEST)
         };
         let answer = blocking(ask).await?;
-        let answer = answer.map_err(|error| self.why(error))?;
+        let answer = answer.map_err(|error| self.failed(group, error))?;
         partitions.iter().map(|p| committed_in(&answer, &name, *p)).collect()
     }
 
@@ -88,7 +88,12 @@ impl Lookup {
         Ok(client)
     }
 
-    fn why(&self, error: rdkafka::error::KafkaError) -> String {
+    /// A client that got no answer goes: it may hold on to a broker, or a group's coordinator, that is none any more, and
+    /// a new one asks anew.
+    fn failed(&self, group: &str, error: rdkafka::error::KafkaError) -> String {
+        let old = self.clients.lock().remove(group);
+        // Closing waits for its threads.
+        drop(tokio::task::spawn_blocking(move || drop(old)));
         let tried = self.troubles.take();
         format!("Kafka at {} did not answer: {error} {tried}", self.options.brokers)
     }

@@ -4,28 +4,26 @@
 //! each partition. The [`Member`] takes from the buffers and never waits for a broker but in `commit`. When the group or
 //! its offsets can't be reached at a rebalance, the thread leaves and joins again.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::watch;
 
 use super::Kafka;
 use super::checkpoints::Checkpoint;
-use super::client::{REQUEST, Troubles, blocking, log};
+use super::client::{REQUEST, blocking};
+use super::commits::{Commits, list_of};
 use super::consume::{Came, Part, Point};
-use super::lookup::{committed_in, one};
+use super::lookup::one;
 use super::queue::Trim;
+use super::shared::{Client, Context, Shared};
 use crate::error::{CommitError, PollError, TopicError};
 use crate::port::Consumer;
 use crate::{Batch, Group, LANE, Position};
@@ -36,94 +34,16 @@ const BUFFER_BYTES_MAX: usize = 8 << 20;
 const POLL: Duration = Duration::from_millis(50);
 /// Between leaving a group for a failure and joining again.
 const REJOIN: Duration = Duration::from_millis(500);
-/// Between commits of messages that count for nothing.
-const IDLE_NS: u64 = 500_000_000;
 
-type Client = BaseConsumer<Context>;
-
-struct Shared {
-    topic: String,
-    /// Its name on the brokers.
-    name: String,
-    is_lane: bool,
-    troubles: Troubles,
-    inner: Mutex<Inner>,
-    /// Rises when a poll may bring something or the assignment has changed.
-    changes: watch::Sender<u64>,
-}
-
-#[derive(Default)]
-struct Inner {
-    parts: BTreeMap<u16, Part>,
-    client: Option<Arc<Client>>,
-    is_stopping: bool,
-    /// Why the thread has to leave and join again.
-    broken: Option<String>,
-}
-
-struct Context(Arc<Shared>);
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        log(level, fac, message);
-    }
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.0.troubles.note(&error, reason);
-    }
-}
-
-impl ConsumerContext for Context {
-    fn rebalance(&self, client: &Client, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let shared = &*self.0;
-        let done = if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            shared.assigned(client, list)
-        } else {
-            shared.revoked(list);
-            client.incremental_unassign(list).map_err(|e| e.to_string())
-        };
-        if let Err(why) = done {
-            shared.inner.lock().broken = Some(why);
-        }
-        shared.changed();
-    }
-}
-
-impl Shared {
-    fn changed(&self) {
-        self.changes.send_modify(|n| *n += 1);
-    }
-
-    /// Partitions have come: each goes on from what is committed there.
-    fn assigned(&self, client: &Client, list: &TopicPartitionList) -> Result<(), String> {
-        let answer = client.committed_offsets(list.clone(), REQUEST).map_err(|e| e.to_string())?;
-        let (mut parts, mut places) = (Vec::new(), TopicPartitionList::new());
-        for element in list.elements() {
-            let Ok(partition) = u16::try_from(element.partition()) else { continue };
-            let part = Part::new(partition, self.is_lane, committed_in(&answer, &self.name, partition)?)?;
-            let offset = part.resume_at().map_or(Offset::Beginning, Offset::Offset);
-            let mut place = places.add_partition(&self.name, partition.into());
-            place.set_offset(offset).map_err(|e| e.to_string())?;
-            parts.push((partition, part));
-        }
-        client.incremental_assign(&places).map_err(|e| e.to_string())?;
-        self.inner.lock().parts.extend(parts);
-        Ok(())
-    }
-
-    fn revoked(&self, list: &TopicPartitionList) {
-        let mut inner = self.inner.lock();
-        for element in list.elements() {
-            inner.parts.retain(|p, _| i32::from(*p) != element.partition());
-        }
-    }
-}
+/// A member that is silent for so long loses its partitions to the others. The least that brokers allow by default: while a
+/// lane is nobody's, no bucket that waits for it opens.
+const SESSION_MS: &str = "6000";
 
 /// The thread's part of a member.
 struct Runner {
     shared: Arc<Shared>,
     kafka: Kafka,
     group: String,
-    idle_ns: u64,
 }
 
 impl Runner {
@@ -132,9 +52,7 @@ impl Runner {
             let why = match self.join() {
                 Ok(client) => {
                     let why = self.serve(&client);
-                    let mut inner = self.shared.inner.lock();
-                    inner.parts.clear();
-                    inner.client = None;
+                    self.leave(&client, why.is_none());
                     why
                 }
                 Err(why) => Some(why),
@@ -152,7 +70,10 @@ impl Runner {
         let mut config = self.kafka.options.consumer(&self.group);
         config
             .set("partition.assignment.strategy", "cooperative-sticky")
-            .set("session.timeout.ms", "10000")
+            // Batches are taken some times a second; an answer for each single message would cost brokers and members more
+            // than all the rest.
+            .set("fetch.min.bytes", "65536")
+            .set("session.timeout.ms", SESSION_MS)
             .set("heartbeat.interval.ms", "1000");
         let client: Client =
             config.create_with_context(Context(Arc::clone(&self.shared))).map_err(|e| e.to_string())?;
@@ -162,6 +83,28 @@ impl Runner {
         inner.broken = None;
         inner.client = Some(Arc::clone(&client));
         Ok(client)
+    }
+
+    /// The client goes. The last one commits what is due; one that is in trouble does not wait for that.
+    fn leave(&self, client: &Client, is_last: bool) {
+        let parts = {
+            let mut inner = self.shared.inner.lock();
+            inner.client = None;
+            std::mem::take(&mut inner.parts)
+        };
+        *self.shared.commits.lock() = Commits::default();
+        if !is_last {
+            return;
+        }
+        let due = parts.iter().filter_map(|(number, part)| Some((*number, part.due()?, part)));
+        match list_of(&self.shared.name, due) {
+            Ok(list) if list.count() > 0 => {
+                if let Err(error) = client.commit(&list, CommitMode::Sync) {
+                    tracing::debug!(%error, group = self.group, "leaving without the last commit");
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Polls until the member goes (none) or something is broken.
@@ -179,7 +122,13 @@ impl Runner {
             if let Err(why) = self.rewind(client).and_then(|()| self.throttle(client)) {
                 return Some(why);
             }
-            self.commit_idle(client);
+            let now_ns = self.kafka.options.clock.mono_ns();
+            if self.shared.commits.lock().is_stuck(now_ns) {
+                return Some("no commit has succeeded for half a minute".to_owned());
+            }
+            if let Err(why) = self.shared.commit_due(client, now_ns) {
+                tracing::debug!(why, group = self.group, "a commit did not go out");
+            }
             match client.poll(POLL) {
                 Some(Ok(message)) => {
                     let payload = message.payload().unwrap_or_default();
@@ -255,43 +204,18 @@ impl Runner {
 
     /// Fetches no more for a partition whose buffer is full.
     fn throttle(&self, client: &Client) -> Result<(), String> {
-        let (mut pause, mut resume) = (TopicPartitionList::new(), TopicPartitionList::new());
+        let mut lists = [None, None];
         for (number, part) in &mut self.shared.inner.lock().parts {
-            if part.is_paused
-                != (part.bytes > if part.is_paused { BUFFER_BYTES_MAX / 2 } else { BUFFER_BYTES_MAX })
-            {
+            let full = if part.is_paused { BUFFER_BYTES_MAX / 2 } else { BUFFER_BYTES_MAX };
+            if part.is_paused != (part.bytes > full) {
                 part.is_paused = !part.is_paused;
-                let list = if part.is_paused { &mut pause } else { &mut resume };
+                let list = lists[usize::from(part.is_paused)].get_or_insert_with(TopicPartitionList::new);
                 list.add_partition(&self.shared.name, i32::from(*number));
             }
         }
-        if pause.count() > 0 {
-            client.pause(&pause).map_err(|e| e.to_string())?;
-        }
-        if resume.count() > 0 {
-            client.resume(&resume).map_err(|e| e.to_string())?;
-        }
-        Ok(())
-    }
-
-    /// So that a lane whose last messages count for nothing is not behind for ever.
-    fn commit_idle(&mut self, client: &Client) {
-        let now_ns = self.kafka.options.clock.mono_ns();
-        if !self.shared.is_lane || now_ns.saturating_sub(self.idle_ns) < IDLE_NS {
-            return;
-        }
-        self.idle_ns = now_ns;
-        let mut inner = self.shared.inner.lock();
-        for (number, part) in &mut inner.parts {
-            let Some(at) = part.idle_point() else { continue };
-            let list = one(&self.shared.name, *number, at.offset, &part.metadata(at));
-            let committed =
-                list.and_then(|list| client.commit(&list, CommitMode::Async).map_err(|e| e.to_string()));
-            match committed {
-                Ok(()) => part.committed(at),
-                Err(why) => tracing::debug!(why, "an idle lane's offset was not committed"),
-            }
-        }
+        let [resume, pause] = lists;
+        pause.map_or(Ok(()), |list| client.pause(&list)).map_err(|e| e.to_string())?;
+        resume.map_or(Ok(()), |list| client.resume(&list)).map_err(|e| e.to_string())
     }
 }
 
@@ -315,10 +239,11 @@ impl Member {
             is_lane: topic == LANE,
             troubles: kafka.troubles.clone(),
             inner: Mutex::default(),
+            commits: Mutex::default(),
             changes,
         });
         let name = kafka.options.group(topic, group);
-        let runner = Runner { shared: Arc::clone(&shared), kafka: kafka.clone(), group: name, idle_ns: 0 };
+        let runner = Runner { shared: Arc::clone(&shared), kafka: kafka.clone(), group: name };
         let thread = std::thread::Builder::new().name(format!("queue-{group}"));
         let thread = thread.spawn(move || runner.run()).map_err(|error| TopicError::Unavailable {
             topic: topic.to_owned(),
@@ -443,6 +368,27 @@ impl Consumer for Member {
         };
         if let Some(done) = done {
             self.trim.committed(partition, done).await;
+        }
+        Ok(())
+    }
+
+    async fn commit_soon(&mut self, partition: u16, position: Position) -> Result<(), CommitError> {
+        let wanted = {
+            let mut inner = self.shared.inner.lock();
+            let part = inner.parts.get_mut(&partition).ok_or_else(|| self.lost(partition))?;
+            match part.point(position) {
+                Point::Done => Ok(None),
+                Point::At(at) => {
+                    part.want(at);
+                    Ok(part.committed_offset())
+                }
+                unusual => Err(unusual),
+            }
+        };
+        match wanted {
+            Ok(Some(done)) => self.trim.committed(partition, done).await,
+            Ok(None) => {}
+            Err(_) => return self.commit(partition, position).await,
         }
         Ok(())
     }

@@ -17,6 +17,7 @@
 
 mod checkpoints;
 mod client;
+mod commits;
 mod consume;
 mod lanes;
 mod lookup;
@@ -26,6 +27,7 @@ mod message;
 mod outage;
 mod queue;
 mod reader;
+mod shared;
 mod topics;
 
 use std::sync::Arc;

@@ -30,6 +30,8 @@ const GROUP_BYTES_MAX: usize = crate::embedded::GROUP_BYTES_MAX;
 const IN_FLIGHT_MAX: usize = 256;
 /// Questions about partitions' ends that are asked at once.
 const ASKED_AT_ONCE: usize = 16;
+/// How long the reader behind whom records are removed waits for it.
+const TRIM_MAX: std::time::Duration = std::time::Duration::from_secs(1);
 /// Records that are done with are removed when so many more of a partition are.
 const TRIM_EVERY: i64 = 1_000;
 
@@ -264,7 +266,8 @@ impl Trim {
             return;
         };
         trimmed.store(offset, Ordering::Relaxed);
-        if let Err(why) = self.trim(partition, offset).await {
+        let trimmed = tokio::time::timeout(TRIM_MAX, self.trim(partition, offset)).await;
+        if let Err(why) = trimmed.unwrap_or_else(|_| Err("no broker answered in time".to_owned())) {
             tracing::warn!(
                 topic = self.topic,
                 partition,

@@ -21,6 +21,8 @@ use crate::SqlError;
 const IDLE_ASK_MS: u64 = 500;
 /// Who waits longer for a connection looks whether another server takes writes now.
 const LOOK_AFTER_MS: u64 = 300;
+/// Between two such looks while all connections are in use, or are being made.
+const LOOK_PAUSE_MS: u64 = 500;
 /// Between two tries of [`Pg::wait_for`], at first and at most.
 const WAIT_MIN_MS: u64 = 100;
 const WAIT_MAX_MS: u64 = 5_000;
@@ -97,8 +99,8 @@ struct Inner {
     options: PgOptions,
     targets: Vec<Target>,
     current: RwLock<Current>,
-    /// Held by whoever looks for another server.
-    looking: tokio::sync::Mutex<()>,
+    /// Held by whoever looks for another server; when that was last.
+    looking: tokio::sync::Mutex<Option<tokio::time::Instant>>,
 }
 
 #[derive(Clone)]
@@ -287,9 +289,10 @@ impl Pg {
                     Ok(Err(error)) => Some(error),
                     Err(_) => None,
                 };
-                // Connections that are all in use are no sign of a server that has gone.
+                // Connections that are all in use are no sign of a server that has gone, but those that are being made to
+                // one that has look the same from here: then somebody looks now and then.
                 let busy = error.is_none() && current.pool.size() >= self.0.options.connections_max;
-                if !busy && self.look_around(current.turn).await {
+                if self.look_around(current.turn, busy).await {
                     break;
                 }
                 if let Some(error) = error {
@@ -300,15 +303,27 @@ impl Pg {
     }
 
     /// Whether another server is in use than at `turn`, looking for one if it is this caller's turn.
-    async fn look_around(&self, turn: u64) -> bool {
+    async fn look_around(&self, turn: u64, busy: bool) -> bool {
         if self.0.targets.len() == 1 {
             return false;
         }
-        let _looking = self.0.looking.lock().await;
+        let mut looked = match busy {
+            // One of many who wait is enough.
+            true => match self.0.looking.try_lock() {
+                Ok(looked) => looked,
+                Err(_) => return self.now().turn != turn,
+            },
+            false => self.0.looking.lock().await,
+        };
         let current = self.now();
         if current.turn != turn {
             return true;
         }
+        let (now, pause) = (tokio::time::Instant::now(), Duration::from_millis(LOOK_PAUSE_MS));
+        if busy && looked.is_some_and(|at| now < at + pause) {
+            return false;
+        }
+        *looked = Some(now);
         let options = &self.0.options;
         let found =
             probe::find_primary(&self.0.targets, options.connect_timeout_ms, current.facts.timeline).await;

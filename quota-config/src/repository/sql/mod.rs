@@ -1,13 +1,14 @@
 //! Versions in SQL: SQLite of the embedded platform, PostgreSQL of a cluster.
 
 mod proposals;
+mod reports;
 mod schema;
 mod trail;
 mod versions;
 
 use super::{
-    Decision, Draft, NewProposal, PlanRepository, Proposal, ProposalState, Remembered, RepositoryError,
-    Rollout, State, Verdict, Version, VersionInfo, check,
+    Decision, Draft, NewProposal, NodeReport, PlanRepository, Proposal, ProposalState, Remembered,
+    RepositoryError, Rollout, State, Verdict, Version, VersionInfo, check,
 };
 use crate::audit::{AuditEntry, AuditHead, AuditRow};
 use async_trait::async_trait;
@@ -178,5 +179,14 @@ impl PlanRepository for SqlRepository {
     async fn remember(&self, answer: Remembered) -> Result<(), RepositoryError> {
         check::remembered(&answer)?;
         self.within("remembering an answer", proposals::remember(&self.sql, answer)).await
+    }
+
+    async fn report(&self, report: NodeReport) -> Result<(), RepositoryError> {
+        let report = check::report(report);
+        self.within("saying what a node runs", reports::report(&self.sql, &report)).await
+    }
+
+    async fn reports(&self) -> Result<Vec<NodeReport>, RepositoryError> {
+        self.within("reading what nodes run", reports::all(&self.sql)).await
     }
 }

@@ -105,16 +105,25 @@ CREATE TABLE plan_remembered (
 );
 CREATE INDEX plan_remembered_time ON plan_remembered (at_ms);",
     },
+    Migration { version: 3, name: "what nodes run", sql: NODES },
 ];
+
+/// The same in both.
+const NODES: &str = "CREATE TABLE plan_node (
+    node  BIGINT NOT NULL PRIMARY KEY,
+    at_ms BIGINT NOT NULL,
+    plans TEXT   NOT NULL
+);";
 
 /// Writers wait here for each other, so that the trail is one chain.
 pub(super) const WRITERS_WAIT: &str = "SELECT n FROM plan_audit_head WHERE one = 1 FOR UPDATE";
 
 /// Applied once each, never edited.
-pub(super) const POSTGRES: &[Migration] = &[Migration {
-    version: 1,
-    name: "versions of plans, proposals, audit trail, remembered answers",
-    sql: "CREATE TABLE plan_version (
+pub(super) const POSTGRES: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "versions of plans, proposals, audit trail, remembered answers",
+        sql: "CREATE TABLE plan_version (
     campaign    BIGINT NOT NULL,
     seq_no      BIGINT NOT NULL,
     after_seq   BIGINT NOT NULL,
@@ -185,4 +194,6 @@ CREATE TABLE plan_remembered (
 );
 CREATE INDEX plan_remembered_time ON plan_remembered (at_ms);
 INSERT INTO plan_audit_head (one, n, sha256) VALUES (1, 0, decode(repeat('00', 32), 'hex'));",
-}];
+    },
+    Migration { version: 2, name: "what nodes run", sql: NODES },
+];

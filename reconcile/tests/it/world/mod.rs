@@ -11,7 +11,7 @@ pub use tables::execute;
 use campaign::plan::{ClientPacing, Stagger};
 use campaign::{
     AwardId, CampaignId, Curve, Delivery, Fen, Limits, MacKey, NodeEpoch, NodeId, Plan, Prize, PrizeId,
-    PrizeKind, Round, RoundId, SeedKey, SeqNo, Tranche, UnitAmounts, Vendor, VendorId,
+    PrizeKind, Regions, Round, RoundId, SeedKey, SeqNo, Tranche, UnitAmounts, Vendor, VendorId,
 };
 use reconcile::readers::tables::{Ledger, LedgerPrize};
 use reconcile::rows::PrizeKey;
@@ -47,6 +47,7 @@ pub fn plan(cash: u64, vouchers: u64, limits: Limits) -> Plan {
         curve: Curve::even(0, 57_000),
         speed_max: 0,
         catch_up_percent: 200,
+        regions: Regions::EVERYWHERE,
         paused: false,
         tranches: vec![tranche],
     };
@@ -75,6 +76,7 @@ pub fn plan(cash: u64, vouchers: u64, limits: Limits) -> Plan {
                 prize(VOUCHER, PrizeKind::Voucher, Delivery::OnClaim { term_ms: TERM }, 12, vouchers),
             ],
         }],
+        regions: Vec::new(),
         vendors: [11, 12]
             .map(|v| Vendor { id: VendorId(v), name: format!("v{v}"), release_per_second: 0 })
             .into(),

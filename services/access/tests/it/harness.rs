@@ -161,6 +161,7 @@ pub fn plan() -> Plan {
         stagger: Stagger::default(),
         pacing: ClientPacing { submit_min_ms: 1_000, submit_max_ms: 3_000 },
         rounds: vec![round(1, NOW_MS - 2_000), round(2, NOW_MS + 3_600_000)],
+        regions: Vec::new(),
         vendors: vec![],
     }
 }
@@ -209,6 +210,30 @@ pub fn start_chat_as(config: AccessConfig) -> (Server, Arc<FakeChat>) {
 pub struct Around {
     pub chat: Option<Arc<dyn Chat>>,
     pub nodes: Option<Arc<dyn AccessNodes>>,
+}
+
+/// Why a server can't open.
+pub fn bind_error(config: AccessConfig, around: Around) -> String {
+    let keys = TokenKeys::new(vec![TokenKey::new("k1", &[9; 32]).unwrap()]).unwrap();
+    let any = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let desks = Arc::new(FakeDesks::default());
+    let deps = AccessDeps {
+        node: 1,
+        clock: ManualClock::new(NOW_MS),
+        keys: KeyCell::new(keys),
+        plans: FixedPlans::new(vec![]),
+        routes: RouteTable::new(Routes::single(1, Arc::new(FakeDraws::default()))),
+        awards: desks.clone(),
+        accounts: desks,
+        chat: around.chat,
+        nodes: around.nodes,
+        metrics: Metrics::new(),
+        extra: None,
+    };
+    match AccessServer::bind(AccessConfig { tcp: any, http: any, ..config }, deps) {
+        Ok(_) => panic!("it opens"),
+        Err(error) => error.to_string(),
+    }
 }
 
 /// A server, configured, on ports of its own.

@@ -35,30 +35,32 @@ impl HttpExtra for Echo {
     }
 }
 
-struct Web(BufReader<TcpStream>);
+/// A client that speaks HTTP.
+pub struct Web(pub BufReader<TcpStream>);
 
-struct Page {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
+/// What it is answered.
+pub struct Page {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
 }
 
 impl Page {
-    fn error(&self) -> v1::Error {
+    pub fn error(&self) -> v1::Error {
         json::read(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
     }
 }
 
 impl Web {
-    fn new(server: &Server) -> Self {
+    pub fn new(server: &Server) -> Self {
         let stream = TcpStream::connect(server.http).unwrap();
         stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
         stream.set_nodelay(true).unwrap();
         Self(BufReader::new(stream))
     }
 
-    fn ask(&mut self, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Page {
+    pub fn ask(&mut self, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Page {
         let mut out = format!("{line} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n", body.len());
         for (name, value) in headers {
             out += &format!("{name}: {value}\r\n");
@@ -70,7 +72,7 @@ impl Web {
         self.page()
     }
 
-    fn page(&mut self) -> Page {
+    pub fn page(&mut self) -> Page {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             assert!(self.0.read_line(&mut head).unwrap() > 0, "closed after {head:?}");
@@ -82,7 +84,7 @@ impl Web {
         Page { status: head[9..12].parse().unwrap(), head, body }
     }
 
-    fn json(&mut self, line: &str, token: &str, body: &str) -> Page {
+    pub fn json(&mut self, line: &str, token: &str, body: &str) -> Page {
         let bearer = format!("Bearer {token}");
         self.ask(line, &[("authorization", &bearer), ("content-type", "application/json")], body.as_bytes())
     }

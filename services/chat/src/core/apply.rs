@@ -72,7 +72,8 @@ impl State {
         conversation.touched_ms = now_ms;
         conversation.changing |= i32::from(message.kind) == MessageKind::Change as i32;
         if message.sender != 0 {
-            conversation.author_mut(message.sender).take(message.device, message.counter);
+            // Not into the author's row: a checkpoint must not have what the log may lose.
+            conversation.taken_counters.insert((message.sender, message.device), message.counter);
         }
         self.unstored_bytes += message.body.len() + 100;
     }
@@ -140,12 +141,16 @@ impl State {
         let entry = Entry { cursor: self.cursor, conversation: id, seq: message.seq };
         (head.last_seq, head.active_ms) = (message.seq, message.sent_ms);
         conversation.pins = conversation.pins.saturating_sub(1);
+        if conversation.pins == 0 {
+            conversation.taken_counters.clear();
+        }
         conversation.touched_ms = now_ms;
         conversation.recent.push_back(Arc::clone(message));
         let counted = counts(message.kind);
         if message.sender != 0 {
             let author: &mut Author = conversation.author_mut(message.sender);
             author.own += u64::from(counted);
+            author.take(message.device, message.counter);
             conversation.author_changed(message.sender);
         }
         if !counted {

@@ -8,7 +8,7 @@ use super::unread::Counted;
 use crate::limits;
 use protocol::v1::{ConversationKind, FanOut, Role};
 use records::ChatMessage;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// A member's place among the users in memory that is not looked up (read fan-out).
@@ -222,6 +222,8 @@ pub struct Conversation {
     pub authors: Vec<Author>,
     /// The last message that was decided; `head.last_seq` follows.
     pub taken_seq: u64,
+    /// The last numbers of devices (user, device) whose messages are decided and not applied; authors follow.
+    pub taken_counters: HashMap<(u64, u64), u64>,
     /// A change of the conversation is decided and not applied.
     pub changing: bool,
     /// Records decided and not applied.
@@ -270,6 +272,12 @@ impl Conversation {
     /// A user who has written here.
     pub fn author(&self, user: u64) -> Option<&Author> {
         self.authors.binary_search_by_key(&user, |a| a.user).ok().map(|at| &self.authors[at])
+    }
+
+    /// The last number that was taken of a device.
+    pub fn counter(&self, user: u64, device: u64) -> u64 {
+        let taken = self.taken_counters.get(&(user, device)).copied();
+        taken.unwrap_or_else(|| self.author(user).map_or(0, |a| a.counter(device)))
     }
 
     /// The same, to be changed.

@@ -4,7 +4,7 @@
 //! changes nothing and gives records. They are written, [`State::take`] lets the next decisions build on them, and when
 //! they are durable [`State::apply`] brings them to the members. What is not in memory is asked for by [`Key`].
 //!
-//! A message's cursor is its number in the log, the same in every member's timeline: so it rises in each of them, and
+//! A message's cursor is its number in the log (the first has 2), the same in every member's timeline: so it rises in each of them, and
 //! nothing need be known of a member to give him an entry.
 
 mod apply;
@@ -12,6 +12,7 @@ mod changes;
 mod conversation;
 pub mod ids;
 mod intake;
+mod official;
 mod people;
 mod pushes;
 mod rows;

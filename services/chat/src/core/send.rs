@@ -96,7 +96,7 @@ impl State {
         let Some(conversation) = self.settled(id)? else {
             return not_allowed("there is no such conversation, or you are not in it");
         };
-        let last = conversation.author(send.user).map_or(0, |a| a.counter(send.device));
+        let last = conversation.counter(send.user, send.device);
         if send.counter <= last {
             return self.resent(send, id).map(Sending::Answer);
         }

@@ -115,7 +115,7 @@ pub struct State {
     pub found: HashMap<SentKey, Option<SendAnswer>>,
     /// Ids.
     pub ids: Ids,
-    /// Messages applied: the cursor of the last one.
+    /// The cursor of the last message that is applied.
     pub cursor: u64,
     /// The next record to apply.
     pub at: At,
@@ -150,7 +150,8 @@ impl State {
             missing: HashSet::new(),
             found: HashMap::new(),
             ids,
-            cursor,
+            // A device that knows nothing has 0, and 1 is before everything: so the first message gets 2.
+            cursor: cursor.max(1),
             at,
             unstored_bytes: 0,
             dirty_users: Vec::new(),

@@ -109,7 +109,8 @@ impl<D: Disk> ChatNode<D> {
             }
         }
         if let Some(reserve) = desk.state.wanted_ids(now_ms)
-            && let Err(error) = self.write(desk, vec![reserve], Then::Nobody, Class::Normal, now_ms)
+            // From the reserve of a full disk, so that senders hear of the disk and not of ids.
+            && let Err(error) = self.write(desk, vec![reserve], Then::Nobody, Class::Ending, now_ms)
         {
             tracing::debug!(%error, "no ids are reserved this time");
         }

@@ -59,7 +59,8 @@ impl<D: Disk> ChatNode<D> {
             let there = match key {
                 Key::User(user) => desk.state.loaded(user).is_ok(),
                 Key::Conversation(id) => desk.state.settled(id).is_ok(),
-                _ => true,
+                Key::Pair(low, high) => desk.state.pair(low, high).is_ok(),
+                Key::Sent(_) | Key::Settled(_) => true,
             };
             if !there {
                 desk.want(key);

@@ -14,6 +14,7 @@ mod desk;
 mod fill;
 mod load;
 mod messages;
+mod official;
 mod read;
 mod start;
 mod write;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Notify, watch};
 
+pub use official::Notice;
 pub use start::{ChatDisk, StartError};
 
 /// A chat node. See [`ChatNode::open`].
@@ -72,7 +74,7 @@ pub struct ChatStatus {
     pub users: usize,
     /// Conversations in memory.
     pub conversations: usize,
-    /// Messages ever taken, recalls and changes among them: the cursor of the last.
+    /// The cursor of the last message.
     pub cursor: u64,
     /// Records that wait for the disk.
     pub pending: usize,

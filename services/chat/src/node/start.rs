@@ -197,7 +197,7 @@ fn reserve_ids<D: Disk>(
     let now_ms = clock.now_ms();
     let Some(reserve) = state.wanted_ids(now_ms) else { return Ok(()) };
     let Logged::Fact(fact) = &reserve else { return Ok(()) };
-    match writer.append_group(&[fact.encode()], now_ms, Class::Normal) {
+    match writer.append_group(&[fact.encode()], now_ms, Class::Ending) {
         Ok(position) => {
             writer.sync()?;
             (state.at.position, state.at.index) = (position.0, 0);

@@ -14,8 +14,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use parking_lot::Mutex;
 use quota_config::{
-    AwardRow, Desk, Lowered, MemoryRepository, OperationError, Operations, PlanRepository, PlatformStatus,
-    Policy, PrizeAt, PrizeStatus, Role, SqlRepository, VendorStatus,
+    AwardRow, Desk, LimitSet, Lowered, MemoryRepository, OperationError, Operations, PlanRepository,
+    PlatformStatus, Policy, PrizeAt, PrizeStatus, Role, SqlRepository, VendorSetting, VendorStatus,
 };
 use runtime::{Clock as _, Shutdown, SystemClock, TaskKind, Tasks};
 use serde_json::Value;
@@ -137,17 +137,13 @@ impl Operations for Fake {
         Ok(Lowered { effective_units: row.budget, taken })
     }
 
-    async fn set_vendor_limit(
-        &self,
-        vendor: VendorId,
-        per_second: Option<u32>,
-    ) -> Result<bool, OperationError> {
+    async fn set_vendor_limit(&self, setting: &VendorSetting) -> Result<LimitSet, OperationError> {
         self.answers()?;
-        if vendor != VendorId(1) {
-            return Ok(false);
+        if setting.vendor != VendorId(1) {
+            return Ok(LimitSet::UnknownVendor);
         }
-        self.vendor_limits.lock().insert(vendor.0, per_second.unwrap_or(100));
-        Ok(true)
+        self.vendor_limits.lock().insert(setting.vendor.0, setting.per_second.unwrap_or(100));
+        Ok(LimitSet::Now)
     }
 
     async fn status(&self) -> Result<PlatformStatus, OperationError> {

@@ -18,13 +18,14 @@ mod shards;
 mod status;
 
 pub use orders::ORDERS_GROUP;
-pub use status::{Eta, Status, VendorStatus};
+pub use status::{Eta, Status, VendorStatus, backlog};
 
 use crate::account::{Account, AccountBook, RegisterError, check};
 use crate::book::{BookError, DeliveryBook};
 use crate::config::{ConfigMistake, DeliveryConfig, VendorConfig};
 use crate::core::{Input, OrderRow, Refused, VendorPolicy};
-use crate::pace::{Allotment, Outcome, PaceOptions, Pacer, Part};
+use crate::limits::NodeVendor;
+use crate::pace::{Allotment, BreakerState, Outcome, PaceOptions, Pacer, Part};
 use crate::vendor::Vendor;
 use crate::vendor::http::{HttpVendor, HttpVendorError, vendor_named_by};
 use crate::vendor::sign::{Secret, SecretError};
@@ -57,6 +58,8 @@ pub struct DeliveryParts {
     pub accounts: Arc<dyn AccountBook>,
     /// Adapters by vendor. A configured vendor without one gets the signed HTTP adapter.
     pub vendors: BTreeMap<VendorId, Arc<dyn Vendor>>,
+    /// Limits that people have set in place of the configured ones, calls a second.
+    pub limits: BTreeMap<VendorId, u32>,
     /// Keys that orders are checked with.
     pub mac_keys: MacKeys,
     /// Where orders come from, and where the journal's copy goes.
@@ -207,10 +210,11 @@ impl Delivery {
             let given = parts.vendors.get(&config.vendor()).cloned();
             let vendor = given.map_or_else(|| http_vendor(config), Ok)?;
             let (facts, facts_in) = mpsc::channel(FACTS_MAX);
+            let limit = parts.limits.get(&config.vendor()).copied().unwrap_or(config.capacity_per_second);
             let room = Arc::new(VendorRoom {
                 policy: config.policy(),
                 vendor,
-                allotment: Mutex::new(Allotment::new(config.id, shards, config.capacity_per_second)),
+                allotment: Mutex::new(Allotment::new(config.id, shards, limit)),
                 part: Mutex::default(),
                 // Stands still until the shards are known.
                 pacer: Mutex::new(Pacer::new(PaceOptions { limit_per_second: 0, ..config.pace() })),
@@ -358,6 +362,23 @@ impl Delivery {
         self.shared.divide(room, now_ns);
         room.kick.notify_one();
         true
+    }
+
+    /// The limit that a vendor is configured to.
+    pub fn configured_limit(&self, vendor: VendorId) -> Option<u32> {
+        self.shared.vendors.get(&vendor).map(|room| room.config.capacity_per_second)
+    }
+
+    /// What this node does for each vendor, under its number.
+    pub fn vendors(&self, node: u16) -> Vec<NodeVendor> {
+        let now_ns = self.shared.clock.mono_ns();
+        let doing = |(vendor, room): (&VendorId, &Arc<VendorRoom>)| NodeVendor {
+            node,
+            vendor: *vendor,
+            limit_per_second: room.allotment.lock().limit(),
+            cut_off: room.pacer.lock().breaker(now_ns) != BreakerState::Closed,
+        };
+        self.shared.vendors.iter().map(doing).collect()
     }
 
     /// A picture of all vendors.

@@ -106,7 +106,7 @@ async fn round(shared: &Shared, consumer: &mut dyn Consumer) -> anyhow::Result<O
     };
     confirming(shared, consumer, taking).await?;
     for batch in batches {
-        match consumer.commit(batch.partition, batch.next()).await {
+        match consumer.commit_soon(batch.partition, batch.next()).await {
             Err(CommitError::Lost { partition, .. }) => {
                 tracing::info!(partition, "orders handed over");
             }

@@ -93,11 +93,16 @@ pub(crate) async fn status(shared: &Shared) -> Result<Status, BookError> {
     Ok(Status { hold: shared.is_held_back(), published, vendors })
 }
 
-fn vendor_status(shared: &Shared, vendor: VendorId, counts: Vec<Count>, oldest_ms: u64) -> VendorStatus {
+/// Orders among these that are to be sent or under way.
+pub fn backlog(counts: &[Count]) -> u64 {
     use DeliveryState as S;
     let on_the_way = [S::Ready, S::Sending, S::Accepted, S::RetryAt, S::Unknown];
     let is_open = |c: &&Count| on_the_way.iter().any(|state| *state as u8 == c.state);
-    let backlog: u64 = counts.iter().filter(is_open).map(|c| c.orders).sum();
+    counts.iter().filter(is_open).map(|c| c.orders).sum()
+}
+
+fn vendor_status(shared: &Shared, vendor: VendorId, counts: Vec<Count>, oldest_ms: u64) -> VendorStatus {
+    let backlog = backlog(&counts);
     let room: Option<&VendorRoom> = shared.vendors.get(&vendor).map(|room| &**room);
     let now_ns = shared.clock.mono_ns();
     let (limit, part, rate_milli, breaker) = room.map_or((0, 0, 0, None), |room| {

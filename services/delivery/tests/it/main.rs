@@ -4,6 +4,7 @@ mod book;
 mod cut;
 mod http;
 mod laws;
+mod limits;
 mod nodes;
 mod speed;
 mod support;

@@ -126,6 +126,7 @@ async fn a_book_and_a_topic_that_are_divided_differently_are_refused() {
         book: Arc::new(MemoryBook::with_shards(SHARDS)),
         accounts: Arc::new(delivery::account::MemoryAccounts::default()),
         vendors: Default::default(),
+        limits: Default::default(),
         mac_keys: crate::support::keys(),
         queue,
         clock: SystemClock::shared(),

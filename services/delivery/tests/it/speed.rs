@@ -88,6 +88,7 @@ async fn held_back(per_second: u64, every_ms: u64, with_delivery: bool) -> f64 {
             book: book.clone(),
             accounts: Arc::new(MemoryAccounts::default()),
             vendors: BTreeMap::new(),
+            limits: Default::default(),
             mac_keys: keys(),
             queue: Arc::clone(&queue),
             clock: SystemClock::shared(),

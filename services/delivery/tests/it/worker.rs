@@ -35,6 +35,11 @@ impl World {
     }
 
     pub fn start(&self, hold: bool) -> (Delivery, Tasks) {
+        self.start_with(hold, BTreeMap::new())
+    }
+
+    /// With limits in place of the configured ones.
+    pub fn start_with(&self, hold: bool, limits: BTreeMap<VendorId, u32>) -> (Delivery, Tasks) {
         let tasks = Tasks::new(Shutdown::new());
         let vendors: BTreeMap<VendorId, Arc<dyn Vendor>> =
             self.vendors.iter().map(|(c, v)| (c.vendor(), Arc::new(v.clone()) as Arc<dyn Vendor>)).collect();
@@ -49,6 +54,7 @@ impl World {
             book: self.book.clone(),
             accounts: Arc::new(self.accounts.clone()),
             vendors,
+            limits,
             mac_keys: keys(),
             queue: Arc::new(self.queue.clone()),
             clock: SystemClock::shared(),

@@ -195,9 +195,7 @@ impl Collector {
             | RecordKind::DeliveryEvent
             | RecordKind::SnapshotHeader
             | RecordKind::ChatMessage
-            | RecordKind::ChatFact => {
-                Err(unreadable(DecodeError::UnknownTag(record[0])))
-            }
+            | RecordKind::ChatFact => Err(unreadable(DecodeError::UnknownTag(record[0]))),
         }
     }
 

@@ -101,7 +101,7 @@ impl EventsWorker {
                 if let Some(batch) = batches.pop() {
                     let (partition, next) = (batch.partition, batch.next());
                     self.stage = if batches.is_empty() { Stage::Poll } else { Stage::Commit(batches) };
-                    match self.consumer.commit(partition, next).await {
+                    match self.consumer.commit_soon(partition, next).await {
                         // It is another node's by now, which applies the same events once more: they change nothing.
                         Err(CommitError::Lost { .. }) => {
                             tracing::info!(partition, "partition of the journal handed over");

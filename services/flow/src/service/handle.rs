@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use campaign::{AwardId, UserId, VendorId};
@@ -25,6 +26,8 @@ use crate::store::{AwardStore, StoreError};
 const BACKLOG_MEMORY_MS: u64 = 1_000;
 /// An award that is not stored may be on its way through the lane for so long after it was won.
 const FRESH_MS: u64 = 5_000;
+/// How long a status waits for the queue.
+const LAG_WITHIN: Duration = Duration::from_secs(1);
 /// When to ask again for such an award.
 const FRESH_RETRY_MS: u32 = 500;
 
@@ -44,6 +47,8 @@ struct Shared {
     backlog: Mutex<(u64, BTreeMap<VendorId, u64>)>,
     progress: Arc<FlowProgress>,
     live: Arc<LiveStatistics>,
+    /// Groups of lanes and journal that were left when the queue was asked last.
+    lags: Mutex<(u64, u64)>,
 }
 
 impl FlowHandle {
@@ -66,6 +71,7 @@ impl FlowHandle {
             backlog: Mutex::default(),
             progress,
             live,
+            lags: Mutex::default(),
         };
         Ok(FlowHandle { shared: Arc::new(shared) })
     }
@@ -75,14 +81,26 @@ impl FlowHandle {
         self.shared.live.snapshot()
     }
 
-    /// How far flow is.
+    /// How far flow is. While the queue does not say how much is left, what it said last is told, but never that nothing is.
     ///
     /// # Errors
     /// When a topic is missing.
     pub async fn status(&self) -> Result<FlowStatus, TopicError> {
-        let queue = self.shared.orders.queue();
-        let (lane, journal) = (queue.lag(LANE, GROUP).await?, queue.lag(JOURNAL, GROUP).await?);
-        Ok(self.shared.progress.status(lane, journal))
+        let (shared, queue) = (&self.shared, self.shared.orders.queue());
+        let asked =
+            async { Ok::<_, TopicError>((queue.lag(LANE, GROUP).await?, queue.lag(JOURNAL, GROUP).await?)) };
+        let lags = match tokio::time::timeout(LAG_WITHIN, asked).await {
+            Ok(Ok(lags)) => {
+                *shared.lags.lock() = lags;
+                lags
+            }
+            Ok(Err(error)) if !matches!(error, TopicError::Unavailable { .. }) => return Err(error),
+            _ => {
+                let (lane, journal) = *shared.lags.lock();
+                (lane.max(1), journal.max(1))
+            }
+        };
+        Ok(shared.progress.status(lags.0, lags.1))
     }
 
     /// The store, for those who compare and count.

@@ -1,19 +1,21 @@
 //! From the lane to the store and the orders, one stage at a time.
 //!
-//! A batch is polled, applied, its orders are made durable, and only then it is committed. Killed between any two stages, the
-//! next process is given the batch again: applying it changes nothing, and its orders are sent once more under the
-//! same award ids.
+//! What is polled of all lanes is applied, its orders are made durable, and only then it is committed, soon rather than at
+//! once: a commit is another replicated write, and nobody waits for it. Killed between any two stages, or before the
+//! commit is there, the next process is given the batch again: applying it changes nothing, and its orders are sent once
+//! more under the same award ids.
 //!
 //! Several nodes share the lanes through their group. What is remembered of a lane is read from the store when its first
 //! batch comes, and read again when a batch begins behind it: the lane was another node's meanwhile. The store takes a
 //! lane's batches one at a time, so a node that still works on one that it has lost does the same once more, and no
 //! harm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use campaign::{NodeEpoch, NodeId};
 use flowlog::fault;
+use futures_util::future::join_all;
 use queue::{Batch, CommitError, Consumer, LANE, Position};
 use records::Order;
 
@@ -24,7 +26,7 @@ use super::progress::FlowProgress;
 use super::{FlowError, FlowParts, GROUP};
 use crate::core::{Collector, LaneBatch, LaneGroup, LaneState, PlanView};
 use crate::limits::{LANE_BYTES_MAX, LANE_RECORDS_MAX};
-use crate::store::AwardStore;
+use crate::store::{Applied, AwardStore};
 
 /// The lane's loop. Call [`LaneWorker::step`] again and again.
 pub struct LaneWorker {
@@ -45,8 +47,15 @@ pub struct LaneWorker {
 enum Stage {
     Poll,
     Apply { todo: Vec<Batch> },
-    Send { orders: Vec<Order>, partition: u16, next: Position, todo: Vec<Batch> },
-    Commit { partition: u16, next: Position, todo: Vec<Batch> },
+    Send { done: Done, todo: Vec<Batch> },
+    Commit { ends: VecDeque<(u16, Position)>, todo: Vec<Batch> },
+}
+
+/// What was applied of a poll: orders to send, and then positions to commit.
+#[derive(Default)]
+struct Done {
+    orders: Vec<Order>,
+    ends: VecDeque<(u16, Position)>,
 }
 
 impl Worker for LaneWorker {
@@ -118,32 +127,35 @@ impl LaneWorker {
                 self.stage = Stage::Apply { todo };
             }
             Stage::Apply { mut todo } => {
-                let Some(batch) = todo.first() else { return Ok(true) };
-                let (partition, next) = (batch.partition, batch.next());
-                match self.apply(batch).await {
-                    Ok(orders) => {
-                        fault::point("flow.after_apply");
-                        todo.remove(0);
-                        self.stage = Stage::Send { orders, partition, next, todo };
-                    }
-                    Err(error) => {
-                        self.stage = Stage::Apply { todo };
-                        return Err(error);
-                    }
-                }
+                let mut done = Done::default();
+                let applied = self.apply(&mut todo, &mut done).await;
+                self.stage = if done.ends.is_empty() {
+                    Stage::Apply { todo }
+                } else {
+                    fault::point("flow.after_apply");
+                    // Lanes that could not be applied hold up nobody.
+                    Stage::Send { done, todo }
+                };
+                applied?;
             }
-            Stage::Send { orders, partition, next, todo } => {
-                if let Err(error) = self.orders.send(&orders).await {
-                    self.stage = Stage::Send { orders, partition, next, todo };
+            Stage::Send { done, todo } => {
+                if let Err(error) = self.orders.send(&done.orders).await {
+                    self.stage = Stage::Send { done, todo };
                     return Err(error.into());
                 }
                 fault::point("flow.after_orders");
-                self.progress.orders.add(orders.len() as u64);
-                self.stage = Stage::Commit { partition, next, todo };
+                self.progress.orders.add(done.orders.len() as u64);
+                self.stage = Stage::Commit { ends: done.ends, todo };
             }
-            Stage::Commit { partition, next, todo } => {
-                self.stage = if todo.is_empty() { Stage::Poll } else { Stage::Apply { todo } };
-                match self.consumer.commit(partition, next).await {
+            Stage::Commit { mut ends, todo } => {
+                let end = ends.pop_front();
+                self.stage = match (ends.is_empty(), todo.is_empty()) {
+                    (false, _) => Stage::Commit { ends, todo },
+                    (true, false) => Stage::Apply { todo },
+                    (true, true) => Stage::Poll,
+                };
+                let Some((partition, next)) = end else { return Ok(true) };
+                match self.consumer.commit_soon(partition, next).await {
                     Err(CommitError::Lost { .. }) => {
                         tracing::info!(node = partition, "lane handed over");
                         self.lanes.remove(&NodeId(partition));
@@ -175,10 +187,47 @@ impl LaneWorker {
         Ok(())
     }
 
-    /// Applies one lane's groups; the orders to send.
-    async fn apply(&mut self, batch: &Batch) -> Result<Vec<Order>, FlowError> {
+    /// Applies the lanes' groups, all lanes at once: a transaction is mostly waiting. Batches that are done move from `todo`
+    /// to `done`; of an error, those of other lanes are done all the same.
+    async fn apply(&mut self, todo: &mut Vec<Batch>, done: &mut Done) -> Result<(), FlowError> {
+        for batch in &*todo {
+            self.take_up(NodeId(batch.partition), batch.groups.first().map(|g| g.position.0)).await?;
+        }
+        let mut collected = Vec::with_capacity(todo.len());
+        let mut failed = None;
+        for batch in &*todo {
+            match self.collect(batch) {
+                Ok(batch) => collected.push(batch),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        let applied = join_all(collected.iter().map(|lane| self.store.apply(lane))).await;
+        let mut left = Vec::new();
+        let mut batches = todo.drain(..);
+        for (collected, applied) in collected.iter().zip(applied) {
+            let Some(batch) = batches.next() else { break };
+            match applied {
+                Ok(applied) => {
+                    self.applied(collected, applied, done);
+                    done.ends.push_back((batch.partition, batch.next()));
+                }
+                Err(error) => {
+                    failed.get_or_insert(error.into());
+                    left.push(batch);
+                }
+            }
+        }
+        left.extend(batches);
+        *todo = left;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// What one lane's groups come to.
+    fn collect(&mut self, batch: &Batch) -> Result<LaneBatch, FlowError> {
         let node = NodeId(batch.partition);
-        self.take_up(node, batch.groups.first().map(|g| g.position.0)).await?;
         let lane = self.lanes.entry(node).or_insert_with(|| LaneState::new(node));
         let groups: Vec<LaneGroup<'_>> = batch
             .groups
@@ -189,16 +238,20 @@ impl LaneWorker {
                 records: g.records().collect(),
             })
             .collect();
-        let collected = self.collector.collect(lane, &groups, &*self.plans)?;
-        let applied = self.store.apply(&collected).await?;
+        Ok(self.collector.collect(lane, &groups, &*self.plans)?)
+    }
+
+    /// The store has them.
+    fn applied(&mut self, collected: &LaneBatch, applied: Applied, done: &mut Done) {
+        let lane = self.lanes.entry(collected.node).or_insert_with(|| LaneState::new(collected.node));
         for mark in &collected.marks {
             lane.end(*mark);
         }
         lane.pass(collected.next, collected.epoch);
         self.live.add(&applied.delta);
-        self.note(&collected, applied.new_awards, applied.new_alarms);
+        self.note(collected, applied.new_awards, applied.new_alarms);
         let good = collected.awards.iter().filter(|row| !applied.refused.contains(&row.won.award));
-        Ok(good.map(|row| row.order(row.order)).collect())
+        done.orders.extend(good.map(|row| row.order(row.order)));
     }
 
     fn note(&self, collected: &LaneBatch, new_awards: u64, new_alarms: u64) {

@@ -3,7 +3,7 @@
 use campaign::plan::{ClientPacing, Stagger};
 use campaign::{
     AwardId, CampaignId, Curve, Delivery, Fen, LeaseId, Limits, MacKey, MacKeys, NodeEpoch, NodeId, Plan,
-    Prize, PrizeId, PrizeKind, Round, RoundId, SeqNo, UserId, VendorId,
+    Prize, PrizeId, PrizeKind, Regions, Round, RoundId, SeqNo, UserId, VendorId,
 };
 use flow::core::{AwardRow, Doubt, LaneBatch, PlanSet};
 use records::{DeliveryEvent, DeliveryState, OrderKind, Record, Won};
@@ -26,6 +26,7 @@ pub fn plan() -> Plan {
         curve: Curve::even(0, 57_000),
         speed_max: 0,
         catch_up_percent: 200,
+        regions: Regions::EVERYWHERE,
         paused: false,
         tranches: Vec::new(),
     };
@@ -51,6 +52,7 @@ pub fn plan() -> Plan {
                 prize(2, PrizeKind::Voucher, 6, Delivery::OnClaim { term_ms: TERM_MS }),
             ],
         }],
+        regions: Vec::new(),
         vendors: Vec::new(),
     }
 }

@@ -39,7 +39,7 @@ function say() {
   $('words').placeholder = t('say');
   $('words').setAttribute('aria-label', t('say'));
   $('shakes').textContent = t('shakes', shaken);
-  if (chat) { drawLink(); drawTalks(); drawTalk(); drawAsks(); drawAwards(); }
+  if (chat) { $('me').textContent = t('userN', chat.user); drawLink(); drawTalks(); drawTalk(); drawAsks(); drawAwards(); }
 }
 
 for (const [code, name] of Object.entries(LANGUAGES)) $('language').append(new Option(name, code));
@@ -90,7 +90,6 @@ function start(user) {
   store.setItem('user', user);
   $('login').hidden = true;
   $('play').hidden = $('logout').hidden = false;
-  $('me').textContent = t('userN', user);
   chat = new Chat(user, store, changed);
   player = new Player(told);
   const url = new URL('/v1/ws', location.href);

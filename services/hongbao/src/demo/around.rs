@@ -168,6 +168,8 @@ impl Crowd<'_> {
         command.args(["--campaign", &plan.campaign.to_string(), "--grace-ms", &PLAYERS_GRACE_MS.to_string()]);
         // A gateway's connections for most, connections of their own and HTTP for some.
         command.args(["--own-share", "2%", "--http-share", "3%"]);
+        // Over HTTP one request at a time is under way on a connection; players who queued for one would wait for each other.
+        command.args(["--http-connections", &(self.players * 3 / 100).clamp(16, HTTP_MAX).to_string()]);
         // They come back after a crash within a demonstration's time, and hear again what they did not hear.
         command.args(["--reconnect-scale", "10%", "--answer-ms", "2000", "--look", "5%"]);
         command.arg("--told").arg(folder.join("told.csv")).arg("--rounds").arg(folder.join("rounds.csv"));
@@ -175,6 +177,9 @@ impl Crowd<'_> {
         Child::start("loadgen", command, &folder.join("players.log"))
     }
 }
+
+/// Connections of players over HTTP, at most.
+const HTTP_MAX: u32 = 1_000;
 
 /// The players' own report.
 ///

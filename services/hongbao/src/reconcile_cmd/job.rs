@@ -8,6 +8,8 @@ use reconcile::readers::copies::OneCopy;
 use reconcile::{Inputs, Seeds, Settlement, StatementFile, Terms};
 
 use super::sources::Sources;
+use crate::cluster_cmd::copy_lanes;
+use crate::config::Config;
 use crate::keys::Keys;
 
 /// A settlement to be made.
@@ -25,6 +27,8 @@ pub(crate) struct Job {
     pub tails: Option<PathBuf>,
     /// Times in which one copy only was kept of what was acknowledged.
     pub one_copy: Vec<OneCopy>,
+    /// The cluster whose lanes are copied, and where to: once more when the journal has been read.
+    pub lanes: Option<(Config, PathBuf)>,
     /// Folder for breaks.csv and redo.csv.
     pub lists: Option<PathBuf>,
     /// Now, patience, and who answers for what is open.
@@ -43,6 +47,7 @@ impl Job {
             told: None,
             tails: None,
             one_copy: Vec::new(),
+            lanes: None,
             lists: None,
             terms: Terms::at(now_ms),
         }
@@ -69,6 +74,10 @@ impl Job {
         inputs.replicated = sources.replicated;
         inputs.one_copy.clone_from(&self.one_copy);
         inputs.out_dir.clone_from(&self.lists);
-        Ok(reconcile::run(&inputs).await?)
+        let copied = async || match &self.lanes {
+            Some((config, archive)) => copy_lanes(config, archive, &mut |_| {}).await.map(|_| ()),
+            None => Ok(()),
+        };
+        reconcile::run_with(&inputs, copied).await
     }
 }

@@ -6,10 +6,13 @@
 //! writes what was asked for. It changes nothing in the books, so it may be run at any time, also beside a running
 //! platform, and again after a crash.
 //!
+//! Of a cluster `--config FILE` is enough, the file that its processes are run with: see [`cluster`].
+//!
 //! It refuses an archive that is not whole, a statement without its footer, and a data directory without keys or plans.
 //! Exit codes: 0 every law was checked and holds; 3 a law is broken; 4 none is broken, but a source was missing, so that
 //! not all could be checked; 1 it could not be done.
 
+mod cluster;
 mod fetch;
 mod job;
 mod sources;
@@ -24,7 +27,7 @@ use reconcile::readers::copies::read_copies;
 use reconcile::{Settlement, StatementFile, report};
 use runtime::{Clock as _, SystemClock};
 
-use crate::config;
+use crate::config::{self, Config, Mistake};
 
 pub(crate) use fetch::{Span, fetch};
 pub(crate) use job::Job;
@@ -34,18 +37,24 @@ pub(crate) use tails::{RoundTail, round_tails, write_tails};
 /// Settles the books: flow archive, delivery journal, vendors' statements and ledger against each other.
 #[derive(clap::Args, Debug)]
 pub struct ReconcileArgs {
-    /// Data directory of the platform; of a cluster, the folder that has its `keys`.
-    #[arg(long, value_name = "DIR", default_value = "data")]
-    pub data: PathBuf,
+    /// Data directory of the platform [default: data]; of a cluster, the folder that has its `keys` [default: as the
+    /// configuration says].
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// The database of a cluster, postgres://USER:PASSWORD@HOST:PORT/DATABASE, instead of the data directory's files.
     #[arg(long, value_name = "URL", env = "HONGBAO_RECONCILE_POSTGRES", hide_env_values = true)]
     pub postgres: Option<String>,
-    /// A folder with the archive of a node or of several, of a cluster. May be given many times.
+    /// A folder with the archive of a node or of several, of a cluster, instead of a copy of its lanes. May be given many
+    /// times.
     #[arg(long, value_name = "DIR")]
     pub archive: Vec<PathBuf>,
-    /// The platform's configuration file; its vendors are read, for --fetch.
+    /// The platform's configuration file: its vendors, for --fetch. With a section [cluster] it is that cluster whose books
+    /// are settled: database, lanes and keys are where it says, and vendors' statements are fetched unless some are given.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// One setting: `--set cluster.postgres=postgres://...`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
     /// A statement of a vendor, as `11=tea-house.csv`. May be given many times.
     #[arg(long, value_name = "VENDOR=FILE", value_parser = statement_of)]
     pub statement: Vec<StatementFile>,
@@ -53,7 +62,7 @@ pub struct ReconcileArgs {
     #[arg(long)]
     pub fetch: bool,
     /// With --fetch: take the statements as they stand now, not the vendors' final ones.
-    #[arg(long, requires = "fetch")]
+    #[arg(long)]
     pub provisional: bool,
     /// What players were told: CSV `award,user,campaign,round,prize,fen`.
     #[arg(long, value_name = "FILE")]
@@ -82,7 +91,8 @@ pub struct ReconcileArgs {
     /// Write the awards that delivery should look at again, for `hongbao admin redo`.
     #[arg(long, value_name = "FILE")]
     pub redo: Option<PathBuf>,
-    /// Folder for fetched statements and for sorting; `reconcile` in the data directory, if it is not given.
+    /// Folder for fetched statements and for sorting, and of a cluster for the copy of its lanes; `reconcile` in the data
+    /// directory (of a cluster: in the current one), if it is not given.
     #[arg(long, value_name = "DIR")]
     pub work: Option<PathBuf>,
 }
@@ -99,38 +109,34 @@ fn statement_of(text: &str) -> Result<StatementFile, String> {
 /// # Errors
 /// When a source can't be had or is not whole, or a file can't be written.
 pub async fn run(args: ReconcileArgs) -> anyhow::Result<u8> {
-    ensure!(
-        args.data.is_dir(),
-        "{}: there is no such data directory; name the one that `hongbao up` was given",
-        args.data.display()
-    );
+    let config = config::load(args.config.as_deref(), &args.set)?;
+    let is_cluster = !config.cluster.name.is_empty();
+    let data = cluster::data_of(&args, &config)?;
     let now_ms = args.now.unwrap_or_else(|| SystemClock.now_ms());
-    let work = args.work.clone().unwrap_or_else(|| args.data.join("reconcile"));
+    let work = args.work.clone().unwrap_or_else(|| match is_cluster {
+        true => PathBuf::from("reconcile"),
+        false => data.join("reconcile"),
+    });
     std::fs::create_dir_all(&work).with_context(|| format!("making {}", work.display()))?;
-    let sources = sources_of(&args)?;
+    let sources = match is_cluster {
+        true => cluster::sources(&args, &config, &work).await?,
+        false => sources_of(&args, &data)?,
+    };
     let plans = sources.plans(now_ms).await?;
     let mut statements = args.statement.clone();
-    if args.fetch {
-        let config = config::load(args.config.as_deref(), &[])?.delivery;
-        ensure!(
-            !config.vendors.is_empty(),
-            "--fetch: the configuration has no [[delivery.vendors]]; name the platform's own with --config"
-        );
-        let span = Span::of(&plans, now_ms);
-        for vendor in &config.vendors {
-            let path = work.join(format!("statement-{}.csv", vendor.id));
-            fetch(vendor, span, !args.provisional, &path, &SystemClock).await.with_context(|| {
-                format!("fetching the statement of vendor {} ({})", vendor.id, vendor.name)
-            })?;
-            statements.push(StatementFile { vendor: VendorId(vendor.id), path });
-        }
+    let fetches = args.fetch || (is_cluster && statements.is_empty() && !config.delivery.vendors.is_empty());
+    if args.provisional && !fetches {
+        return Err(Mistake("--provisional is about statements that are fetched: add --fetch".into()).into());
+    }
+    if fetches {
+        statements.extend(fetch_all(&args, &config, Span::of(&plans, now_ms), &work).await?);
     }
     let lists = match (&args.csv, &args.redo) {
         (Some(folder), _) => Some(folder.clone()),
         (None, Some(_)) => Some(work.join("lists")),
         (None, None) => None,
     };
-    let mut job = Job::new(&args.data, sources.clone(), now_ms, &work);
+    let mut job = Job::new(&data, sources.clone(), now_ms, &work);
     (job.statements, job.told, job.lists) = (statements, args.told.clone(), lists);
     job.terms.responsible.clone_from(&args.responsible);
     if let Some(rounds) = &args.rounds {
@@ -139,27 +145,48 @@ pub async fn run(args: ReconcileArgs) -> anyhow::Result<u8> {
     if let Some(path) = &args.one_copy {
         job.one_copy = read_copies(path)?;
     }
+    if is_cluster && args.archive.is_empty() {
+        job.lanes = Some((config, cluster::archive_in(&work)));
+    }
     let settlement = job.settle(plans).await?;
     std::io::stdout().write_all(report::text(&settlement).as_bytes()).context("printing the settlement")?;
     write_files(&args, &job, &settlement)?;
     Ok(settlement.exit_code())
 }
 
-/// Where the books are.
-fn sources_of(args: &ReconcileArgs) -> anyhow::Result<Sources> {
-    if let Some(cluster) = cluster_of(args) {
-        return Sources::cluster(&cluster);
+/// Fetches the statements of all configured vendors.
+async fn fetch_all(
+    args: &ReconcileArgs,
+    config: &Config,
+    span: Span,
+    work: &Path,
+) -> anyhow::Result<Vec<StatementFile>> {
+    ensure!(
+        !config.delivery.vendors.is_empty(),
+        "--fetch: the configuration has no [[delivery.vendors]]; name the platform's own with --config"
+    );
+    let mut statements = Vec::new();
+    for vendor in &config.delivery.vendors {
+        let path = work.join(format!("statement-{}.csv", vendor.id));
+        fetch(vendor, span, !args.provisional, &path, &SystemClock)
+            .await
+            .with_context(|| format!("fetching the statement of vendor {} ({})", vendor.id, vendor.name))?;
+        statements.push(StatementFile { vendor: VendorId(vendor.id), path });
+    }
+    Ok(statements)
+}
+
+/// Where the books are, without the configuration of a cluster.
+fn sources_of(args: &ReconcileArgs, data: &Path) -> anyhow::Result<Sources> {
+    if let Some(postgres) = args.postgres.clone() {
+        return Sources::cluster(&ClusterSources { postgres, archives: args.archive.clone() });
     }
     ensure!(
         args.archive.is_empty(),
-        "--archive is for a cluster; name its database too, with --postgres or HONGBAO_RECONCILE_POSTGRES"
+        "--archive is for a cluster; name its configuration too, with --config, or its database, with --postgres or \
+         HONGBAO_RECONCILE_POSTGRES"
     );
-    Ok(Sources::embedded(&args.data))
-}
-
-/// Where a cluster's books are, if it is one.
-fn cluster_of(args: &ReconcileArgs) -> Option<ClusterSources> {
-    args.postgres.clone().map(|postgres| ClusterSources { postgres, archives: args.archive.clone() })
+    Ok(Sources::embedded(data))
 }
 
 fn write_files(args: &ReconcileArgs, job: &Job, settlement: &Settlement) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ use crate::keys::Keys;
 use access::Nodes;
 use delivery::account::PgAccounts;
 use delivery::book::PgBook;
+use delivery::limits::{LimitBook, PgLimits};
 use delivery::{AccountBook, DeliveryBook};
 use flow::store::{AwardStore, PgAwardStore};
 use lottery::ledger::{PgLedger, QuotaLedger};
@@ -31,8 +32,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Limits of the ledger's calls: a node lives 2 s without an answer, and must have time for a second try.
 const LEDGER_MS: u64 = 900;
 
-/// Clocks of a machine and of the database may differ by so much; more is a mistake of a time zone or a dead battery.
-const CLOCK_MS_MAX: u64 = 60_000;
+/// Clocks of a machine and of the database may differ by so much; more is a mistake of a time zone, a dead battery, or a
+/// machine that asks nobody for the time. Two consoles count on it (see `crate::desk`).
+pub const CLOCK_MS_MAX: u64 = 10_000;
 
 /// Servers, members, keys.
 #[derive(Clone)]
@@ -139,6 +141,14 @@ impl Base {
         Ok(Arc::new(PgBook::open(self.pg.clone(), shards, self.clock.now_ms()).await?))
     }
 
+    /// Paces towards vendors that people have set.
+    ///
+    /// # Errors
+    /// When the tables can't be used.
+    pub async fn limits(&self) -> anyhow::Result<Arc<dyn LimitBook>> {
+        Ok(Arc::new(PgLimits::open(self.pg.clone(), self.clock.now_ms()).await?))
+    }
+
     /// Accounts of users at vendors.
     ///
     /// # Errors
@@ -198,9 +208,45 @@ async fn check_clock(pg: &Pg, clock: &SharedClock) -> anyhow::Result<()> {
     }
     let which = if ours > theirs { "ahead of" } else { "behind" };
     Err(Mistake(format!(
-        "this machine's clock is {} s {which} that of PostgreSQL at {}: set it right (chrony, systemd-timesyncd), and start again",
+        "this machine's clock says {}, that of PostgreSQL at {} says {}: it is {} s {which} it, and at most {} s are taken. \
+         Set it right (chrony, systemd-timesyncd; a wrong time zone of the hardware clock makes whole hours), and start again",
+        in_words(ours),
+        pg.at(),
+        in_words(theirs),
         apart / 1_000,
-        pg.at()
+        CLOCK_MS_MAX / 1_000
     ))
     .into())
+}
+
+/// An instant for people, UTC.
+fn in_words(ms: u64) -> String {
+    let instant = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    instant.map_or_else(|| format!("{ms} ms"), |instant| instant.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_clock;
+    use runtime::{Clock as _, ManualClock, SystemClock};
+    use storage::pg::{Pg, PgOptions};
+    use testkit::servers::FreshDatabase;
+
+    const HOUR_MS: u64 = 3_600_000;
+
+    #[tokio::test]
+    async fn a_clock_that_is_an_hour_off_is_refused_with_both() {
+        let Some(database) = FreshDatabase::new() else { return };
+        let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+        let now_ms = SystemClock.now_ms();
+        check_clock(&pg, &SystemClock::shared()).await.unwrap();
+        for (ours, which) in [(now_ms + HOUR_MS, "ahead of"), (now_ms - HOUR_MS, "behind")] {
+            let clock: runtime::SharedClock = ManualClock::new(ours);
+            let error = check_clock(&pg, &clock).await.unwrap_err().to_string();
+            let said = jiff::Timestamp::from_millisecond(ours as i64).unwrap().to_string();
+            assert!(error.contains(&said) && error.contains(which) && error.contains(&pg.at()), "{error}");
+            let seconds = error.split("it is ").nth(1).and_then(|t| t.split(' ').next()).unwrap();
+            assert!((3_500..3_700).contains(&seconds.parse::<u64>().unwrap()), "{error}");
+        }
+    }
 }

@@ -1,11 +1,11 @@
 //! The role access: the front door, with ways to the nodes of the other roles.
 
 use super::base::Base;
+use crate::config::Mistake;
 use crate::up::plans::AccessPlans;
 use access::gates::{AddressRates, RateBook, RedisRates, RedisRatesOptions};
 use access::token::KeyCell;
 use access::{AccessDeps, AccessServer, Router};
-use anyhow::Context as _;
 use ownership::members::Role;
 use runtime::{Metrics, TaskKind, Tasks};
 use std::net::SocketAddr;
@@ -67,7 +67,7 @@ fn shared_rates(
         connect_ms: CONNECT_MS,
         answer_ms: RATES_MS,
     };
-    let redis = Redis::new(options).context("cluster.redis")?;
+    let redis = Redis::new(options).map_err(|error| Mistake(format!("cluster.redis: {error}")))?;
     let options = RedisRatesOptions { prefix: cluster.name.clone(), within_ms: RATES_MS };
     Ok(Some(RedisRates::start(redis, options, rates, base.clock.clone(), tasks)))
 }

@@ -15,6 +15,7 @@ use runtime::Shutdown;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Between two tries of a start that servers kept from succeeding.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -25,11 +26,21 @@ const NO_NODE_MS: u32 = 300;
 /// Where the node is, if there is one now. Calls, plans and questions come here, so that nobody holds on to a node whose
 /// epoch is over.
 #[derive(Default)]
-pub struct LotterySlot(RwLock<Option<Arc<ClusterNode>>>);
+pub struct LotterySlot {
+    node: RwLock<Option<Arc<ClusterNode>>>,
+    begun: Notify,
+}
 
 impl LotterySlot {
     fn node(&self) -> Option<Arc<ClusterNode>> {
-        self.0.read().clone()
+        self.node.read().clone()
+    }
+
+    /// Returns when there is a node that has begun an epoch. For one caller.
+    pub async fn has_begun(&self) {
+        while self.node().is_none() {
+            self.begun.notified().await;
+        }
     }
 
     /// Starts the node, runs it, and starts it anew until it is asked to stop.
@@ -58,9 +69,10 @@ impl LotterySlot {
                 Err(error) => return Err(error).context("starting the lottery node"),
             };
             tracing::info!(?found, "the lottery node has begun an epoch");
-            *self.0.write() = Some(Arc::clone(&node));
+            *self.node.write() = Some(Arc::clone(&node));
+            self.begun.notify_one();
             let exit = node.run(shutdown.clone()).await;
-            *self.0.write() = None;
+            *self.node.write() = None;
             match exit? {
                 Exit::Drained => return Ok(()),
                 Exit::EpochEnded => tracing::warn!("others ended this node's epoch; it begins anew"),

@@ -7,6 +7,8 @@
 //! Put together from behind, taken apart from the front: see [`Process`].
 
 mod base;
+mod brokers;
+mod desk;
 mod front;
 mod health;
 mod lottery;
@@ -14,6 +16,7 @@ mod process;
 mod section;
 pub mod servers;
 
+pub use brokers::TooOld;
 pub use section::ClusterSection;
 
 use crate::cli::RunArgs;
@@ -26,6 +29,7 @@ use ownership::members::Role;
 use process::Process;
 use runtime::{Shutdown, SystemClock, Tasks, telemetry};
 use std::path::Path;
+use std::time::Duration;
 
 /// Format of the data folder.
 const DATA_FORMAT: u32 = 1;
@@ -50,7 +54,14 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
         let clock = SystemClock::shared();
         let tasks = Tasks::new(Shutdown::new());
         tasks.stop_on_signals()?;
-        let process = Process::start(args, config, keys, clock, &tasks).await?;
+        let process = tokio::select! {
+            process = Process::start(args, config, keys, clock, &tasks) => process?,
+            // Servers are waited for as long as it takes; whoever is waiting may be told not to.
+            () = tasks.shutdown().wait() => {
+                let failure = tasks.drain(Duration::from_secs(2)).await.failure;
+                return failure.map_or(Ok(runtime::exit::OK), |failure| Err(failure.error));
+            }
+        };
         if let Some(path) = &args.port_file {
             process.write_ports(path)?;
         }

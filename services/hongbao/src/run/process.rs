@@ -6,17 +6,18 @@
 //! calls end, then what stood behind them.
 
 use super::base::Base;
+use super::desk;
 use super::front;
 use super::health::{Condition, Health};
 use super::lottery::LotterySlot;
 use crate::admin::{Admin, AdminParts, NodeView};
 use crate::cli::RunArgs;
-use crate::config::Config;
+use crate::config::{Config, Mistake};
 use crate::keys::Keys;
 use crate::up::plans::{AccessPlans, Follower, PlanTarget, PlanTargets};
 use anyhow::Context as _;
 use campaign::NodeId;
-use delivery::{Delivery, DeliveryParts};
+use delivery::{Delivery, DeliveryParts, limits};
 use flow::core::PlanSet;
 use flow::service::handle::FlowHandle;
 use lottery::node::NodeConfig;
@@ -75,7 +76,7 @@ impl Process {
         tasks: &Tasks,
     ) -> anyhow::Result<Process> {
         let has = |role: Role| args.roles.contains(&role);
-        let [desk, front, middle, calls, back] = [(); 5].map(|()| tasks.stage());
+        let [at_desk, front, middle, calls, back] = [(); 5].map(|()| tasks.stage());
         let listening = TcpListener::bind(config.cluster.calls)
             .with_context(|| format!("listening on {} (cluster.calls)", config.cluster.calls))?;
         let address = listening.local_addr()?;
@@ -106,14 +107,26 @@ impl Process {
         let server = CallServer::on(listening, cluster, node, served, base.clock.clone())?;
         ports.calls = Some(address);
         server.run(&calls);
-        base.members.beat().await.context("announcing this process in the table of members")?;
+        // At first as one that is given no work: a lottery node that is asked for before it can draw would keep its
+        // share of the users waiting.
+        base.members.drain().await.context("announcing this process in the table of members")?;
         let members = Arc::clone(&base.members);
         let stop = back.shutdown().clone();
         back.spawn("members", TaskKind::Service, async move {
             members.run(stop.wait()).await;
             Ok(())
         });
+        if let Some(slot) = &roles.lottery {
+            tokio::select! {
+                () = slot.has_begun() => {}
+                () = tasks.shutdown().wait() => {}
+            }
+        }
         plans.follow(args, &base, &roles, &middle).await?;
+        if has(Role::Console) {
+            ports.console = desk::open(&base, (&plans.repository, &plans.cell), &at_desk).await?;
+        }
+        base.members.serve().await.context("announcing this process in the table of members")?;
         if let Some(plans) = roles.access.clone() {
             (ports.tcp, ports.http) = front::open(&base, plans, &front).await?;
         }
@@ -121,13 +134,14 @@ impl Process {
             node: roles.lottery.clone().map(|slot| slot as Arc<dyn NodeView>),
             flow: roles.flow.clone(),
             delivery: roles.delivery.clone(),
+            others_deliver: true,
         };
         let admin = Admin::new(base.keys.admin_token.clone(), parts, Handle::current());
         let health = Health::new(admin, Metrics::new(), condition);
         ports.health = Some(health.open(base.config.cluster.http, &calls).await?);
         tracing::info!(roles = ?args.roles, ?ports, "serving");
         let stages = vec![
-            ("console", desk),
+            ("console", at_desk),
             ("access", front),
             ("lottery", middle),
             ("calls", calls),
@@ -211,6 +225,10 @@ impl Plans {
             Arc::clone(&self.cell),
             base.clock.clone(),
         );
+        let follower = match roles.lottery.is_some() {
+            true => follower.saying_what_runs(),
+            false => follower,
+        };
         let follower = follower.first().await?;
         tasks.spawn("plans", TaskKind::Service, follower.run(tasks.shutdown().clone()));
         Ok(())
@@ -231,17 +249,23 @@ fn served(roles: &Roles) -> Served {
 }
 
 async fn start_delivery(base: &Base, tasks: &Tasks) -> anyhow::Result<Delivery> {
+    let book = base.delivery_book().await?;
+    let limits = limits::Follower::open(base.limits().await?, base.config.node.id).await?;
     let parts = DeliveryParts {
         config: base.config.delivery.clone(),
-        book: base.delivery_book().await?,
+        book,
         accounts: base.account_book().await?,
         vendors: Default::default(),
+        limits: limits.limits(),
         mac_keys: base.keys.mac.clone(),
         queue: base.queue()?,
         clock: base.clock.clone(),
         seed: base.clock.now_ms(),
     };
-    Ok(Delivery::start(parts, tasks)?)
+    let delivery = Delivery::start(parts, tasks)?;
+    let following = limits.run(delivery.clone(), tasks.shutdown().clone());
+    tasks.spawn("limits of vendors", TaskKind::Service, following);
+    Ok(delivery)
 }
 
 async fn start_lottery(args: &RunArgs, base: &Base, tasks: &Tasks) -> anyhow::Result<Arc<LotterySlot>> {
@@ -250,7 +274,8 @@ async fn start_lottery(args: &RunArgs, base: &Base, tasks: &Tasks) -> anyhow::Re
         true => Arc::new(NoCache),
         false => {
             let options = MemcachedOptions::new(config.cluster.memcached.clone());
-            Arc::new(Memcached::start(options, base.clock.clone())?)
+            let started = Memcached::start(options, base.clock.clone());
+            Arc::new(started.map_err(|error| Mistake(format!("cluster.memcached: {error}")))?)
         }
     };
     let node = NodeConfig {

@@ -1,20 +1,23 @@
 //! The chat service beside the draw, in the same process.
 
 use crate::config::ChatSection;
-use chat::ChatNode;
+use chat::{ChatNode, accounts};
+use queue::Queue;
 use runtime::{SharedClock, Tasks};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Opens it, if the configuration has it: its log and its database are in `DATA/chat`.
+/// Opens it, if the configuration has it: its log and its database are in `DATA/chat`. What official accounts say comes
+/// behind the answers, with everything else that does.
 ///
 /// # Errors
-/// When something in the folder can't be used.
+/// When something in the folder can't be used, or a topic can't be read.
 pub async fn open(
     section: &ChatSection,
     data: &Path,
     clock: &SharedClock,
-    tasks: &Tasks,
+    queue: &Arc<dyn Queue>,
+    (tasks, behind): (&Tasks, &Tasks),
 ) -> anyhow::Result<Option<Arc<ChatNode>>> {
     if !section.enabled {
         return Ok(None);
@@ -22,5 +25,6 @@ pub async fn open(
     let node = ChatNode::open(section.options.clone(), &data.join("chat"), clock.clone(), tasks).await?;
     let status = node.status();
     tracing::info!(messages = status.cursor, log_end = status.log_end, "chat has recovered");
+    accounts::start(&node, queue, behind).await?;
     Ok(Some(node))
 }

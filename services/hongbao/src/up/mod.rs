@@ -5,18 +5,15 @@
 //! recovered from at the next start.
 
 mod apart;
-mod award_lists;
 mod chat;
-mod desk;
-mod operations;
 pub(crate) mod plans;
-mod rehearsals;
 mod store;
 
 use crate::admin::{Admin, AdminParts, NodeView};
 use crate::cli::UpArgs;
 use crate::config::{self, Config};
-use crate::keys::Keys;
+use crate::desk::{self, DeskParts, Desks, Embedded, PlatformOperations};
+use crate::keys::{Keys, operators_file};
 use crate::play::{Mounts, Play};
 use ::chat::ChatNode;
 use access::token::KeyCell;
@@ -25,13 +22,11 @@ use anyhow::Context as _;
 pub(crate) use apart::{AccountsApart, AwardsApart};
 use campaign::NodeId;
 use delivery::{Delivery, DeliveryParts};
-use desk::DeskParts;
 use flow::core::{EtaLimits, PlanSet, RepeatConfig};
 use flow::service::FlowParts;
 use flow::service::handle::FlowHandle;
 use flowlog::{DirLock, Position, check_format_version};
 use lottery::node::{Node, NodeConfig, Recovered};
-use operations::PlatformOperations;
 use plans::{AccessPlans, Follower, PlanTarget, PlanTargets};
 use protocol::calls::Chat;
 use queue::embedded::EmbeddedQueue;
@@ -118,7 +113,7 @@ impl Up {
         tasks: &Tasks,
         behind: Handle,
     ) -> anyhow::Result<Up> {
-        let (desk, front, talk) = (tasks.stage(), tasks.stage(), tasks.stage());
+        let (at_desk, front, talk) = (tasks.stage(), tasks.stage(), tasks.stage());
         let (middle, back) = (tasks.stage(), tasks.stage_on(behind));
         let queue = open_queue(&args.data.join("queue"), config, &clock).await?;
         let stores = Stores::open(&args.data, config.node.nice_behind, &clock).await?;
@@ -157,32 +152,33 @@ impl Up {
                 book: stores.book,
                 accounts: stores.accounts,
                 vendors: Default::default(),
+                limits: Default::default(),
                 mac_keys: keys.mac.clone(),
-                queue: queue_port,
+                queue: Arc::clone(&queue_port),
                 clock: clock.clone(),
                 seed: clock.now_ms(),
             },
             &back,
         )?;
-        let operations = PlatformOperations::new(
-            stores.ledger,
-            (config.node.id, Arc::clone(&node)),
-            cell,
-            flow.clone(),
-            (
-                delivery.clone(),
-                config.delivery.vendors.iter().map(|v| (v.vendor(), v.capacity_per_second)).collect(),
-            ),
-            clock.clone(),
-        );
-        let (data, seed) = (&*args.data, keys.newest_seed().clone());
-        let plans: Arc<dyn PlanRepository> = repository;
-        let parts = DeskParts { config, data, seed, plans, operations, awards, clock: clock.clone() };
-        let console = desk::open(parts, &desk).await?;
-        let chat = chat::open(&config.chat, data, &clock, &talk).await?;
+        let ledger = Arc::clone(&stores.ledger);
+        let numbered = (config.node.id, Arc::clone(&node));
+        let around =
+            Embedded::new(stores.ledger, numbered, Arc::clone(&cell), flow.clone(), delivery.clone());
+        let parts = DeskParts {
+            config,
+            operators: operators_file(&args.data),
+            seed: keys.newest_seed().clone(),
+            plans: repository,
+            operations: PlatformOperations::new(ledger, Arc::new(around), cell, clock.clone()),
+            awards,
+            clock: clock.clone(),
+            desks: Desks::One,
+        };
+        let console = desk::open(parts, &at_desk).await?;
+        let chat = chat::open(&config.chat, &args.data, &clock, &queue_port, (&talk, &back)).await?;
         let door = AccessDoor { config, keys, node, flow, delivery, chat, plans: access_plans, clock };
         let (tcp, http) = door.open(&front)?;
-        Ok(Up { tcp, http, console, queue, desk, front, chat: talk, node: middle, back })
+        Ok(Up { tcp, http, console, queue, desk: at_desk, front, chat: talk, node: middle, back })
     }
 
     /// Ends everything, the front door first.
@@ -191,9 +187,9 @@ impl Up {
         for (name, stage) in [
             ("console", self.desk),
             ("access", self.front),
-            ("chat", self.chat),
             ("lottery", self.node),
             ("flow and delivery", self.back),
+            ("chat", self.chat),
         ] {
             let drained = stage.drain(DRAIN).await;
             if !drained.unfinished.is_empty() {
@@ -299,9 +295,10 @@ impl AccessDoor<'_> {
             node: Some(Arc::clone(&self.node) as Arc<dyn NodeView>),
             flow: Some(self.flow.clone()),
             delivery: Some(self.delivery.clone()),
+            others_deliver: false,
         };
         let admin = Arc::new(Admin::new(self.keys.admin_token, parts, handle.clone()));
-        let mut mounts: Vec<Arc<dyn HttpExtra>> = vec![admin.clone()];
+        let mut mounts: Vec<Arc<dyn HttpExtra>> = vec![admin.clone() as Arc<dyn HttpExtra>];
         if self.config.play.page {
             let access = &self.config.access;
             let listening: Vec<SocketAddr> = access.tcp.into_iter().chain(access.http).collect();

@@ -10,8 +10,8 @@ use lottery::grey::{Grey, WHOLE};
 use lottery::node::{ApplyError, Node};
 use parking_lot::RwLock;
 use quota_config::{
-    Agent, CompileOptions, FILE_AUTHOR, GreyPlan, PlanCell, PlanRepository, PublishError, Publisher, State,
-    campaign_of, compile, publish_file,
+    Agent, CompileOptions, FILE_AUTHOR, GreyPlan, NodePlan, NodeReport, PlanCell, PlanRepository,
+    PublishError, Publisher, State, campaign_of, compile, publish_file,
 };
 use runtime::{SharedClock, Shutdown, exit};
 use sha2::{Digest as _, Sha256};
@@ -23,6 +23,9 @@ use std::time::{Duration, SystemTime};
 
 /// How often files and repository are looked at.
 const POLL: Duration = Duration::from_millis(250);
+
+/// Looks between two reports of what a node runs, where nothing has changed: half a minute.
+const SAY_LOOKS: u32 = 120;
 
 /// The plans that the front door lets players in to.
 pub struct AccessPlans {
@@ -95,6 +98,10 @@ pub struct Follower {
     applied: Vec<Arc<Plan>>,
     greys: BTreeMap<CampaignId, SeqNo>,
     clock: SharedClock,
+    node: u16,
+    /// What the repository was told that this node runs, and at which look.
+    said: Option<(Vec<NodePlan>, u32)>,
+    says: bool,
 }
 
 impl Follower {
@@ -111,7 +118,13 @@ impl Follower {
         let files = files.into_iter().map(|path| Watched { path, changed: None }).collect();
         let agent = Agent::for_node(Arc::clone(&cell), campaign::NodeId(node));
         let (applied, greys) = (Vec::new(), BTreeMap::new());
-        Follower { files, repository, seed, cell, agent, targets, applied, greys, clock }
+        let (said, says) = (None, false);
+        Follower { files, repository, seed, cell, agent, targets, applied, greys, clock, node, said, says }
+    }
+
+    /// The same, saying in the repository what this node runs, for desks in other processes.
+    pub fn saying_what_runs(self) -> Follower {
+        Follower { says: true, ..self }
     }
 
     /// The first look: a file that is wrong now is an error, not a warning.
@@ -120,6 +133,7 @@ impl Follower {
             self.publish(i).await?;
         }
         self.follow().await?;
+        self.say().await;
         Ok(self)
     }
 
@@ -139,6 +153,7 @@ impl Follower {
             if let Err(error) = self.follow().await {
                 tracing::error!("{error:#}; the plans in force go on");
             }
+            self.say().await;
         }
         Ok(())
     }
@@ -200,6 +215,27 @@ impl Follower {
             access.set(self.applied.clone());
         }
         Ok(())
+    }
+
+    /// Says what runs here when that has changed, and now and then, should a database have been restored. What can't be
+    /// said now is said at the next look.
+    async fn say(&mut self) {
+        if !self.says {
+            return;
+        }
+        let plans = self.cell.plans().report();
+        if let Some((said, looks)) = &mut self.said
+            && *said == plans
+            && *looks < SAY_LOOKS
+        {
+            *looks += 1;
+            return;
+        }
+        let report = NodeReport { node: self.node, at_ms: self.clock.now_ms(), plans: plans.clone() };
+        match self.repository.report(report).await {
+            Ok(()) => self.said = Some((plans, 0)),
+            Err(error) => tracing::debug!(%error, "could not say what this node runs"),
+        }
     }
 
     /// Brings a campaign's plans to node and flow. True: something changed.

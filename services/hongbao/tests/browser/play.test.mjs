@@ -162,6 +162,11 @@ test('shaking wins, and the prize is listed', async () => {
     await page.waitForTimeout(20);
   }
   await shot(page, 'won');
+  // The official account says so in the chat, by itself.
+  await page.click('[data-tab=chats]');
+  await page.locator('#talks li', { hasText: /Red envelopes/ }).click();
+  await page.locator('#messages li.official', { hasText: /You have won/ }).first().waitFor();
+  await shot(page, 'official');
   await page.click('[data-tab=prizes]');
   await page.locator('#awards li .what').first().waitFor();
   assert.match(await page.locator('#awards li .what').first().textContent(), /Cash ¥|Cup/);

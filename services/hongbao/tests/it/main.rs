@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod books;
+mod cluster;
 mod full_disk;
 mod http;
 mod kills;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const BINARY: &str = env!("CARGO_BIN_EXE_hongbao");
 
 /// Longest wait for anything that a process must do by itself.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A campaign for crowds: open at once, prizes paid at once and on claim, intervals of 10 ms.
 pub const CROWD: &str = "
@@ -148,10 +148,7 @@ impl Place {
 
     /// What a command prints.
     pub fn print(&self, args: &[&str]) -> String {
-        let data = self.data();
-        let out = Command::new(BINARY).args(args).arg("--data").arg(&data).output().unwrap();
-        assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
-        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+        print(&self.data(), args)
     }
 
     pub fn user_token(&self, user: u64) -> String {
@@ -165,6 +162,13 @@ impl Place {
     pub fn admin_token(&self) -> String {
         self.print(&["token", "admin"])
     }
+}
+
+/// What a command about a data folder prints.
+pub fn print(data: &Path, args: &[&str]) -> String {
+    let out = Command::new(BINARY).args(args).arg("--data").arg(data).output().unwrap();
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap().trim().to_owned()
 }
 
 impl Drop for Place {

@@ -1,8 +1,9 @@
 //! The operators' program against the real platform: a change by two people, brakes, a grey version, a way back, an
 //! audit, a rehearsal, and a platform that is killed in between.
 
-use crate::platform::{CROWD, PATIENCE, Place, Platform};
+use crate::platform::{CROWD, PATIENCE, Place, Platform, print};
 use serde_json::Value;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ fn binary() -> PathBuf {
 }
 
 /// What a command came to.
-struct Said {
+pub struct Said {
     code: i32,
     out: String,
     err: String,
@@ -35,17 +36,23 @@ impl Said {
 }
 
 /// Somebody at a terminal.
-struct Desk<'a> {
-    place: &'a Place,
+pub struct Desk {
+    /// The folder that has the keys, and the operators beside them.
+    data: PathBuf,
     folder: tempfile::TempDir,
     binary: PathBuf,
     server: String,
 }
 
-impl<'a> Desk<'a> {
-    fn new(place: &'a Place, platform: &Platform) -> Desk<'a> {
+impl Desk {
+    fn new(place: &Place, platform: &Platform) -> Desk {
+        Desk::at(place.data(), platform.console)
+    }
+
+    /// Before a console.
+    pub fn at(data: PathBuf, console: SocketAddr) -> Desk {
         let folder = tempfile::tempdir().unwrap();
-        Desk { place, folder, binary: binary(), server: format!("http://{}", platform.console) }
+        Desk { data, folder, binary: binary(), server: format!("http://{console}") }
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -65,9 +72,14 @@ impl<'a> Desk<'a> {
     }
 
     /// A person with a token and a profile.
-    fn person(&self, name: &str, role: &str) {
-        let token = self.place.print(&["token", "operator", "--name", name, "--role", role]);
-        let input = self.file("token", &token);
+    pub fn person(&self, name: &str, role: &str) {
+        let token = print(&self.data, &["token", "operator", "--name", name, "--role", role]);
+        self.login(name, &token);
+    }
+
+    /// A profile for a token.
+    pub fn login(&self, name: &str, token: &str) {
+        let input = self.file("token", token);
         let login = self.command(&["login", "--server", &self.server, "--profile", name]);
         let said = Desk::run(login, &input);
         assert_eq!(said.code, 0, "{}{}", said.out, said.err);
@@ -91,7 +103,7 @@ impl<'a> Desk<'a> {
     }
 
     #[track_caller]
-    fn expect(&self, who: &str, args: &[&str], code: i32, told: &str) -> Said {
+    pub fn expect(&self, who: &str, args: &[&str], code: i32, told: &str) -> Said {
         let said = self.said(who, args);
         assert_eq!(said.code, code, "{args:?}: {}{}", said.out, said.err);
         assert!(said.out.contains(told) || said.err.contains(told), "{args:?}: {}{}", said.out, said.err);
@@ -100,7 +112,7 @@ impl<'a> Desk<'a> {
 
     /// The same, with an answer for programs.
     #[track_caller]
-    fn json(&self, who: &str, args: &[&str]) -> Value {
+    pub fn json(&self, who: &str, args: &[&str]) -> Value {
         let mut all = vec!["--json"];
         all.extend(args);
         self.expect(who, &all, 0, "").json()
@@ -108,7 +120,7 @@ impl<'a> Desk<'a> {
 
     /// Waits until the status is as it should be.
     #[track_caller]
-    fn until(&self, who: &str, what: &str, is: impl Fn(&Value) -> bool) {
+    pub fn until(&self, who: &str, what: &str, is: impl Fn(&Value) -> bool) {
         let since = Instant::now();
         loop {
             let status = self.json(who, &["status"]);

@@ -67,8 +67,13 @@ fn fen(body: &Value) -> i64 {
 fn serve(stream: TcpStream, paid: &Paid, doubles: &Mutex<Vec<String>>) {
     let mut connection = BufReader::new(stream);
     while let Ok((head, body)) = read_message(&mut connection) {
-        let (status, answer) = answer(&head, &body, paid, doubles);
-        let text = answer.to_string();
+        let (status, text) = match statement(&head, paid) {
+            Some(text) => (200, text),
+            None => {
+                let (status, answer) = answer(&head, &body, paid, doubles);
+                (status, answer.to_string())
+            }
+        };
         let head = format!(
             "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             text.len()
@@ -77,6 +82,27 @@ fn serve(stream: TcpStream, paid: &Paid, doubles: &Mutex<Vec<String>>) {
             return;
         }
     }
+}
+
+/// The statement of everything that was paid, if it is asked for. All of it was paid in the last moment of the span.
+fn statement(head: &str, paid: &Paid) -> Option<String> {
+    let query = head.split(' ').nth(1)?.split_once("/statement?")?.1;
+    let asked: BTreeMap<&str, &str> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
+    let (from_ms, to_ms): (u64, u64) = (asked["from_ms"].parse().unwrap(), asked["to_ms"].parse().unwrap());
+    let paid = paid.lock().unwrap();
+    let mut text = "number,vendor_ref,award,payee,kind,fen,status,accepted_ms,finished_ms\n".to_owned();
+    for (award, (number, body)) in paid.iter() {
+        let field = |name: &str| body[name].as_str().unwrap().to_owned();
+        let (payee, kind, fen, at_ms) = (field("payee"), field("kind"), fen(body), to_ms - 1);
+        text += &format!("{number},R1,{award},{payee},{kind},{fen},success,{at_ms},{at_ms}\n");
+    }
+    let (rows, sum): (usize, i64) = (paid.len(), paid.values().map(|(_, body)| fen(body)).sum());
+    text += &format!(
+        "#footer rows={rows} fen={sum} success_rows={rows} success_fen={sum} reversed_rows=0 reversed_fen=0 \
+         from_ms={from_ms} to_ms={to_ms} cut_ms={to_ms} complete={}\n",
+        asked.get("complete").copied().unwrap_or("false")
+    );
+    Some(text)
 }
 
 fn answer(head: &str, body: &[u8], paid: &Paid, doubles: &Mutex<Vec<String>>) -> (u16, Value) {

@@ -3,7 +3,7 @@
 use super::line::RoundRules;
 use super::pool::{Picks, RoundPool};
 use crate::grey::takes;
-use campaign::{CampaignId, Plan, Round, RoundId, SeedKey};
+use campaign::{CampaignId, Places, Plan, Round, RoundId, SeedKey};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,6 +33,8 @@ pub struct Terms {
     pub plan: Arc<Plan>,
     /// How it draws in each round, in the plan's order.
     picks: Vec<Picks>,
+    /// Where districts lie.
+    places: Places,
     /// One behind the other, from the beginning of time to its end.
     stretches: Vec<Stretch>,
     /// The stretch that was asked for last: time goes on, so it is nearly always the one.
@@ -213,14 +215,20 @@ struct Known<'a> {
 
 impl Terms {
     fn new(plan: Arc<Plan>, picks: Vec<Picks>) -> Terms {
-        let stretches = stretches(&plan);
-        Terms { plan, picks, stretches, newest: AtomicUsize::new(0) }
+        let (stretches, places) = (stretches(&plan), plan.places());
+        Terms { plan, picks, places, stretches, newest: AtomicUsize::new(0) }
     }
 
     /// How the plan draws in a round, by its place in the plan.
     #[inline]
     pub fn picks(&self, index: usize) -> &Picks {
         &self.picks[index]
+    }
+
+    /// Where districts lie under the plan.
+    #[inline]
+    pub fn places(&self) -> &Places {
+        &self.places
     }
 
     /// What is common to all entries of an instant.

@@ -9,6 +9,7 @@
 
 mod arena;
 mod campaigns;
+mod each;
 mod layout;
 #[cfg(test)]
 mod lazy_tests;

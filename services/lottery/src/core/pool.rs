@@ -1,20 +1,23 @@
 //! The prizes of a running round on this node: leases in use, and the draw among them.
 //!
 //! One short lock a round, taken only when something can be winnable: whoever loses reads one number, the
-//! instant at which the next unit of any prize comes.
+//! instant at which the next unit of any prize comes. Where prizes are limited to regions, whoever is elsewhere reads
+//! such a number for each prize that he can win.
 
+use super::each::Each;
 use super::lease::Lease;
 use campaign::plan::pick_by_weight;
-use campaign::{Fen, LeaseId, Prize, PrizeId, Ranges, Round, RoundKeys, UnitAmounts};
+use campaign::{Fen, LeaseId, Places, Prize, PrizeId, Ranges, Regions, Round, RoundKeys, UnitAmounts};
 use parking_lot::Mutex;
 use records::LeaseGot;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Leases a node may hold of a prize: one to draw from while the other is fetched.
 pub const LEASES_PER_PRIZE: usize = 2;
 
 /// How exact the instant is at which somebody came last, ms: whoever draws within it of another writes nothing.
-const CAME_EXACT_MS: u64 = 32;
+pub(super) const CAME_EXACT_MS: u64 = 32;
 
 /// A unit that the draw reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,11 +64,17 @@ pub struct PrizeUse {
     pub left: u64,
     /// Units given out since the node began.
     pub given: u64,
+    /// When somebody drew last who could have won it, ms UTC, give or take a few; 0: nobody yet.
+    pub came_ms: u64,
 }
 
 /// How a plan draws among the prizes of a round: their order, their weights, and which units it knows of. A plan
 /// beside another draws from the same pool with picks of its own.
-pub struct Picks(Box<[Pick]>);
+pub struct Picks {
+    all: Box<[Pick]>,
+    /// Those that can't be won everywhere: position in the round, and where. Empty in most rounds.
+    limited: Box<[(u8, Regions)]>,
+}
 
 #[derive(Clone, Copy)]
 struct Pick {
@@ -74,6 +83,26 @@ struct Pick {
     units: u64,
     /// Where the prize stands in the pool.
     at: usize,
+}
+
+impl Picks {
+    /// Prizes that an entry from a district can't win, one bit a position. In a round without prizes for some regions
+    /// only, nothing is looked up.
+    #[inline]
+    pub fn barred(&self, places: &Places, district: u32) -> u64 {
+        if self.limited.is_empty() {
+            return 0;
+        }
+        let here = places.regions_of(district);
+        self.limited.iter().fold(0, |bits, (i, regions)| bits | u64::from(!regions.allow(here)) << i)
+    }
+
+    /// Places in the pool of the prizes that are not barred.
+    #[inline]
+    fn open(&self, barred: u64) -> impl Iterator<Item = usize> {
+        let open = self.all.iter().enumerate().filter(move |(i, _)| barred >> i & 1 == 0);
+        open.map(|(_, pick)| pick.at)
+    }
 }
 
 struct PrizePool {
@@ -111,6 +140,8 @@ pub struct RoundPool {
     next_any: AtomicU64,
     /// When somebody drew last who could have won, ms UTC.
     came_ms: AtomicU64,
+    /// Of each prize, once a plan limits one to regions.
+    each: OnceLock<Box<Each>>,
     state: Mutex<State>,
 }
 
@@ -122,9 +153,10 @@ impl RoundPool {
             keys,
             next_any: AtomicU64::new(u64::MAX),
             came_ms: AtomicU64::new(0),
+            each: OnceLock::new(),
             state: Mutex::new(state),
         };
-        let picks = picks(round, (0..round.prizes.len()).collect());
+        let picks = pool.picks(round, (0..round.prizes.len()).collect());
         (pool, picks)
     }
 
@@ -133,8 +165,8 @@ impl RoundPool {
     /// tranches as the one before (`was`) changes nothing here and takes no lock.
     pub fn follow(&self, round: &Round, was: Option<(&Round, &Picks)>) -> Picks {
         if let Some((before, old)) = was.filter(|(before, _)| same_units(before, round)) {
-            debug_assert_eq!(before.prizes.len(), old.0.len());
-            return picks(round, old.0.iter().map(|p| p.at).collect());
+            debug_assert_eq!(before.prizes.len(), old.all.len());
+            return self.picks(round, old.all.iter().map(|p| p.at).collect());
         }
         // Made before the lock, and what it replaces dropped behind it: draws wait for neither.
         let mut fresh: Vec<Option<PrizePool>> =
@@ -159,7 +191,20 @@ impl RoundPool {
             places.push(place);
         }
         drop(state);
-        picks(round, places)
+        self.picks(round, places)
+    }
+
+    /// How the plan of `round` draws; `places`: where its prizes stand in the pool.
+    fn picks(&self, round: &Round, places: Vec<usize>) -> Picks {
+        let pick = |(p, at): (&Prize, usize)| Pick { weight: u64::from(p.weight), units: p.units(), at };
+        let limited = round.prizes.iter().enumerate().filter(|(_, p)| !p.regions.is_everywhere());
+        let limited: Box<[_]> = limited.map(|(i, p)| (i as u8, p.regions)).collect();
+        if !limited.is_empty() && self.each.get().is_none() {
+            let mut state = self.state.lock();
+            self.each.get_or_init(|| Box::new(Each::new()));
+            self.renew_next(&mut state.prizes, 0);
+        }
+        Picks { all: round.prizes.iter().zip(places).map(pick).collect(), limited }
     }
 
     /// No plan has the round any more. False: leases are out; its pool is still needed, to give them back.
@@ -181,7 +226,7 @@ impl RoundPool {
         now_ms >= self.next_any.load(Ordering::Acquire)
     }
 
-    /// Somebody draws at `now_ms` who is below his limits.
+    /// Somebody draws at `now_ms` who is below his limits and can win every prize.
     #[inline]
     pub fn came(&self, now_ms: u64) {
         if now_ms > self.came_ms.load(Ordering::Relaxed) + CAME_EXACT_MS {
@@ -189,24 +234,49 @@ impl RoundPool {
         }
     }
 
-    /// When somebody came last, ms UTC, give or take a few; 0: nobody yet.
-    pub fn came_ms(&self) -> u64 {
-        self.came_ms.load(Ordering::Relaxed)
+    /// Somebody draws at `now_ms` who is below his limits and can't win the prizes of `barred`. Could anything else be
+    /// winnable? No: every try loses.
+    pub fn came_barred(&self, picks: &Picks, barred: u64, now_ms: u64) -> bool {
+        let Some(each) = self.each.get() else {
+            self.came(now_ms);
+            return self.may_hit(now_ms);
+        };
+        let mut may_hit = false;
+        for at in picks.open(barred) {
+            if !each.came(at, now_ms) {
+                self.came(now_ms);
+            }
+            may_hit |= each.may_hit(at, now_ms);
+        }
+        may_hit
     }
 
-    /// Leases with a unit that could have been won before `before_ms`, and was not.
+    /// When somebody came last who could win the prize at a place in the pool.
+    fn came_for(&self, at: usize) -> u64 {
+        let all = self.came_ms.load(Ordering::Relaxed);
+        self.each.get().map_or(all, |each| all.max(each.came_ms(at)))
+    }
+
+    /// Leases with a unit that could have been won before `before_ms`, and was not, of prizes that nobody has come for
+    /// since then.
     pub fn overdue(&self, before_ms: u64) -> Vec<LeaseId> {
+        if self.came_ms.load(Ordering::Relaxed) > before_ms {
+            return Vec::new();
+        }
         let mut state = self.state.lock();
-        let leases = state.prizes.iter_mut().flat_map(|p| &mut p.leases);
+        let pools = state.prizes.iter_mut().enumerate();
+        let idle = pools.filter(|(at, _)| self.came_for(*at) <= before_ms);
+        let leases = idle.flat_map(|(_, p)| &mut p.leases);
         let due = |l: &mut Lease| l.next(before_ms).is_some_and(|(instant, _)| instant < before_ms);
         leases.filter_map(|l| due(l).then_some(l.id)).collect()
     }
 
     /// Draws as a plan does: up to `tries` picks by its weights, each falling through to the prizes behind it. `settle`
     /// is asked to make the hit an award while the lock is held; when it refuses, the unit stays and the draw ends.
+    /// Prizes of `barred` ([`Picks::barred`]) are passed over like those that have nothing to give.
     pub fn draw<T>(
         &self,
-        picks: &Picks,
+        (picks, barred): (&Picks, u64),
         pick: impl Fn(&RoundKeys, u32) -> u64,
         tries: u32,
         now_ms: u64,
@@ -214,7 +284,7 @@ impl RoundPool {
     ) -> Option<T> {
         let mut state = self.state.lock();
         let pools = &mut state.prizes;
-        let winnable = winnable(pools, picks, now_ms);
+        let winnable = winnable(pools, picks, now_ms) & !barred;
         // Between the tries of one entry nothing changes: with nothing winnable every one of them loses.
         if winnable == 0 || tries == 0 {
             self.renew_next(pools, now_ms);
@@ -223,11 +293,11 @@ impl RoundPool {
         // With fall-through the first try that sees a winnable prize gets one.
         let try_no = 1;
         let random = pick(&self.keys, try_no);
-        let start = pick_by_weight(picks.0.iter().map(|p| p.weight), random);
-        let count = picks.0.len();
+        let start = pick_by_weight(picks.all.iter().map(|p| p.weight), random);
+        let count = picks.all.len();
         let position = (start..count).chain(0..start).find(|p| winnable >> p & 1 == 1)?;
         let held = passed(start, position, count);
-        let Pick { at, units, .. } = picks.0[position];
+        let Pick { at, units, .. } = picks.all[position];
         let done = self.give(&mut pools[at], (position, units), try_no, held, now_ms, settle);
         self.renew_next(pools, now_ms);
         done
@@ -293,13 +363,14 @@ impl RoundPool {
     /// How the prizes stand that the plan has.
     pub fn usage(&self) -> Vec<PrizeUse> {
         let state = self.state.lock();
-        let usage = |p: &PrizePool| PrizeUse {
+        let usage = |(at, p): (usize, &PrizePool)| PrizeUse {
             prize: p.prize,
             leases: p.leases.len(),
             left: p.leases.iter().map(Lease::left).sum(),
             given: p.given,
+            came_ms: self.came_for(at),
         };
-        state.prizes.iter().filter(|p| p.planned).map(usage).collect()
+        state.prizes.iter().enumerate().filter(|(_, p)| p.planned).map(usage).collect()
     }
 
     /// Lane position of the oldest `LeaseGot` in use.
@@ -307,20 +378,20 @@ impl RoundPool {
         self.state.lock().prizes.iter().flat_map(|p| p.leases.iter().map(|l| l.got_at)).min()
     }
 
-    /// Publishes the instant of the next unit of any prize.
+    /// Publishes the instant of the next unit of any prize, and of each where that is kept.
     fn renew_next(&self, pools: &mut [PrizePool], now_ms: u64) {
-        let next = pools
-            .iter_mut()
-            .flat_map(|p| p.leases.iter_mut())
-            .filter_map(|l| l.next(now_ms).map(|(instant, _)| instant))
-            .min();
-        self.next_any.store(next.unwrap_or(u64::MAX), Ordering::Release);
+        let each = self.each.get();
+        let mut next_any = u64::MAX;
+        for (at, pool) in pools.iter_mut().enumerate() {
+            let instants = pool.leases.iter_mut().filter_map(|l| l.next(now_ms).map(|(instant, _)| instant));
+            let next = instants.min().unwrap_or(u64::MAX);
+            if let Some(each) = each {
+                each.set_next(at, next);
+            }
+            next_any = next_any.min(next);
+        }
+        self.next_any.store(next_any, Ordering::Release);
     }
-}
-
-fn picks(round: &Round, places: Vec<usize>) -> Picks {
-    let pick = |(p, at): (&Prize, usize)| Pick { weight: u64::from(p.weight), units: p.units(), at };
-    Picks(round.prizes.iter().zip(places).map(pick).collect())
 }
 
 /// Do both have the same prizes in the same order, with the same units?
@@ -332,7 +403,7 @@ fn same_units(a: &Round, b: &Round) -> bool {
 /// One bit for each prize position of the plan that has a unit whose instant has come.
 fn winnable(pools: &mut [PrizePool], picks: &Picks, now_ms: u64) -> u64 {
     let mut bits = 0;
-    for (i, pick) in picks.0.iter().enumerate() {
+    for (i, pick) in picks.all.iter().enumerate() {
         let due = |l: &mut Lease| {
             l.next(now_ms).is_some_and(|(instant, unit)| instant <= now_ms && unit < pick.units)
         };
@@ -347,78 +418,4 @@ fn passed(start: usize, end: usize, count: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{RoundPool, passed};
-    use crate::core::lease::tests::got;
-    use crate::core::tests_support::round;
-    use campaign::{Fen, RoundSeed, Tranche};
-
-    #[test]
-    fn falls_through_to_what_is_winnable_and_says_what_was_held() {
-        let round = round(&[(1, 100, 50), (2, 1, 50), (3, 1, 50)]);
-        let (pool, picks) = RoundPool::new(&round, RoundSeed([1; 32]).keys());
-        assert!(!pool.may_hit(u64::MAX - 1));
-        assert!(pool.install(&got(1, 3, &[(0, 2, 1000, 2, 1)]), 4));
-        assert!(!pool.install(&got(1, 3, &[(0, 2, 1000, 2, 1)]), 4), "the same lease again");
-        assert!(!pool.install(&got(9, 8, &[(0, 2, 1000, 2, 1)]), 4), "no such prize");
-        assert!(!pool.may_hit(99_999));
-        assert_eq!(pool.draw(&picks, |_, _| 0, 3, 99_999, |h| Some(*h)), None);
-        let hit = pool.draw(&picks, |_, _| 0, 3, 100_100, |h| Some(*h)).unwrap();
-        assert_eq!((hit.position, hit.held, hit.try_no), (2, 0b011, 1));
-        assert!(pool.draw(&picks, |_, _| 0, 3, 100_100, |_| None::<()>).is_none(), "refused: the unit stays");
-        assert!(pool.draw(&picks, |_, _| u64::MAX, 1, 100_100, |h| Some(*h)).is_some_and(|h| h.held == 0));
-        assert!(!pool.may_hit(u64::MAX - 1));
-        let sealed = pool.seal(|_| false);
-        assert_eq!((sealed.len(), sealed[0].used, sealed[0].returned.len()), (1, 2, 0));
-    }
-
-    #[test]
-    fn a_new_plan_keeps_the_leases_and_has_its_own_order() {
-        let first = round(&[(1, 1, 50), (2, 1, 50)]);
-        let (pool, old) = RoundPool::new(&first, RoundSeed([1; 32]).keys());
-        pool.install(&got(1, 2, &[(0, 5, 1000, 5, 1)]), 4);
-        let second = round(&[(2, 7, 50), (3, 1, 50)]);
-        let new = pool.follow(&second, Some((&first, &old)));
-        assert_eq!(pool.oldest_got(), Some(4));
-        assert_eq!(pool.draw(&new, |_, _| 0, 1, 200_000, |h| Some(*h)).unwrap().position, 0);
-        assert_eq!(pool.draw(&old, |_, _| 0, 1, 200_000, |h| Some(*h)).unwrap().position, 1, "beside it");
-        assert!(!pool.install(&got(2, 1, &[(0, 5, 1000, 5, 1)]), 4), "the plan has it no more");
-        assert!(pool.install(&got(3, 3, &[(0, 5, 1000, 5, 1)]), 4));
-        let same = pool.follow(&round(&[(2, 9, 50), (3, 4, 50)]), Some((&second, &new)));
-        assert_eq!(pool.draw(&same, |_, _| u64::MAX, 1, 200_000, |h| Some(*h)).unwrap().prize.0, 3);
-        pool.follow(&first, None);
-        let sealed = pool.seal(|_| false);
-        assert_eq!((sealed.len(), sealed[0].prize.0, sealed[0].returned.len()), (1, 3, 4), "no plan has it");
-        assert!(!pool.retire());
-        assert_eq!(pool.seal(|_| false)[0].used, 2);
-        assert!(pool.retire() && !pool.install(&got(9, 2, &[(9, 1, 1000, 1, 1)]), 4));
-    }
-
-    #[test]
-    fn units_of_a_later_plan_are_given_under_it_alone() {
-        let first = round(&[(1, 1, 2), (2, 1, 2)]);
-        let (pool, old) = RoundPool::new(&first, RoundSeed([1; 32]).keys());
-        pool.install(&got(1, 1, &[(2, 1, 1000, 1, 1)]), 4);
-        pool.install(&got(2, 2, &[(0, 1, 1000, 1, 1)]), 4);
-        let mut raised = first.clone();
-        raised.prizes[0].tranches.push(Tranche {
-            first: 2,
-            units: 1,
-            fen: Fen(70),
-            min: Fen(70),
-            max: Fen(70),
-        });
-        let new = pool.follow(&raised, Some((&first, &old)));
-        let hit = pool.draw(&old, |_, _| 0, 1, 200_000, |h| Some(*h)).unwrap();
-        assert_eq!((hit.prize.0, hit.held), (2, 1), "the old plan passes it over");
-        assert_eq!(pool.draw(&old, |_, _| 0, 1, 200_000, |h| Some(*h)), None);
-        let hit = pool.draw(&new, |_, _| 0, 1, 200_000, |h| Some(*h)).unwrap();
-        assert_eq!((hit.unit, hit.fen), (2, Fen(70)));
-    }
-
-    #[test]
-    fn passed_goes_around() {
-        assert_eq!(passed(2, 1, 4), 0b1101);
-        assert_eq!(passed(2, 2, 4), 0);
-    }
-}
+mod tests;

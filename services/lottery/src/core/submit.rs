@@ -271,13 +271,21 @@ impl Core {
         if !now.may_win {
             return Drawn::Lost;
         }
-        pool.came(now.ms);
-        if !pool.may_hit(now.ms) {
+        let picks = scope.terms.picks(index);
+        let barred = picks.barred(scope.terms.places(), call.district);
+        let may_hit = match barred {
+            0 => {
+                pool.came(now.ms);
+                pool.may_hit(now.ms)
+            }
+            _ => pool.came_barred(picks, barred, now.ms),
+        };
+        if !may_hit {
             return Drawn::Lost;
         }
         let mut refused = None;
         let pick = |keys: &RoundKeys, try_no| keys.pick(UserId(call.user), call.counter, try_no);
-        let won = pool.draw(scope.terms.picks(index), pick, tries, now.ms, |hit| {
+        let won = pool.draw((picks, barred), pick, tries, now.ms, |hit| {
             let won = self.won(scope, now, call, hit);
             let reply = self.winning_reply(&scope.terms.plan, rules, call, &kept(&won));
             let appended = self.log.append(&won, Pending { inbox: Arc::clone(inbox), reply });

@@ -5,7 +5,7 @@ use campaign::curve::Curve;
 use campaign::plan::{ClientPacing, Stagger};
 use campaign::{
     CampaignId, Delivery, Fen, Limits, MacKey, MacKeys, NodeEpoch, NodeId, Plan, Prize, PrizeId, PrizeKind,
-    Round, RoundId, SeedKey, SeqNo, Tranche, Vendor, VendorId,
+    Regions, Round, RoundId, SeedKey, SeqNo, Tranche, Vendor, VendorId,
 };
 use parking_lot::Mutex;
 use records::Won;
@@ -28,6 +28,7 @@ pub fn round(prizes: &[(u32, u32, u64)]) -> Round {
         curve: Curve::even(0, 57_000),
         speed_max: 0,
         catch_up_percent: 200,
+        regions: Regions::EVERYWHERE,
         paused: false,
         tranches: vec![Tranche {
             first: 0,
@@ -61,6 +62,7 @@ pub fn plan(limits: Limits, prizes: &[(u32, u32, u64)]) -> Plan {
         stagger: Stagger::default(),
         pacing: ClientPacing { submit_min_ms: 1000, submit_max_ms: 3000 },
         rounds: vec![round(prizes)],
+        regions: Vec::new(),
         vendors: vec![Vendor { id: VendorId(1), name: "wallet".into(), release_per_second: 0 }],
     }
 }

@@ -10,8 +10,8 @@ use super::rows::PrizeKey;
 use super::{MemoryLedger, PgLedger, QuotaLedger, SqlLedger};
 use campaign::plan::{CURVE_TAIL_MS, ClientPacing, Stagger};
 use campaign::{
-    CampaignId, Curve, Delivery, Fen, Limits, Plan, Prize, PrizeId, PrizeKind, Round, RoundId, SeqNo,
-    Tranche, Vendor, VendorId,
+    CampaignId, Curve, Delivery, Fen, Limits, Plan, Prize, PrizeId, PrizeKind, Regions, Round, RoundId,
+    SeqNo, Tranche, Vendor, VendorId,
 };
 use runtime::ManualClock;
 use std::future::Future;
@@ -43,6 +43,7 @@ pub fn plan(seq_no: u64, length_ms: u64, prizes: &[Sketch], vendors: &[(u32, u64
         curve: Curve::even(0, length_ms - CURVE_TAIL_MS),
         speed_max: *speed_max,
         catch_up_percent: 200,
+        regions: Regions::EVERYWHERE,
         paused: false,
         tranches: vec![Tranche { first: 0, units: *units, fen: Fen(0), min: Fen(0), max: Fen(0) }],
     };
@@ -70,6 +71,7 @@ pub fn plan(seq_no: u64, length_ms: u64, prizes: &[Sketch], vendors: &[(u32, u64
             seed_commitment: [0; 32],
             prizes: prizes.iter().map(prize).collect(),
         }],
+        regions: Vec::new(),
         vendors: vendors.iter().map(vendor).collect(),
     }
 }

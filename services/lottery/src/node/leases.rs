@@ -24,8 +24,8 @@ const ASK_MIN: u32 = 16;
 /// Most units asked for.
 const ASK_MAX: u32 = 1_000_000;
 
-/// In a round's last seconds a node beside others that nobody has come to for so long asks for nothing, and gives back
-/// what could have been won all that time.
+/// In a round's last seconds a node beside others asks for nothing of a prize that nobody has come for for so long (who
+/// could win it: a prize may be limited to regions), and gives back what could have been won all that time.
 const IDLE_MS: u64 = 400;
 
 /// ... and one that somebody comes to asks again so soon: what others give back is for whoever has players.
@@ -155,12 +155,11 @@ impl Leases {
                 }
                 let over = stop || now_ms >= round.close_ms;
                 let in_tail = self.has_others && now_ms + CURVE_TAIL_MS >= round.close_ms;
-                let is_idle = in_tail && at.pool.came_ms() + IDLE_MS <= now_ms;
-                if is_idle && now_ms + LAST_BACK_MS < round.close_ms {
+                if in_tail && now_ms + LAST_BACK_MS < round.close_ms {
                     self.send_back.extend(at.pool.overdue(now_ms - IDLE_MS));
                 }
                 self.seal(campaign.plan.campaign, round.id, &at.pool, over);
-                if !over && !is_idle {
+                if !over {
                     self.ask(campaign.plan.campaign, round, &at.pool, (now_ms, since_ms), in_tail, &mut asks);
                 }
                 oldest = oldest.into_iter().chain(at.pool.oldest_got()).min();
@@ -197,6 +196,9 @@ impl Leases {
         asks: &mut Vec<GrantAsk>,
     ) {
         for usage in pool.usage() {
+            if in_tail && usage.came_ms + IDLE_MS <= now_ms {
+                continue;
+            }
             let prize = PrizeKey { campaign, round: round.id, prize: usage.prize };
             let units = self.units_wanted(prize, usage.given, since_ms, round.close_ms - now_ms);
             let closing = self.closing.values().filter(|c| key(&c.record) == prize).count();
@@ -331,12 +333,14 @@ fn key(record: &LeaseClosed) -> PrizeKey {
 #[cfg(test)]
 mod tests {
     use super::{LeaseLog, Leases, Progress};
-    use crate::core::RoundPool;
     use crate::core::tests_support::{core, plan};
+    use crate::core::{Now, RoundPool};
     use crate::ledger::{MemoryLedger, QuotaLedger, Tick};
-    use campaign::{Limits, NodeEpoch, NodeId};
+    use campaign::{DistrictRange, Limits, NodeEpoch, NodeId, PrizeId, Region, Regions};
+    use protocol::calls::{Inbox, SubmitCall};
     use records::{LeaseClosed, LeaseGot};
     use runtime::{Clock, ManualClock};
+    use std::sync::Arc;
 
     /// Everything is safe at once.
     struct Log;
@@ -404,10 +408,55 @@ mod tests {
                     let (_, round) = campaigns.get(1).unwrap().rounds().next().unwrap();
                     let (_, picks) = RoundPool::new(&plan.rounds[0], *round.pool.keys());
                     round.pool.came(at_ms);
-                    won += u64::from(round.pool.draw(&picks, |_, _| 0, 1, at_ms, |_| Some(())).is_some());
+                    won +=
+                        u64::from(round.pool.draw((&picks, 0), |_, _| 0, 1, at_ms, |_| Some(())).is_some());
                 }
             }
         }
         assert_eq!(won, 8, "{:?}", ledger.rows().prizes);
+    }
+
+    /// Players come to both nodes, but those for whom the prize is to the second one only.
+    #[tokio::test]
+    async fn what_nobody_of_its_region_comes_for_goes_to_the_node_where_they_are() {
+        let clock = ManualClock::new(150_000);
+        let ledger = MemoryLedger::new(clock.clone());
+        let mut plan = plan(Limits::default(), &[(1, 1, 8), (2, 1, 1)]);
+        plan.regions =
+            vec![Region { name: "north".into(), districts: vec![DistrictRange { first: 7, last: 7 }] }];
+        plan.rounds[0].prizes[0].regions = Regions(1);
+        ledger.register(&plan).await.unwrap();
+        let mut nodes = Vec::new();
+        for node in [NodeId(1), NodeId(2)] {
+            let epoch = ledger.begin_epoch(node, NodeEpoch(0)).await.unwrap();
+            let (core, log) = core(plan.clone());
+            nodes.push((core, log, Leases::new(node, epoch).beside_others()));
+        }
+        let inbox = Arc::new(Inbox::new());
+        for at_ms in (155_000..159_900).step_by(50) {
+            clock.advance_ms(at_ms - clock.now_ms());
+            for (i, (core, _, leases)) in nodes.iter_mut().enumerate() {
+                let tick = leases.tick(core, at_ms, Progress { acknowledged: 1 }, false, &mut Log);
+                let answer = ledger.tick(&tick).await.unwrap();
+                leases.answered(core, &tick, &answer, &mut Log);
+                let district = if i == 1 && at_ms >= 157_200 { 7 } else { 6 };
+                let user = at_ms + i as u64;
+                let call = SubmitCall {
+                    user,
+                    campaign: 1,
+                    round: 1,
+                    counter: 1,
+                    shakes: 1,
+                    district,
+                    ..SubmitCall::default()
+                };
+                core.submit(Now { ms: at_ms, may_win: true }, &[call], &inbox, &mut Vec::new());
+            }
+        }
+        let won = |node: usize| {
+            let wins = nodes[node].1.wins.lock();
+            wins.iter().filter(|(won, _)| won.prize == PrizeId(1)).count()
+        };
+        assert_eq!((won(0), won(1)), (0, 8), "{:?}", ledger.rows().prizes);
     }
 }

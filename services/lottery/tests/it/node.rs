@@ -1,5 +1,5 @@
-use crate::world::{CAMPAIGN, World, config, plan, play};
-use campaign::{CampaignId, RoundSeed, SeqNo, UnitAmounts};
+use crate::world::{CAMPAIGN, World, config, district_of, plan, play};
+use campaign::{CampaignId, DistrictRange, Region, Regions, RoundId, RoundSeed, SeedKey, SeqNo, UnitAmounts};
 use flowlog::{LogReader, Position, RealDisk};
 use lottery::grey::{Grey, takes};
 use lottery::ledger::QuotaLedger;
@@ -144,4 +144,53 @@ async fn a_grey_release_comes_and_goes() {
     for won in wins.values().filter(|w| w.user.0 < 600) {
         assert_eq!(won.seq_no == SeqNo(2), takes(won.user.0, CampaignId(CAMPAIGN), 500), "user {}", won.user);
     }
+}
+
+/// A prize for some regions on a whole node: only those who are there win it, all others win what is for everybody, and
+/// the log shows both to whoever draws again from the seed. Then its regions change while the round runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prize_for_some_regions_stays_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let (open, units, length_ms) = (SystemClock.now_ms() + 100, 3_000, 60_000);
+    let world = World::start(dir.path()).await.unwrap();
+    let limited = |seq_no: u64, first: u32, last: u32| {
+        let mut plan = plan(open, length_ms, units);
+        plan.seq_no = SeqNo(seq_no);
+        plan.regions = vec![Region { name: "north".into(), districts: vec![DistrictRange { first, last }] }];
+        plan.rounds[0].prizes[0].regions = Regions(1);
+        Arc::new(plan)
+    };
+    let plans = [limited(1, 1, 2), limited(2, 3, 9)];
+    let mut next_user = 1;
+    for plan in &plans {
+        assert!(world.node.apply(plan.clone()).await.unwrap());
+        // Until somebody has won the prize, and somebody from elsewhere another one that he got in its place.
+        loop {
+            let wins = wins_in_log(dir.path());
+            let mine = || wins.values().filter(|w| w.seq_no == plan.seq_no);
+            let cash = &plan.rounds[0].prizes[0];
+            let elsewhere = |w: &Won| w.held == 1 && !plan.can_be_won_in(cash, w.district);
+            if mine().any(|w| w.prize == cash.id) && mine().any(elsewhere) {
+                break;
+            }
+            assert!(SystemClock.now_ms() < open + length_ms - 3_000, "nobody won: {}", wins.len());
+            play(&world.node, next_user..next_user + 200, SystemClock.now_ms() + 300).await;
+            next_user += 200;
+        }
+    }
+    let ledger = world.ledger.clone();
+    world.stop().await;
+
+    let keys = SeedKey { id: 1, key: [3; 32] }.round_seed(CampaignId(CAMPAIGN), RoundId(1)).keys();
+    for won in wins_in_log(dir.path()).values() {
+        let plan = &plans[won.seq_no.0 as usize - 1];
+        let round = &plan.rounds[0];
+        let at = round.position(won.prize).unwrap();
+        assert_eq!(won.district, district_of(won.user.0));
+        assert!(plan.can_be_won_in(&round.prizes[at], won.district), "{won:?}");
+        // One pick of two prizes: what was passed is the other one, or nothing.
+        let start = round.pick(keys.pick(won.user, won.counter, u32::from(won.try_no)));
+        assert_eq!(won.held, if start == at { 0 } else { 1 << start });
+    }
+    check_books(dir.path(), &ledger, units, false).await;
 }

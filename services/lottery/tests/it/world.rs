@@ -3,8 +3,8 @@
 use campaign::curve::Curve;
 use campaign::plan::{ClientPacing, Stagger};
 use campaign::{
-    CampaignId, Delivery, Fen, Limits, MacKey, MacKeys, NodeId, Plan, Prize, PrizeId, PrizeKind, Round,
-    RoundId, SeedKey, SeqNo, Tranche, Vendor, VendorId,
+    CampaignId, Delivery, Fen, Limits, MacKey, MacKeys, NodeId, Plan, Prize, PrizeId, PrizeKind, Regions,
+    Round, RoundId, SeedKey, SeqNo, Tranche, Vendor, VendorId,
 };
 use flowlog::{LogKind, LogOptions};
 use lottery::ledger::{QuotaLedger, SqlLedger};
@@ -38,6 +38,7 @@ pub fn plan(open_ms: u64, ms: u64, units: u64) -> Plan {
         curve: Curve::even(0, ms - 3_000),
         speed_max: 0,
         catch_up_percent: 200,
+        regions: Regions::EVERYWHERE,
         paused: false,
         tranches: vec![Tranche {
             first: 0,
@@ -66,8 +67,14 @@ pub fn plan(open_ms: u64, ms: u64, units: u64) -> Plan {
             seed_commitment: seed_key().round_seed(CampaignId(CAMPAIGN), id).commitment(),
             prizes: vec![prize(1, 100, 100, 100), prize(2, 300, 50, 20_000)],
         }],
+        regions: Vec::new(),
         vendors: vec![Vendor { id: VendorId(1), name: "wallet".into(), release_per_second: 0 }],
     }
+}
+
+/// Districts that players submit from: every fourth does not say.
+pub fn district_of(user: u64) -> u32 {
+    (user % 4) as u32
 }
 
 pub struct World {
@@ -137,6 +144,7 @@ pub async fn play(node: &Node, users: std::ops::Range<u64>, until_ms: u64) -> BT
                 campaign: CAMPAIGN,
                 round: 1,
                 shakes: 2,
+                district: district_of(user),
                 ..SubmitCall::default()
             })
             .collect();

@@ -8,7 +8,7 @@ use campaign::curve::Curve;
 use campaign::plan::{ClientPacing, Stagger};
 use campaign::{
     CampaignId, Delivery, Fen, LeaseId, Limits, MacKey, MacKeys, NodeEpoch, NodeId, Plan, Prize, PrizeId,
-    PrizeKind, Round, RoundId, SeedKey, SeqNo, Slot, Tranche, UnitRange, Vendor, VendorId,
+    PrizeKind, Regions, Round, RoundId, SeedKey, SeqNo, Slot, Tranche, UnitRange, Vendor, VendorId,
 };
 use lottery::core::{BUCKETS, Core, CoreConfig, NoWin, Now, Pending, WinLog};
 use parking_lot::Mutex;
@@ -189,6 +189,7 @@ fn plan(seed_key: &SeedKey, prizes: u32) -> Plan {
         curve: Curve::even(0, ROUND_MS - 3_000),
         speed_max: 0,
         catch_up_percent: 200,
+        regions: Regions::EVERYWHERE,
         paused: false,
         tranches: vec![Tranche {
             first: 0,
@@ -226,6 +227,7 @@ fn plan(seed_key: &SeedKey, prizes: u32) -> Plan {
         stagger: Stagger::default(),
         pacing: ClientPacing { submit_min_ms: 1000, submit_max_ms: 3000 },
         rounds: vec![round],
+        regions: Vec::new(),
         vendors: vec![Vendor { id: VendorId(1), name: "wallet".into(), release_per_second: 0 }],
     }
 }

@@ -9,10 +9,11 @@ pub mod reach;
 pub mod restart;
 pub mod shared;
 
-mod ask;
-mod campaign;
+pub mod ask;
+pub mod campaign;
+pub mod load;
+pub mod platform;
+pub mod process;
+
 mod drain;
-mod load;
-mod platform;
-mod process;
 mod vendors;

@@ -179,6 +179,13 @@ impl Books {
             );
             self.broken.lock().budget.add(what);
         }
+        let planned = &ground.plan.rounds[round].prizes[prize - ground.first_prize[round]];
+        if !planned.regions.is_everywhere() && !ground.plan.can_be_won_in(planned, won.district) {
+            let (round, prize, district) = (won.round, won.prize, won.district);
+            let what =
+                format!("prize {round}/{prize} was won in district {district}, outside of its regions");
+            self.broken.lock().limits.add(what);
+        }
         self.player(won, round);
         Some(prize)
     }

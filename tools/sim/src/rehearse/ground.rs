@@ -109,6 +109,12 @@ impl Ground {
         }
     }
 
+    /// The district of the player with a number, from 0.
+    #[inline]
+    pub fn district_of(&self, player: u32) -> u32 {
+        self.setup.districts.as_ref().map_or(0, |d| d.of(player, self.setup.seed))
+    }
+
     /// Place of a round in the plan.
     pub fn round_of(&self, id: RoundId, at_ms: u64) -> Option<usize> {
         let guess = self.plan.rounds.partition_point(|r| r.close_ms <= at_ms);

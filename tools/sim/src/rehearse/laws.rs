@@ -49,7 +49,10 @@ pub(super) fn check(evidence: &Evidence<'_>) -> Vec<LawCheck> {
     vec![
         units.law("No unit is given out twice, and of no prize more than its budget"),
         fen.law("Every fen adds up: what was won and what was not are the budget, to the fen"),
-        limits.law("Nobody wins more often than the limits of a round, a day and the campaign allow"),
+        limits.law(
+            "Nobody wins more often than the limits of a round, a day and the campaign allow, or outside of a prize's \
+             regions",
+        ),
         ledger.law("The quota ledger says the same as the log, and nothing is left locked"),
         sums.law("Every submit has one answer, every win one record"),
     ]

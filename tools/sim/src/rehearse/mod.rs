@@ -19,6 +19,7 @@
 mod arrivals;
 mod assemble;
 mod books;
+mod districts;
 mod ground;
 mod laws;
 mod part;
@@ -34,6 +35,7 @@ mod warnings;
 mod wheel;
 
 pub use arrivals::{Arrivals, ArrivalsError};
+pub use districts::{Districts, DistrictsError};
 pub use report::{html, text};
 pub use result::{
     LawCheck, NodeResult, PrizeResult, Rehearsal, RoundResult, SetupSummary, Stretch, Totals, VendorResult,

@@ -204,7 +204,7 @@ impl Part {
             round: round.id.0,
             counter: entry.counter,
             shakes: self.ground.setup.behaviour.shakes,
-            district: 0,
+            district: self.ground.district_of(entry.player),
         });
         if self.calls.len() == BATCH {
             self.submit(ms);

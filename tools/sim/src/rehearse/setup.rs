@@ -1,6 +1,7 @@
 //! What a rehearsal is told beside the plan: who comes, how players behave, who delivers, how many nodes there are.
 
 use super::arrivals::Arrivals;
+use super::districts::Districts;
 use campaign::Plan;
 use delivery::pace::LIMIT_MAX;
 use std::collections::BTreeSet;
@@ -118,6 +119,8 @@ pub struct Setup {
     pub players: u64,
     /// When they come.
     pub arrivals: Arrivals,
+    /// Where they are; `None`: nobody knows, and nobody wins what is limited to regions.
+    pub districts: Option<Districts>,
     /// How they play.
     pub behaviour: Behaviour,
     /// Lottery nodes of the cluster.
@@ -138,6 +141,7 @@ impl Setup {
         Setup {
             players,
             arrivals: Arrivals::evenly(players, -60_000, 0),
+            districts: None,
             behaviour: Behaviour::default(),
             nodes: 1,
             threads: 2,

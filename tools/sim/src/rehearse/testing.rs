@@ -4,8 +4,8 @@ use super::ground::Ground;
 use campaign::curve::Curve;
 use campaign::plan::{CURVE_TAIL_MS, ClientPacing, Stagger};
 use campaign::{
-    CampaignId, Delivery, Fen, Limits, Plan, Prize, PrizeId, PrizeKind, Round, RoundId, SeqNo, Tranche,
-    Vendor, VendorId,
+    CampaignId, Delivery, Fen, Limits, Plan, Prize, PrizeId, PrizeKind, Regions, Round, RoundId, SeqNo,
+    Tranche, Vendor, VendorId,
 };
 use futures_util::FutureExt as _;
 use lottery::ledger::{MemoryLedger, PrizeReport, QuotaLedger as _};
@@ -23,6 +23,7 @@ pub(super) fn plan(prizes: u32, units: u64, round_ms: u64) -> Plan {
         curve: Curve::even(0, round_ms - CURVE_TAIL_MS),
         speed_max: 0,
         catch_up_percent: 200,
+        regions: Regions::EVERYWHERE,
         paused: false,
         tranches: vec![Tranche {
             first: 0,
@@ -52,6 +53,7 @@ pub(super) fn plan(prizes: u32, units: u64, round_ms: u64) -> Plan {
         stagger: Stagger::default(),
         pacing: ClientPacing { submit_min_ms: 1_000, submit_max_ms: 3_000 },
         rounds: vec![round],
+        regions: Vec::new(),
         vendors: vec![Vendor { id: VendorId(1), name: "wallet".into(), release_per_second: 0 }],
     }
 }

@@ -41,6 +41,7 @@ pub(super) fn of(ground: &Ground, r: &Rehearsal) -> Vec<Warning> {
             ),
         );
     }
+    regions(ground, &mut warn);
     rounds(ground, r, &mut warn);
     vendors(r, &time, &mut warn);
     if out.len() > WARNINGS_MAX {
@@ -50,6 +51,39 @@ pub(super) fn of(ground: &Ground, r: &Rehearsal) -> Vec<Warning> {
         out.push(Warning { code: "more", text, text_zh });
     }
     out
+}
+
+/// Prizes that are limited to regions in which no player is.
+fn regions(ground: &Ground, warn: &mut impl FnMut(&'static str, String, String)) {
+    let all = ground.plan.rounds.iter().flat_map(|r| r.prizes.iter().map(move |p| (r, p)));
+    let limited: Vec<_> = all.filter(|(_, p)| !p.regions.is_everywhere()).collect();
+    let Some(districts) = &ground.setup.districts else {
+        if !limited.is_empty() {
+            let n = number(limited.len() as u64);
+            warn(
+                "regions",
+                format!(
+                    "nobody's district is known here, so none of the {n} prizes that are limited to regions is won in \
+                     this rehearsal: say where players are with --districts"
+                ),
+                format!(
+                    "预演未给出玩家所在区域，{n} 种限定地区的奖品在本次预演中不会被抽中：请用 --districts 指定玩家分布"
+                ),
+            );
+        }
+        return;
+    };
+    let places = ground.plan.places();
+    for (round, prize) in limited {
+        if !districts.any(|district| prize.regions.allow(places.regions_of(district))) {
+            let (id, p, name) = (round.id, prize.id, &prize.name);
+            warn(
+                "regions",
+                format!("prize {id}/{p} ({name}): no player is in its regions"),
+                format!("奖品 {id}/{p}（{name}）：没有玩家在其限定地区内"),
+            );
+        }
+    }
 }
 
 fn rounds(ground: &Ground, r: &Rehearsal, warn: &mut impl FnMut(&'static str, String, String)) {

@@ -2,8 +2,8 @@
 
 use quota_config::{CompileOptions, compile};
 use sim::rehearse::{
-    Arrivals, Behaviour, Rehearsal, RehearseError, START_MS, Setup, VendorSetup, compile_key, html, rehearse,
-    text,
+    Arrivals, Behaviour, Districts, Rehearsal, RehearseError, START_MS, Setup, VendorSetup, compile_key,
+    html, rehearse, text,
 };
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -233,4 +233,38 @@ fn shows_what_it_found() {
     assert_eq!(json["totals"]["wins"], "54900");
     assert!(json["rounds"][0]["prizes"][0]["won_by"][0].is_string());
     assert_eq!(seconds(r.rounds[0].open_ms), 6);
+}
+
+/// A prize for one district and one for everybody.
+fn regional() -> String {
+    small(900, ", wins_per_round: 5", ", regions: [north]").replacen(
+        "vendors:",
+        "regions: {north: [100-199]}\nvendors:",
+        1,
+    ) + "      - {id: 2, name: Tea, kind: voucher, weight: 1, vendor: 1, units: 900}\n"
+}
+
+#[test]
+fn regional_prizes_are_won_by_those_who_are_there() {
+    let at = |table: &str| Setup { districts: Some(Districts::parse(table).unwrap()), ..Setup::new(4_000) };
+    let r = play(&regional(), &at("district,share\n0,40%\n150,40%\n200,20%\n"));
+    assert_eq!(r.rounds[0].unissued, 0, "{:?}", r.warnings);
+    assert!(r.warnings.iter().all(|w| w.code != "regions"), "{:?}", r.warnings);
+    let setup = at("district,share\n0,40%\n150,40%\n200,20%\n");
+    assert_eq!(r, play(&regional(), &setup), "the same seed, the same districts");
+}
+
+#[test]
+fn where_nobody_is_said_to_be_regional_prizes_stay_and_it_is_said() {
+    for (districts, told) in [
+        (None, "none of the 1 prizes that are limited to regions is won"),
+        (Some("district,players\n99,1\n"), "prize 1/1 (Cash): no player is in its regions"),
+    ] {
+        let districts = districts.map(|table| Districts::parse(table).unwrap());
+        let r = play(&regional(), &Setup { districts, ..Setup::new(4_000) });
+        let prizes = &r.rounds[0].prizes;
+        assert_eq!((prizes[0].won, prizes[1].unissued), (0, 0));
+        assert!(r.warnings.iter().any(|w| w.code == "regions" && w.text.contains(told)), "{:?}", r.warnings);
+        assert!(text(&r).contains(told));
+    }
 }

@@ -22,9 +22,11 @@ use storage::sqlx::postgres::{PgArguments, PgRow};
 use storage::sqlx::{self, Postgres};
 use storage::{Migration, MigrationError, SqlError};
 
-/// The tables of delivery on PostgreSQL: book and accounts.
-pub(crate) const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "orders, journal, accounts", sql: include_str!("schema_1.sql") }];
+/// The tables of delivery on PostgreSQL: book, accounts and limits.
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "orders, journal, accounts", sql: include_str!("schema_1.sql") },
+    Migration { version: 2, name: "limits of vendors", sql: include_str!("schema_2.sql") },
+];
 
 /// Most shards of a book: one for each bucket of users.
 pub const SHARDS_MAX: u16 = 4_096;

@@ -14,6 +14,9 @@ use crate::demo::children::Child;
 /// How long a process may take to get ready: servers may be electing leaders.
 const START: Duration = Duration::from_secs(40);
 
+/// How long a quick look at the lottery nodes may take.
+const LOOK: Duration = Duration::from_millis(300);
+
 /// What a process writes when it serves.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Ports {
@@ -113,6 +116,20 @@ impl Fleet {
             "statistics": flow["statistics"],
             "delivery": delivery["delivery"],
         }))
+    }
+}
+
+impl Fleet {
+    /// What each lottery node says of itself. None while one does not answer.
+    pub async fn lottery(&self, http: &Http, token: &str) -> Option<Vec<Value>> {
+        let asking = async {
+            let mut told = Vec::new();
+            for node in self.of("lottery") {
+                told.push(ask(http, token, node).await?);
+            }
+            Some(told)
+        };
+        tokio::time::timeout(LOOK, asking).await.ok()?
     }
 }
 

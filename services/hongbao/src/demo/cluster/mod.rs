@@ -4,6 +4,7 @@
 //! see [`events`]. The servers are those that `deploy/local/services up --replicated` has started; `make demo-cluster`
 //! does that first. Exit codes as of `hongbao demo`.
 
+mod chain;
 mod events;
 mod fleet;
 mod script;

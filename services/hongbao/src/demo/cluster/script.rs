@@ -14,6 +14,7 @@ use serde_json::Value;
 use toml::Table;
 
 use super::DemoClusterArgs;
+use super::chain::Chain;
 use super::events::{Event, events};
 use super::fleet::Fleet;
 use super::servers::Servers;
@@ -34,8 +35,10 @@ const START: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(25);
 /// How long delivery may take behind the last round, ms: every commit waits for the standby.
 const DRAIN_MS: u64 = 150_000;
-/// Waits that ended within this time of an event are put down to it, ms.
-const GAP_MS: u64 = 9_000;
+/// Waits that ended later than so long after an event have another reason, ms.
+const GAP_MS: u64 = 15_000;
+/// A wait may have begun so long before its cause, ms: its draw was asked just then.
+const BEFORE_MS: u64 = 200;
 
 /// The demonstration while it runs.
 pub(super) struct Script<'a> {
@@ -55,6 +58,7 @@ pub(super) struct Script<'a> {
     begun_ms: u64,
     seen: Seen,
     looked_ms: u64,
+    chain: Chain,
 }
 
 impl<'a> Script<'a> {
@@ -132,6 +136,7 @@ impl<'a> Script<'a> {
             begun_ms,
             seen: Seen::default(),
             looked_ms: 0,
+            chain: Chain::default(),
         })
     }
 
@@ -143,7 +148,15 @@ impl<'a> Script<'a> {
         if let Some((_, event)) = self.events.pop_front_if(|(at_ms, _)| *at_ms <= now_ms) {
             self.screen.say(event.text());
             self.happened.push((now_ms, event));
+            self.chain.event(now_ms, event == Event::KillLottery);
             self.befall(event).await.with_context(|| event.text())?;
+        }
+        if !self.happened.is_empty()
+            && let Some(nodes) = self.fleet.lottery(&self.http, &self.admin_token).await
+        {
+            for line in self.chain.seen(SystemClock.now_ms(), &nodes) {
+                self.screen.say(&line);
+            }
         }
         if now_ms >= self.looked_ms + 1_000 {
             self.look(now_ms).await;
@@ -321,15 +334,17 @@ impl<'a> Script<'a> {
             .flatten()
             .filter_map(|wait| Some((wait["at_s"].as_u64()? * 1_000, wait["longest_ms"].as_u64()?)))
             .collect();
-        let within = |from_ms: u64, to_ms: u64| {
-            let near = waits.iter().filter(|(at_ms, _)| (from_ms..to_ms).contains(at_ms));
-            near.map(|(_, longest_ms)| *longest_ms).max().unwrap_or(0)
+        // A wait is put down to what had happened last when it began, give or take the second in which it ended.
+        let cause = |at_ms: u64, longest_ms: u64| {
+            let began_ms = (at_ms + 1_000).saturating_sub(longest_ms);
+            self.happened.iter().rposition(|(event_ms, _)| *event_ms <= began_ms + BEFORE_MS)
         };
-        for (i, (at_ms, event)) in self.happened.iter().enumerate() {
-            let next_ms = self.happened.get(i + 1).map_or(u64::MAX, |(at_ms, _)| *at_ms);
+        for (i, (event_ms, event)) in self.happened.iter().enumerate() {
+            let near = waits.iter().filter(|(at_ms, _)| *at_ms < event_ms + GAP_MS);
+            let own = near.filter(|(at_ms, longest_ms)| cause(*at_ms, *longest_ms) == Some(i));
+            let longest_ms = own.map(|(_, longest_ms)| *longest_ms).max().unwrap_or(0);
             if let Some(what) = event.gap() {
-                let longest = within(at_ms / 1_000 * 1_000, (at_ms + GAP_MS).min(next_ms));
-                self.screen.say(&format!("longest wait for an answer {what}: {longest} ms"));
+                self.screen.say(&format!("longest wait for an answer {what}: {longest_ms} ms"));
             }
         }
     }

@@ -2,7 +2,9 @@ use crate::core::lease::tests::got;
 use crate::core::tests_support::{TestLog, core, plan, seed_key};
 use crate::core::{Core, NoWin, Now};
 use crate::grey::{GreyRefused, takes};
-use campaign::{CampaignId, Fen, Limits, MacKey, MacKeys, Plan, PrizeId, SeqNo, UserId};
+use campaign::{
+    CampaignId, DistrictRange, Fen, Limits, MacKey, MacKeys, Plan, PrizeId, Region, Regions, SeqNo, UserId,
+};
 use proptest::prelude::*;
 use protocol::calls::{Inbox, SubmitCall, SubmitReply};
 use protocol::v1::Outcome;
@@ -38,7 +40,11 @@ impl World {
     }
 
     fn submit(&self, ms: u64, user: u64, counter: u32) -> Option<SubmitReply> {
-        let call = SubmitCall { tag: 9, user, campaign: 1, round: 1, counter, shakes: 3, district: 4 };
+        self.submit_from(ms, user, counter, 4)
+    }
+
+    fn submit_from(&self, ms: u64, user: u64, counter: u32, district: u32) -> Option<SubmitReply> {
+        let call = SubmitCall { tag: 9, user, campaign: 1, round: 1, counter, shakes: 3, district };
         let mut out = Vec::new();
         self.core.submit(Now { ms, may_win: true }, &[call], &self.inbox, &mut out);
         out.pop()
@@ -240,6 +246,115 @@ proptest! {
             let at = round.position(x.prize).unwrap();
             let passed = (0..3).map(|i| (start + i) % 3).take_while(|p| *p != at).fold(0u64, |b, p| b | 1 << p);
             prop_assert_eq!(x.held, passed);
+        }
+    }
+}
+
+/// Prize 1 only in districts 10 to 19, prize 2 everywhere; or prize 1 alone.
+fn limited(prizes: &[(u32, u32, u64)]) -> Plan {
+    let mut plan = plan(LIMITS, prizes);
+    let districts = vec![DistrictRange { first: 10, last: 19 }];
+    plan.regions = vec![Region { name: "north".into(), districts }];
+    plan.rounds[0].prizes[0].regions = Regions(1);
+    plan
+}
+
+#[test]
+fn whoever_is_elsewhere_loses_and_may_try_again() {
+    let w = World::new(limited(&[(1, 1, 10)]));
+    w.lease(1, 1, 0, 3);
+    for (i, district) in [0, 9, 20, u32::MAX].into_iter().enumerate() {
+        let told = w.submit_from(100_200 + 1_000 * i as u64, 42, i as u32 + 1, district).unwrap();
+        // An entry as any other: not a limit, of which others would conclude that he can win no more.
+        assert_eq!((told.outcome, told.until_ms, told.next_counter), (Outcome::Lost, 0, i as u32 + 2));
+    }
+    assert_eq!(w.submit_from(104_200, 42, 5, 15), None, "he came home and won");
+    let (won, _) = w.log.wins.lock()[0];
+    assert_eq!((won.district, won.prize, won.held), (15, PrizeId(1), 0));
+    assert_eq!(w.core.tally().draws, 5);
+}
+
+#[test]
+fn regions_change_with_the_plan_and_a_grey_plan_has_its_own() {
+    let w = World::new(limited(&[(1, 1, 10)]));
+    w.lease(1, 1, 0, 5);
+    let mut grey = limited(&[(1, 1, 10)]);
+    grey.seq_no = SeqNo(2);
+    grey.regions[0].districts[0] = DistrictRange { first: 30, last: 39 };
+    w.core.apply_grey(Some(Arc::new(grey)), CampaignId(1), 500).unwrap();
+    let (tries, stays) = (
+        (1..).find(|u| takes(*u, CampaignId(1), 500)).unwrap(),
+        (1..).find(|u| !takes(*u, CampaignId(1), 500)).unwrap(),
+    );
+    let lost = |told: Option<SubmitReply>| told.is_some_and(|r| r.outcome == Outcome::Lost);
+    assert!(lost(w.submit_from(100_200, tries, 1, 10)) && w.submit_from(101_200, tries, 2, 30).is_none());
+    assert!(lost(w.submit_from(100_200, stays, 1, 30)) && w.submit_from(101_200, stays, 2, 10).is_none());
+    let mut wider = plan(LIMITS, &[(1, 1, 10)]);
+    wider.seq_no = SeqNo(3);
+    w.core.apply_grey(None, CampaignId(1), 0).unwrap();
+    assert!(w.core.apply(Arc::new(wider)).unwrap());
+    assert!(w.submit_from(102_200, stays, 3, 0).is_none(), "everywhere now");
+}
+
+proptest! {
+    /// Nobody wins what is for elsewhere; the record says what was passed over, so that each win can be drawn again
+    /// from the seed; and with everybody in the regions all units go out.
+    #[test]
+    fn prizes_stay_in_their_regions(
+        prizes in prop::collection::vec((0u32..4, 1u64..12, 0u64..16), 1..6),
+        regions in prop::collection::vec(prop::collection::vec((1u32..12, 0u32..4), 0..3), 4..=4),
+        entries in prop::collection::vec((1u64..30, 0u32..16), 1..150),
+    ) {
+        let rows: Vec<_> = prizes.iter().enumerate().map(|(i, (w, n, _))| (i as u32 + 1, *w, *n)).collect();
+        let free = Limits { interval_ms: 1, ..Limits::default() };
+        let mut plan = plan(free, &rows);
+        let range = |(first, more): &(u32, u32)| DistrictRange { first: *first, last: first + more };
+        let region = |ranges: &Vec<_>| Region { name: "r".into(), districts: ranges.iter().map(range).collect() };
+        plan.regions = regions.iter().map(region).collect();
+        for (prize, (_, _, limited)) in plan.rounds[0].prizes.iter_mut().zip(&prizes) {
+            prize.regions = Regions(*limited);
+        }
+        let w = World::new(plan.clone());
+        for (i, (_, units, _)) in prizes.iter().enumerate() {
+            w.lease(i as u64 + 1, i as u32 + 1, 0, *units);
+        }
+        let round = &plan.rounds[0];
+        let mut counters: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut submit = |user: u64, district: u32, step: usize| {
+            let counter = counters.entry(user).or_insert(0);
+            *counter += 1;
+            w.submit_from(101_000 + 10 * step as u64, user, *counter, district)
+        };
+        let left = |wins: &[Won], at: usize| round.prizes[at].units() - wins.iter().filter(|w| w.prize == round.prizes[at].id).count() as u64;
+        for (step, (user, district)) in entries.iter().enumerate() {
+            let before: Vec<Won> = w.log.wins.lock().iter().map(|(won, _)| *won).collect();
+            let told = submit(*user, *district, step);
+            let open = |at: usize| plan.can_be_won_in(&round.prizes[at], *district) && left(&before, at) > 0;
+            let any = (0..round.prizes.len()).any(open);
+            prop_assert_eq!(told.is_none(), any, "whoever can win something that is there wins");
+        }
+        let keys = seed_key().round_seed(CampaignId(1), round.id).keys();
+        let wins: Vec<Won> = w.log.wins.lock().iter().map(|(won, _)| *won).collect();
+        for (i, won) in wins.iter().enumerate() {
+            let (at, count) = (round.position(won.prize).unwrap(), round.prizes.len());
+            prop_assert!(plan.can_be_won_in(&round.prizes[at], won.district));
+            let start = round.pick(keys.pick(won.user, won.counter, u32::from(won.try_no)));
+            let passed: Vec<usize> = (0..count).map(|n| (start + n) % count).take_while(|p| *p != at).collect();
+            prop_assert_eq!(won.held, passed.iter().fold(0u64, |bits, p| bits | 1 << p));
+            for p in passed {
+                let elsewhere = !plan.can_be_won_in(&round.prizes[p], won.district);
+                prop_assert!(elsewhere || left(&wins[..i], p) == 0, "held back for no reason");
+            }
+        }
+        // Somebody from every district that a prize is for comes often enough: nothing that can be won stays.
+        let total: u64 = prizes.iter().map(|p| p.1).sum();
+        for n in 0..total * 16 {
+            submit(1_000 + n, (n % 16) as u32, 200 + n as usize);
+        }
+        let wins: Vec<Won> = w.log.wins.lock().iter().map(|(won, _)| *won).collect();
+        for (at, prize) in round.prizes.iter().enumerate() {
+            let can = (0..16).any(|district| plan.can_be_won_in(prize, district));
+            prop_assert_eq!(left(&wins, at), if can { 0 } else { prize.units() });
         }
     }
 }

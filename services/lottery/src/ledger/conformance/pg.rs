@@ -7,68 +7,9 @@ use campaign::{CampaignId, LeaseId, NodeEpoch, NodeId, Ranges, SeqNo};
 use ownership::{ClaimBucket, EndReason};
 use runtime::{Clock as _, ManualClock, SystemClock};
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use storage::pg::{Pg, PgOptions};
+use testkit::between::{Between, Cut};
 use testkit::servers::FreshDatabase;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-
-/// Stands between a ledger and its server, counts what is sent, and loses answers to commits.
-#[derive(Default)]
-struct Between {
-    messages: AtomicU64,
-    lose: AtomicBool,
-    lost: AtomicU64,
-}
-
-impl Between {
-    /// The database's address through a new place.
-    async fn stand(self: &Arc<Self>, url: &str) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let here = listener.local_addr().unwrap().to_string();
-        let (head, database) = url.rsplit_once('/').unwrap();
-        let (user, server) = head.rsplit_once('@').unwrap();
-        let (between, to) = (Arc::clone(self), server.to_owned());
-        #[allow(clippy::disallowed_methods)] // a test's own server
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let (between, to) = (Arc::clone(&between), to.clone());
-                tokio::spawn(
-                    async move { between.carry(client, TcpStream::connect(to).await.unwrap()).await },
-                );
-            }
-        });
-        format!("{user}@{here}/{database}")
-    }
-
-    async fn carry(&self, mut client: TcpStream, mut server: TcpStream) {
-        let (mut up, mut down) = (vec![0; 1 << 20], vec![0; 1 << 16]);
-        loop {
-            tokio::select! {
-                read = client.read(&mut up) => {
-                    let Ok(count @ 1..) = read else { return };
-                    // A message of statements; not one that asks whether the connection is still there.
-                    self.messages.fetch_add(u64::from(up[0] == b'Q'), Ordering::SeqCst);
-                    server.write_all(&up[..count]).await.unwrap();
-                    let commits = up[..count].windows(6).any(|word| word == b"COMMIT");
-                    if commits && self.lose.load(Ordering::SeqCst) {
-                        // The server has done it when it answers; nobody hears of it.
-                        let _ = server.read(&mut down).await;
-                        self.lost.fetch_add(1, Ordering::SeqCst);
-                        return;
-                    }
-                }
-                read = server.read(&mut down) => {
-                    let Ok(count @ 1..) = read else { return };
-                    if client.write_all(&down[..count]).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        }
-    }
-}
 
 const A: NodeId = NodeId(1);
 
@@ -84,24 +25,24 @@ async fn registered(ledger: &PgLedger, units: u64) {
 #[tokio::test]
 async fn a_grant_whose_answer_was_lost_is_the_same_when_asked_again() {
     let Some(database) = FreshDatabase::new() else { return };
-    let between = Arc::new(Between::default());
+    let between = Between::new(database.url());
     let clock = ManualClock::new(OPEN_MS);
-    let options = PgOptions::development(between.stand(database.url()).await);
+    let options = PgOptions::development(between.url());
     let ledger = PgLedger::open_with_clock(Pg::open(options).await.unwrap(), clock.clone()).await.unwrap();
     registered(&ledger, 600).await;
     ledger.begin_epoch(A, NodeEpoch(0)).await.unwrap();
     clock.advance_ms(2_000);
     let claims = vec![ClaimBucket { bucket: 5, term: 0 }];
     let call = Tick { claims, ..tick(1, 1, 10) };
-    between.lose.store(true, Ordering::SeqCst);
+    between.cut_all(Cut::Behind);
     for lost in 1..=2 {
         let error = ledger.tick(&call).await.unwrap_err();
         assert!(matches!(error, TickError::Store(StoreError::Unknown(_))), "{error}");
-        assert_eq!(between.lost.load(Ordering::SeqCst), lost);
+        assert_eq!(between.cuts(), lost);
         // It changes something each time, or it would not commit.
         clock.advance_ms(10);
     }
-    between.lose.store(false, Ordering::SeqCst);
+    between.cut_all(Cut::No);
     let straight = pg_ledger(&clock, &database).await;
     let done = straight.prizes(CampaignId(1)).await.unwrap();
     assert_eq!((done[0].leased, done[0].granted), (10, 10), "it was done, once");
@@ -113,10 +54,10 @@ async fn a_grant_whose_answer_was_lost_is_the_same_when_asked_again() {
     assert_eq!(straight.prizes(CampaignId(1)).await.unwrap(), done);
     // A begin whose answer was lost leaves an epoch open, which the node ends before it begins another.
     ledger.end_epoch(A, NodeEpoch(1), EndReason::BySelf).await.unwrap();
-    between.lose.store(true, Ordering::SeqCst);
+    between.cut_all(Cut::Behind);
     let error = ledger.begin_epoch(A, NodeEpoch(0)).await.unwrap_err();
     assert!(matches!(error, EpochError::Store(StoreError::Unknown(_))), "{error}");
-    between.lose.store(false, Ordering::SeqCst);
+    between.cut_all(Cut::No);
     assert!(matches!(ledger.begin_epoch(A, NodeEpoch(0)).await, Err(EpochError::Begin(_))));
     assert_eq!(straight.epochs(A).await.unwrap().len(), 2);
 }
@@ -124,9 +65,9 @@ async fn a_grant_whose_answer_was_lost_is_the_same_when_asked_again() {
 #[tokio::test]
 async fn a_call_is_two_round_trips() {
     let Some(database) = FreshDatabase::new() else { return };
-    let between = Arc::new(Between::default());
+    let between = Between::new(database.url());
     let clock = ManualClock::new(OPEN_MS);
-    let options = PgOptions::development(between.stand(database.url()).await);
+    let options = PgOptions::development(between.url());
     let ledger = PgLedger::open_with_clock(Pg::open(options).await.unwrap(), clock.clone()).await.unwrap();
     registered(&ledger, 600).await;
     ledger.begin_epoch(A, NodeEpoch(0)).await.unwrap();
@@ -139,9 +80,9 @@ async fn a_call_is_two_round_trips() {
     let calls = [(tick(1, 3, 3), 2), (Tick { asks: vec![], ..tick(1, 0, 0) }, 2)];
     for (call, trips) in calls {
         clock.advance_ms(200);
-        let before = between.messages.load(Ordering::SeqCst);
+        let before = between.messages();
         ledger.tick(&call).await.unwrap();
-        assert_eq!(between.messages.load(Ordering::SeqCst) - before, trips);
+        assert_eq!(between.messages() - before, trips);
     }
     // One that moves everything is sent in more pieces than one, and waits twice all the same.
     let answer = ledger.tick(&full).await.unwrap();
@@ -256,11 +197,11 @@ async fn time_is_the_servers() {
 #[tokio::test]
 async fn a_server_that_is_away_has_done_nothing() {
     let Some(database) = FreshDatabase::new() else { return };
-    let between = Arc::new(Between::default());
+    let between = Between::new(database.url());
     let options = PgOptions {
         acquire_timeout_ms: 300,
         connect_timeout_ms: 300,
-        ..PgOptions::development(between.stand(database.url()).await)
+        ..PgOptions::development(between.url())
     };
     let ledger = PgLedger::open(Pg::open(options).await.unwrap(), 0).await.unwrap();
     drop(database);

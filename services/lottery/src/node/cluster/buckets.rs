@@ -222,11 +222,20 @@ impl Buckets {
 
     /// The lanes that some bucket waits for.
     pub fn waits_for(&self) -> BTreeSet<u16> {
-        let waiting = self.slots.iter().filter_map(|slot| match &slot.state {
-            State::Waiting { wait_for, .. } => Some(wait_for),
-            _ => None,
-        });
-        waiting.flatten().map(|end| end.lane).collect()
+        self.waits_until().into_keys().collect()
+    }
+
+    /// How far the award store must come until no bucket waits any more, by lane.
+    pub fn waits_until(&self) -> BTreeMap<u16, u64> {
+        let mut until = BTreeMap::new();
+        for slot in &self.slots {
+            let State::Waiting { wait_for, .. } = &slot.state else { continue };
+            for end in wait_for {
+                let highest = until.entry(end.lane).or_insert(0);
+                *highest = end.position.max(*highest);
+            }
+        }
+        until
     }
 
     /// How far the award store is, by lane. Buckets that need not wait any longer are opened.

@@ -75,7 +75,9 @@ pub async fn bury(
     let (node, epoch) = (case.node(), case.epoch());
     let mut done = Buried { node: node.0, epoch: epoch.0, ..Buried::default() };
     loop {
-        match case.step() {
+        let step = case.step();
+        tracing::debug!(node = node.0, epoch = epoch.0, ?step, "an epoch on its way to its end");
+        match step {
             Step::End => {
                 done.ended = ledger.end_epoch(node, epoch, reason).await?;
                 fault::point("bury.after_end");

@@ -22,22 +22,36 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Longest wait for an answer of flow.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
+/// How often it is said which lanes buckets wait for, ns.
+const TELL_NS: u64 = 1_000_000_000;
+
 /// Opens buckets as the award store passes what they wait for.
 pub(super) async fn passed(node: Arc<ClusterNode>, shutdown: Shutdown) -> anyhow::Result<()> {
-    let mut away = false;
+    let (mut away, mut waits) = (false, None::<Waits>);
     while !shutdown.is_requested() {
-        let lanes: Vec<u16> = node.buckets.lock().waits_for().into_iter().collect();
-        if lanes.is_empty() {
+        let until = node.buckets.lock().waits_until();
+        let now_ns = node.parts.clock.mono_ns();
+        if until.is_empty() {
+            if let Some(waits) = waits.take() {
+                tracing::info!(waited_ms = (now_ns - waits.since_ns) / 1_000_000, "no bucket waits any more");
+            }
             tokio::select! {
                 () = shutdown.wait() => break,
                 () = node.waits.notified() => continue,
             }
         }
+        let lanes: Vec<u16> = until.keys().copied().collect();
+        let waits = waits.get_or_insert(Waits { since_ns: now_ns, told_ns: now_ns });
         match tokio::time::timeout(ANSWER_MAX, node.parts.histories.passed(&lanes)).await {
             Ok(Ok(positions)) => {
                 away = false;
                 let positions: BTreeMap<u16, u64> = positions.into_iter().collect();
                 node.buckets.lock().passed(&positions, &*node.core);
+                if now_ns >= waits.told_ns + TELL_NS {
+                    waits.told_ns = now_ns;
+                    let buckets = node.buckets.lock().counts().waiting;
+                    tracing::info!(buckets, ?until, passed = ?positions, "buckets wait for the award store");
+                }
             }
             error if !std::mem::replace(&mut away, true) => {
                 let why = error.map_or_else(|_| "no answer".to_owned(), |e| format!("{e:?}"));
@@ -51,6 +65,12 @@ pub(super) async fn passed(node: Arc<ClusterNode>, shutdown: Shutdown) -> anyhow
         }
     }
     Ok(())
+}
+
+/// Buckets wait: since when, and when that was last said.
+struct Waits {
+    since_ns: u64,
+    told_ns: u64,
 }
 
 /// Reads the past wins of users whom the core wants to know.
@@ -97,7 +117,8 @@ impl ClusterNode {
             Ok(answer) => {
                 let mut entries = Vec::with_capacity(missing.len());
                 for (want, wins) in missing.iter().zip(answer) {
-                    if self.core.restore(want, wins.iter().copied()) {
+                    // Most users have won nothing; an entry for each of them would cost more than asking again.
+                    if self.core.restore(want, wins.iter().copied()) && !wins.is_empty() {
                         entries.push((self.key(*want), wins));
                     }
                 }

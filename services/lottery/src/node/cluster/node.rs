@@ -47,6 +47,9 @@ pub struct ClusterNode {
 /// What has happened since the start.
 #[derive(Default)]
 pub(super) struct Counts {
+    pub ticks: AtomicU64,
+    pub tick_us: AtomicU64,
+    pub leases: AtomicU64,
     pub ticks_failed: AtomicU64,
     pub closes_refused: AtomicU64,
     pub ships_failed: AtomicU64,
@@ -87,6 +90,12 @@ pub struct ClusterStatus {
     pub unshipped: u64,
     /// Why the log takes nothing, if so.
     pub log_failure: Option<String>,
+    /// Ticks that the ledger answered.
+    pub ticks: u64,
+    /// Time that they took together, us.
+    pub tick_us: u64,
+    /// Leases that they brought.
+    pub leases: u64,
     /// Ticks that the ledger did not answer.
     pub ticks_failed: u64,
     /// Leases that the ledger refused to close: a person must look.
@@ -195,6 +204,9 @@ impl ClusterNode {
             lane_position,
             unshipped: log_end.saturating_sub(lane_position),
             log_failure: log.failure(),
+            ticks: read(&counts.ticks),
+            tick_us: read(&counts.tick_us),
+            leases: read(&counts.leases),
             ticks_failed: read(&counts.ticks_failed),
             closes_refused: read(&counts.closes_refused),
             ships_failed: read(&counts.ships_failed),

@@ -5,7 +5,7 @@ use super::node::ClusterNode;
 use super::undertaker::Watch;
 use super::{fetch, ship};
 use crate::core::WinLog as _;
-use crate::ledger::{StoreError, Tick, TickError};
+use crate::ledger::{GrantAnswer, StoreError, Tick, TickError};
 use crate::node::leases::{Leases, Progress};
 use flowlog::{Position, fault};
 use ownership::EndReason;
@@ -27,10 +27,14 @@ const QUICK: Duration = Duration::from_nanos(QUICK_NS);
 const LOOK_NS: u64 = 60_000_000;
 
 /// How often the node looks for the dead.
-const WATCH: Duration = Duration::from_millis(250);
+const WATCH: Duration = Duration::from_millis(100);
 
 /// Ended epochs that nobody finished are looked for once in so many looks.
-const UNSETTLED_LOOKS: u64 = 4;
+const UNSETTLED_LOOKS: u64 = 10;
+
+/// A node that had no session itself gives the others so long to be heard of again before it takes any for dead: after a ledger
+/// that was away for seconds everybody looks dead.
+const AFTER_OUTAGE_MS: u64 = 1_500;
 
 /// Longest that a node takes to give everything back.
 const DRAIN_NS: u64 = 15_000_000_000;
@@ -216,12 +220,21 @@ impl ClusterNode {
         match self.parts.ledger.tick(&tick).await {
             Ok(answer) => {
                 fault::point("tick.after_answer");
-                self.session.renew(sent_ns, self.parts.clock.mono_ns(), answer.now_ms);
+                let answered_ns = self.parts.clock.mono_ns();
+                self.session.renew(sent_ns, answered_ns, answer.now_ms);
+                let granted = answer.grants.iter().filter(|(_, g)| matches!(g, GrantAnswer::Granted { .. }));
+                self.counts.ticks.fetch_add(1, Ordering::Relaxed);
+                self.counts.tick_us.fetch_add((answered_ns - sent_ns) / 1_000, Ordering::Relaxed);
+                self.counts.leases.fetch_add(granted.count() as u64, Ordering::Relaxed);
                 ticks.leases.answered(&self.core, &tick, &answer, &mut log);
                 self.counts.closes_refused.store(ticks.leases.refused(), Ordering::Relaxed);
                 self.buckets.lock().answered(&tick.seals, &answer, &*self.core);
                 if !answer.claimed.is_empty() {
                     self.waits.notify_one();
+                }
+                if !answer.claimed.is_empty() || !tick.seals.is_empty() {
+                    let (claimed, sealed) = (answer.claimed.len(), tick.seals.len());
+                    tracing::info!(claimed, sealed, "buckets have changed hands");
                 }
                 if std::mem::take(&mut ticks.away) {
                     tracing::info!("the ledger answers again");
@@ -314,10 +327,18 @@ impl ClusterNode {
     async fn watch(self: Arc<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
         let (ledger, lanes) = (&*self.parts.ledger, &*self.parts.lanes);
         let (mut watch, mut looks, mut unsettled) = (Watch::default(), 0u64, Vec::new());
+        let mut without_ms = 0;
         loop {
             tokio::select! {
                 () = shutdown.wait() => return Ok(()),
                 () = tokio::time::sleep(WATCH) => {}
+            }
+            let now_ms = self.parts.clock.mono_ns() / 1_000_000;
+            if !self.has_session() {
+                without_ms = now_ms;
+            }
+            if without_ms > 0 && now_ms < without_ms + AFTER_OUTAGE_MS {
+                continue;
             }
             let Ok(mut found) = ledger.dead_epochs().await else { continue };
             if looks.is_multiple_of(UNSETTLED_LOOKS) {
@@ -326,7 +347,6 @@ impl ClusterNode {
             looks += 1;
             found.extend(unsettled.iter().cloned());
             let living: Vec<u16> = self.parts.members.current().members.iter().map(|m| m.node).collect();
-            let now_ms = self.parts.clock.mono_ns() / 1_000_000;
             for row in watch.due(self.config.node.0, &found, &living, now_ms) {
                 if shutdown.is_requested() || !self.has_session() {
                     break;

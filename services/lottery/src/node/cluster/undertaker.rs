@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Each node waits so much longer than the one before it in the order of the dead node's undertakers.
-pub const STAGGER_MS: u64 = 200;
+pub const STAGGER_MS: u64 = 150;
 
 /// What is to be done next about an epoch.
 #[derive(Clone, PartialEq, Eq, Debug)]

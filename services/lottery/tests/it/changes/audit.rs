@@ -1,7 +1,7 @@
 //! The auditor: lanes, ledger and plans, and the laws between them.
 
 use super::node::Node;
-use super::world::{CAMPAIGN, World, key, seed_key};
+use super::world::{CAMPAIGN, World, district_of, key, seed_key};
 use campaign::{Fen, Plan, RoundId, SeqNo, UnitAmounts};
 use lottery::grey::takes;
 use records::{Ended, Record, RecordKind, Won, kind_of};
@@ -108,14 +108,17 @@ impl World {
         &self.versions[&seq_no]
     }
 
-    /// The record names the plan whose weights picked, and the pick follows from it.
+    /// The record names the plan whose weights picked, and the pick follows from it; its regions let the win be.
     fn draw_again(&self, won: &Won) {
-        let round = &self.plan(won.seq_no).rounds[0];
+        let plan = self.plan(won.seq_no);
+        let round = &plan.rounds[0];
         let keys = seed_key().round_seed(CAMPAIGN, RoundId(1)).keys();
         let start = round.pick(keys.pick(won.user, won.counter, u32::from(won.try_no)));
         let at = round.position(won.prize).unwrap();
         let passed = (0..3).map(|i| (start + i) % 3).take_while(|p| *p != at).fold(0u64, |b, p| b | 1 << p);
         assert_eq!(won.held, passed, "the pick of {won:?}");
+        assert_eq!(won.district, district_of(won.user.0));
+        assert!(plan.can_be_won_in(&round.prizes[at], won.district), "won outside of its regions: {won:?}");
         assert!(won.unit < round.prizes[at].units(), "a unit that the plan of the win does not have");
         if let Some(share) = self.greys.get(&won.seq_no) {
             assert!(takes(won.user.0, CAMPAIGN, *share), "user {} drew under a grey plan", won.user);

@@ -1,7 +1,7 @@
 //! Any sequence of changes in the middle of a round keeps the laws of the money.
 //!
 //! Two nodes draw from one ledger on virtual time, each with its own lane, while operators raise, lower, pause, stop,
-//! resume, change weights, speeds and limits, and try grey plans; nodes notice new versions when they come to it, are
+//! resume, change weights, regions, speeds and limits, and try grey plans; nodes notice new versions when they come to it, are
 //! killed and start anew, answers are lost, and old calls arrive late. An auditor reads lanes, ledger and plans.
 
 mod audit;
@@ -17,6 +17,11 @@ use world::{OPEN_MS, Op, World};
 
 fn prize() -> impl Strategy<Value = u32> {
     1u32..4
+}
+
+/// Where each prize can be won: everywhere more often than not.
+fn regions() -> impl Strategy<Value = [u64; 3]> {
+    prop::array::uniform3(prop_oneof![2 => Just(0u64), 1 => 1u64..4])
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -35,8 +40,10 @@ fn op() -> impl Strategy<Value = Op> {
         2 => prop::array::uniform3(0u32..6).prop_map(Op::Weights),
         2 => (prize(), 0u64..30, 0u64..40).prop_map(|(prize, speed, vendor)| Op::Speeds { prize, speed, vendor }),
         2 => (1u16..4).prop_map(Op::Limit),
-        3 => (0u16..=1000, prop::array::uniform3(0u32..6), 1u16..4, 0u64..30)
-            .prop_map(|(share, weights, limit, speed)| Op::Grey { share, weights, limit, speed }),
+        2 => (regions(), 2u32..5).prop_map(|(regions, last)| Op::Regions(regions, last)),
+        3 => (0u16..=1000, prop::array::uniform3(0u32..6), regions(), 1u16..4, 0u64..30).prop_map(
+            |(share, weights, regions, limit, speed)| Op::Grey { share, weights, regions, limit, speed }
+        ),
         1 => (0u16..=1000).prop_map(Op::Share),
         1 => Just(Op::Promote),
         1 => Just(Op::Withdraw),

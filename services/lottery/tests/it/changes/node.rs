@@ -1,6 +1,6 @@
 //! A node of the world: the decision core and its leases over a lane in memory that loses what was not synced.
 
-use super::world::{CAMPAIGN, mac_keys, seed_key};
+use super::world::{CAMPAIGN, district_of, mac_keys, seed_key};
 use campaign::{NodeEpoch, NodeId};
 use lottery::core::{BUCKETS, Core, CoreConfig, NoWin, Now, Pending, WinLog};
 use lottery::ledger::{QuotaLedger, StoreError, Tick, TickError};
@@ -227,6 +227,7 @@ impl Node {
             round: 1,
             counter: *self.counters.get(user).unwrap_or(&1),
             shakes: 3,
+            district: district_of(*user),
             ..SubmitCall::default()
         };
         let calls: Vec<SubmitCall> = users.iter().map(call).collect();

@@ -4,8 +4,8 @@ use super::node::Node;
 use campaign::curve::Curve;
 use campaign::plan::{ClientPacing, Stagger};
 use campaign::{
-    CampaignId, Delivery, Fen, Limits, MacKey, MacKeys, Plan, Prize, PrizeId, PrizeKind, Round, RoundId,
-    SeedKey, SeqNo, Tranche, Vendor, VendorId,
+    CampaignId, Delivery, DistrictRange, Fen, Limits, MacKey, MacKeys, Plan, Prize, PrizeId, PrizeKind,
+    Region, Regions, Round, RoundId, SeedKey, SeqNo, Tranche, Vendor, VendorId,
 };
 use lottery::grey::{Grey, blended, check};
 use lottery::ledger::{PrizeKey, PrizeReport, QuotaLedger, Tick};
@@ -61,9 +61,12 @@ pub enum Op {
         vendor: u64,
     },
     Limit(u16),
+    /// Where each prize can be won, and up to which district the second region goes.
+    Regions([u64; 3], u32),
     Grey {
         share: u16,
         weights: [u32; 3],
+        regions: [u64; 3],
         limit: u16,
         speed: u64,
     },
@@ -93,6 +96,24 @@ pub fn key(prize: u32) -> PrizeKey {
     PrizeKey { campaign: CAMPAIGN, round: RoundId(1), prize: PrizeId(prize) }
 }
 
+/// Districts that players come from; those who come once are in one of them for ever.
+pub fn district_of(user: u64) -> u32 {
+    (user % 5) as u32
+}
+
+/// Two regions: districts 1 and 2, and 2 to `last`.
+fn regions(last: u32) -> Vec<Region> {
+    let region = |(name, first, last): (&str, u32, u32)| Region {
+        name: name.into(),
+        districts: vec![DistrictRange { first, last }],
+    };
+    [("north", 1, 2), ("south", 2, last)].map(region).into()
+}
+
+fn limit(plan: &mut Plan, regions: &[u64; 3]) {
+    plan.rounds[0].prizes.iter_mut().zip(regions).for_each(|(p, bits)| p.regions = Regions(*bits));
+}
+
 fn tranche(first: u64, units: u64) -> Tranche {
     Tranche { first, units, fen: Fen(180 * units as i64), min: Fen(50), max: Fen(900) }
 }
@@ -108,6 +129,7 @@ fn first_plan() -> Plan {
         curve: Curve::even(0, ROUND_MS - 3_000),
         speed_max: 0,
         catch_up_percent: 200,
+        regions: Regions::EVERYWHERE,
         paused: false,
         tranches: vec![tranche(0, units)],
     };
@@ -130,6 +152,7 @@ fn first_plan() -> Plan {
             seed_commitment: seed_key().round_seed(CAMPAIGN, RoundId(1)).commitment(),
             prizes: [(1, 60), (2, 40), (3, 5)].map(prize).into(),
         }],
+        regions: regions(3),
         vendors: vec![Vendor { id: VendorId(1), name: "wallet".into(), release_per_second: 0 }],
     }
 }
@@ -254,9 +277,10 @@ impl World {
             plan.rounds[0].prizes.iter_mut().zip(weights).for_each(|(p, w)| p.weight = *w);
         };
         match op {
-            Op::Grey { share, weights, limit, speed } => self.try_grey(*share, |p| {
+            Op::Grey { share, weights, regions, limit: wins, speed } => self.try_grey(*share, |p| {
                 weigh(p, weights);
-                p.limits.wins_round = *limit;
+                limit(p, regions);
+                p.limits.wins_round = *wins;
                 p.rounds[0].prizes[0].speed_max = *speed;
             }),
             Op::Share(share) => {
@@ -276,8 +300,9 @@ impl World {
                 self.activate(seq_no, |p| {
                     p.limits = grey.plan.limits;
                     for (p, g) in p.rounds[0].prizes.iter_mut().zip(&grey.plan.rounds[0].prizes) {
-                        (p.weight, p.speed_max) = (g.weight, g.speed_max);
+                        (p.weight, p.speed_max, p.regions) = (g.weight, g.speed_max, g.regions);
                     }
+                    p.regions.clone_from(&grey.plan.regions);
                 });
             }
             Op::Withdraw => {
@@ -295,6 +320,10 @@ impl World {
                         p.vendors[0].release_per_second = *vendor;
                     }
                     Op::Limit(wins) => p.limits.wins_round = *wins,
+                    Op::Regions(bits, last) => {
+                        p.regions = regions(*last);
+                        limit(p, bits);
+                    }
                     op => unreachable!("{op:?} is handled before"),
                 });
             }
@@ -401,13 +430,15 @@ impl World {
         self.calls.drain(..excess);
     }
 
-    /// The round comes to its end without further trouble: limits of speed are lifted, all nodes follow.
+    /// The round comes to its end without further trouble: limits of speed are lifted, prizes can be won everywhere, all
+    /// nodes follow.
     pub async fn finish(&mut self) {
         self.grey = None;
         let seq_no = self.next_seq_no();
         self.activate(seq_no, |p| {
             p.rounds[0].prizes.iter_mut().for_each(|p| p.speed_max = 0);
             p.vendors[0].release_per_second = 0;
+            limit(p, &[0; 3]);
         });
         for node in 0..2 {
             self.nodes[node].lose_answer = false;

@@ -1,82 +1,92 @@
-//! What the operators' desk asks of the platform at once: ledger, node and delivery behind one port.
+//! What the operators' desk asks of the platform at once: the quota ledger, and everything around it behind one port.
 
-mod rates;
-
+use super::parts::Parts;
+use super::rates::Rates;
 use async_trait::async_trait;
 use campaign::{CampaignId, Plan, PrizeId, RoundId, SeqNo, VendorId};
-use delivery::Delivery;
-use delivery::pace::BreakerState;
-use flow::service::handle::FlowHandle;
 use lottery::ledger::{ChangeError, PrizeKey, PrizeReport, QuotaLedger};
-use lottery::node::Node;
 use quota_config::{
-    Lowered, NodeStatus, OperationError, Operations, PlanCell, PlatformStatus, PrizeAt, PrizeStatus,
-    VendorStatus,
+    LimitSet, Lowered, NodeStatus, OperationError, Operations, PlanCell, PlatformStatus, PrizeAt,
+    PrizeStatus, VendorSetting, VendorStatus,
 };
-use rates::Rates;
 use runtime::SharedClock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
-/// Counting delivery's rows takes longer the more there are: the count is made anew at most so often, ms.
+/// What people only look at is asked for anew at most so often, ms: many may be looking.
+const LOOK_EVERY_MS: u64 = 250;
+/// Counting delivery's rows takes longer the more there are, ms.
 const VENDORS_EVERY_MS: u64 = 1_000;
 
-/// Ledger, node and delivery of this process.
+/// The quota ledger, and what stands around it.
 pub struct PlatformOperations {
     ledger: Arc<dyn QuotaLedger>,
-    node: Arc<Node>,
-    node_id: u16,
+    parts: Arc<dyn Parts>,
     plans: Arc<PlanCell>,
-    flow: FlowHandle,
-    delivery: Delivery,
-    /// Sends a second that vendors are configured to take.
-    configured: BTreeMap<VendorId, u32>,
     clock: SharedClock,
-    seen: Mutex<Seen>,
+    nodes: Mutex<Kept<Vec<NodeStatus>>>,
+    leases: Mutex<Kept<BTreeMap<PrizeKey, u32>>>,
+    awarded: Mutex<Kept<BTreeMap<PrizeKey, u64>>>,
+    vendors: Mutex<Kept<Vec<VendorStatus>>>,
+    won: parking_lot::Mutex<Rates<PrizeKey>>,
+    sent: parking_lot::Mutex<Rates<VendorId>>,
 }
 
-/// What was seen before, for speeds and so that nothing slow is asked too often.
+/// An answer that is good for a while.
 #[derive(Default)]
-struct Seen {
-    awarded: Rates<PrizeKey>,
-    sent: Rates<VendorId>,
-    vendors: Vec<VendorStatus>,
-    vendors_until_ms: u64,
+struct Kept<T> {
+    value: T,
+    until_ms: u64,
+}
+
+impl<T: Clone> Kept<T> {
+    /// The answer, asked for anew when it is too old. Ten times as long as asking took: it must not become the platform's
+    /// main work.
+    async fn get(
+        &mut self,
+        (clock, every_ms): (&SharedClock, u64),
+        ask: impl Future<Output = Result<T, OperationError>>,
+    ) -> Result<T, OperationError> {
+        let now_ms = clock.now_ms();
+        if now_ms >= self.until_ms {
+            self.value = ask.await?;
+            let took_ms = clock.now_ms().saturating_sub(now_ms);
+            self.until_ms = now_ms + every_ms.max(took_ms * 10);
+        }
+        Ok(self.value.clone())
+    }
 }
 
 impl PlatformOperations {
     /// Over the parts of a running platform.
     pub fn new(
         ledger: Arc<dyn QuotaLedger>,
-        node: (u16, Arc<Node>),
+        parts: Arc<dyn Parts>,
         plans: Arc<PlanCell>,
-        flow: FlowHandle,
-        (delivery, configured): (Delivery, BTreeMap<VendorId, u32>),
         clock: SharedClock,
     ) -> PlatformOperations {
-        let (node_id, node) = node;
-        let seen = Mutex::default();
-        PlatformOperations { ledger, node, node_id, plans, flow, delivery, configured, clock, seen }
-    }
-
-    fn node(&self) -> NodeStatus {
-        let status = self.node.status();
-        NodeStatus {
-            node: self.node_id,
-            epoch: status.epoch,
-            session: status.session,
-            seen_ago_ms: 0,
-            plans: self.plans.plans().report(),
+        PlatformOperations {
+            ledger,
+            parts,
+            plans,
+            clock,
+            nodes: Mutex::default(),
+            leases: Mutex::default(),
+            awarded: Mutex::default(),
+            vendors: Mutex::default(),
+            won: Default::default(),
+            sent: Default::default(),
         }
     }
 
     /// The prizes of a campaign whose rounds are not long over.
     async fn prizes_of(&self, plan: &Plan, now_ms: u64) -> Result<Vec<PrizeStatus>, OperationError> {
         let reports = self.ledger.prizes(plan.campaign).await.map_err(failed)?;
-        let leases = self.open_leases().await?;
-        let awarded = self.awarded();
-        let mut seen = self.seen.lock().await;
+        let every = (&self.clock, LOOK_EVERY_MS);
+        let leases = self.leases.lock().await.get(every, self.parts.open_leases()).await?;
+        let awarded = self.awarded.lock().await.get(every, self.parts.awarded()).await?;
+        let mut rates = self.won.lock();
         let mut status = |r: &PrizeReport| {
             let won = awarded.get(&r.prize).copied().unwrap_or(0);
             PrizeStatus {
@@ -92,57 +102,27 @@ impl PlatformOperations {
                 awarded: won,
                 locked: (r.leased + r.used).saturating_sub(won),
                 open_leases: leases.get(&r.prize).copied().unwrap_or(0),
-                per_second: seen.awarded.of(r.prize, won, now_ms),
+                per_second: rates.of(r.prize, won, now_ms),
             }
         };
         Ok(reports.iter().map(&mut status).collect())
     }
 
-    async fn open_leases(&self) -> Result<BTreeMap<PrizeKey, u32>, OperationError> {
-        let open = self.ledger.open_leases(campaign::NodeId(self.node_id)).await.map_err(failed)?;
-        let mut counts = BTreeMap::new();
-        open.iter().for_each(|lease| *counts.entry(lease.prize).or_insert(0) += 1);
-        Ok(counts)
-    }
-
-    /// Units won, as flow has counted them: some tenths of a second behind the draw.
-    fn awarded(&self) -> BTreeMap<PrizeKey, u64> {
-        let statistics = self.flow.statistics();
-        let mut units = BTreeMap::new();
-        for line in &statistics.prizes {
-            let key = PrizeKey {
-                campaign: CampaignId(line.campaign),
-                round: RoundId(line.round),
-                prize: PrizeId(line.prize),
-            };
-            *units.entry(key).or_insert(0) += line.sums.awarded_units.unsigned_abs();
-        }
-        units
-    }
-
     async fn vendors(&self, now_ms: u64) -> Result<Vec<VendorStatus>, OperationError> {
-        let mut seen = self.seen.lock().await;
-        if now_ms < seen.vendors_until_ms {
-            return Ok(seen.vendors.clone());
-        }
-        let status = self.delivery.status().await.map_err(failed)?;
-        let vendors: Vec<_> = status
-            .vendors
-            .iter()
-            .map(|v| VendorStatus {
+        let ask = async {
+            let looks = self.parts.vendors().await?;
+            let mut sent = self.sent.lock();
+            let status = |v: super::parts::VendorLook| VendorStatus {
                 vendor: v.vendor,
-                name: v.name.clone(),
+                name: v.name,
                 limit_per_second: v.limit_per_second,
                 backlog: v.backlog,
-                cut_off: v.breaker.is_some_and(|b| b != BreakerState::Closed),
-                per_second: seen.sent.of(v.vendor, v.delivered, now_ms),
-            })
-            .collect();
-        seen.vendors.clone_from(&vendors);
-        // Ten times as long as it took: asking must not become the platform's main work.
-        let took = self.clock.now_ms().saturating_sub(now_ms);
-        seen.vendors_until_ms = now_ms + VENDORS_EVERY_MS.max(took * 10);
-        Ok(vendors)
+                cut_off: v.cut_off,
+                per_second: sent.of(v.vendor, v.delivered, now_ms),
+            };
+            Ok(looks.into_iter().map(status).collect())
+        };
+        self.vendors.lock().await.get((&self.clock, VENDORS_EVERY_MS), ask).await
     }
 
     /// What the ledger says when a change was not newer than its row.
@@ -153,7 +133,7 @@ impl PlatformOperations {
     }
 }
 
-fn failed(error: impl std::fmt::Display) -> OperationError {
+pub(super) fn failed(error: impl std::fmt::Display) -> OperationError {
     OperationError::Failed(error.to_string())
 }
 
@@ -197,13 +177,8 @@ impl Operations for PlatformOperations {
         Ok(Lowered { effective_units: changed.budget.units, taken: changed.cancelled })
     }
 
-    async fn set_vendor_limit(
-        &self,
-        vendor: VendorId,
-        per_second: Option<u32>,
-    ) -> Result<bool, OperationError> {
-        let limit = per_second.or_else(|| self.configured.get(&vendor).copied());
-        Ok(limit.is_some_and(|limit| self.delivery.set_limit(vendor, limit)))
+    async fn set_vendor_limit(&self, setting: &VendorSetting) -> Result<LimitSet, OperationError> {
+        self.parts.set_limit(setting).await
     }
 
     async fn status(&self) -> Result<PlatformStatus, OperationError> {
@@ -212,8 +187,10 @@ impl Operations for PlatformOperations {
         for plan in self.plans.plans().iter() {
             prizes.extend(self.prizes_of(plan, now_ms).await?);
         }
+        let every = (&self.clock, LOOK_EVERY_MS);
+        let nodes = self.nodes.lock().await.get(every, self.parts.nodes(now_ms)).await?;
         let vendors = self.vendors(now_ms).await?;
-        Ok(PlatformStatus { at_ms: now_ms, nodes: vec![self.node()], prizes, vendors })
+        Ok(PlatformStatus { at_ms: now_ms, nodes, prizes, vendors })
     }
 
     async fn prizes(

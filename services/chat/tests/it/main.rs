@@ -1,0 +1,8 @@
+//! Chat as its front doors see it.
+
+mod accounts;
+mod groups;
+mod kills;
+mod node;
+mod store;
+mod world;
