@@ -1,23 +1,28 @@
 //! The cores on tokio: one connection with requests and answers, and a dialer that pauses between attempts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
 use protocol::frame::{FRAME_MAX, FrameKind, next, put_message};
 use protocol::v1;
 use runtime::{SharedClock, Shutdown};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio_rustls::rustls::ClientConfig;
 
-use crate::{Credential, Event, Reconnect, ReconnectPolicy, ServerTime, Session, SessionError};
+use crate::transport::Transport;
+use crate::{Credential, Event, Reconnect, ReconnectPolicy, Relocation, ServerTime, Session, SessionError};
 
 /// How to connect.
 #[derive(Clone)]
 pub struct Options {
-    /// Host and port.
+    /// `host:port`, `tls://host:port`, `ws://host:port/path` or `wss://host:port/path`.
     pub address: String,
+    /// Whom to trust; addresses with TLS need it.
+    pub tls: Option<Arc<ClientConfig>>,
     /// Who speaks.
     pub credential: Credential,
+    /// The app's own number of this installation; 0: no chat on this connection.
+    pub device: u64,
     /// Name and version of the program.
     pub client: String,
     /// Time to connect, and for an answer, in ms.
@@ -59,7 +64,7 @@ pub enum ClientError {
 
 /// A connection that is logged in; one request at a time.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Transport,
     session: Session,
     input: Vec<u8>,
     options: Options,
@@ -77,13 +82,18 @@ impl Connection {
     pub async fn open(options: Options) -> Result<Self, ClientError> {
         let within = Duration::from_millis(options.answer_ms);
         let connect = |error| ClientError::Connect { address: options.address.clone(), error };
-        let stream = tokio::time::timeout(within, TcpStream::connect(&options.address))
+        let stream = tokio::time::timeout(within, Transport::open(&options.address, options.tls.as_ref()))
             .await
             .map_err(|_| connect(std::io::ErrorKind::TimedOut.into()))?
             .map_err(connect)?;
-        stream.set_nodelay(true)?;
         let mut out = Vec::new();
-        let session = Session::begin(&options.credential, &options.client, mono_ms(&options), &mut out);
+        let session = Session::begin_device(
+            &options.credential,
+            options.device,
+            &options.client,
+            mono_ms(&options),
+            &mut out,
+        );
         let mut connection = Self {
             stream,
             session,
@@ -94,7 +104,7 @@ impl Connection {
             next_id: 0,
             moved: None,
         };
-        connection.stream.write_all(&out).await?;
+        connection.stream.write(&out).await?;
         tokio::time::timeout(within, connection.log_in()).await.map_err(|_| SessionError::LoginLate)??;
         Ok(connection)
     }
@@ -137,6 +147,14 @@ impl Connection {
         self.request(FrameKind::Prizes, request).await
     }
 
+    /// Asks the chat service for anything but storing a message.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn ask(&mut self, request: &v1::ChatRequest) -> Result<v1::ChatAnswer, ClientError> {
+        self.request(FrameKind::Ask, request).await
+    }
+
     /// Claims an award; again is harmless.
     ///
     /// # Errors
@@ -171,7 +189,7 @@ impl Connection {
             let mut out = Vec::new();
             let now_ms = mono_ms(&self.options);
             self.session.tick(now_ms, &mut out)?;
-            self.stream.write_all(&out).await?;
+            self.stream.write(&out).await?;
             if now_ms >= end_ms {
                 return Ok(());
             }
@@ -191,7 +209,7 @@ impl Connection {
         self.next_id = self.next_id.wrapping_add(1).max(1);
         let (id, mut out) = (self.next_id, Vec::new());
         put_message(&mut out, kind, id, message);
-        self.stream.write_all(&out).await?;
+        self.stream.write(&out).await?;
         self.session.sent(mono_ms(&self.options));
         let within = self.options.answer_ms;
         let answer = async {
@@ -231,9 +249,7 @@ impl Connection {
                 self.input.drain(..used);
                 return Ok(found);
             }
-            if self.stream.read_buf(&mut self.input).await? == 0 {
-                return Err(ClientError::Broken(std::io::ErrorKind::UnexpectedEof.into()));
-            }
+            self.stream.read(&mut self.input).await?;
         }
     }
 }
@@ -245,6 +261,8 @@ fn mono_ms(options: &Options) -> u64 {
 /// Connects again and again, with the pauses of a [`ReconnectPolicy`].
 pub struct Dialer {
     options: Options,
+    /// The app's own address, while another was named.
+    home: Option<String>,
     reconnect: Reconnect,
     pause_ms: u64,
     random: Box<dyn FnMut() -> u64 + Send>,
@@ -257,12 +275,39 @@ impl Dialer {
         policy: ReconnectPolicy,
         random: impl FnMut() -> u64 + Send + 'static,
     ) -> Self {
-        Self { options, reconnect: Reconnect::new(policy), pause_ms: 0, random: Box::new(random) }
+        Self { options, home: None, reconnect: Reconnect::new(policy), pause_ms: 0, random: Box::new(random) }
     }
 
     /// Says that the connection of the last [`Dialer::dial`] is over.
     pub fn dropped(&mut self) {
         self.pause_ms = self.reconnect.dropped(mono_ms(&self.options), (self.random)());
+    }
+
+    /// Follows a server's wish: stays with `old` until the instant that this client has drawn, connects to the node that
+    /// was named, and gives the new connection; `old` is the caller's to drop then. When that fails `old` goes on as long as it lives.
+    ///
+    /// # Errors
+    /// When `old` breaks meanwhile, the new connection can't be made, or no place was named; [`ClientError::Ended`] on shutdown.
+    pub async fn follow(
+        &mut self,
+        away: &v1::Move,
+        old: &mut Connection,
+        shutdown: &Shutdown,
+    ) -> Result<Connection, ClientError> {
+        let now_ms = mono_ms(&self.options);
+        let random = (self.random)();
+        let nowhere = std::io::Error::new(std::io::ErrorKind::AddrNotAvailable, "no place was named");
+        let to = Relocation::of(away, &self.options.address, now_ms, random).ok_or(nowhere)?;
+        tokio::select! {
+            () = shutdown.wait() => return Err(ClientError::Ended),
+            kept = old.idle(to.at_ms - now_ms) => kept?,
+        }
+        let options = Options { address: to.address, ..self.options.clone() };
+        let connection = Connection::open(options).await?;
+        self.home.get_or_insert_with(|| self.options.address.clone());
+        self.options.address.clone_from(&connection.options.address);
+        self.reconnect.connected(mono_ms(&self.options));
+        Ok(connection)
     }
 
     /// Pauses as long as it must, then connects, until it has a connection.
@@ -283,7 +328,13 @@ impl Dialer {
                 Err(ClientError::Session(SessionError::Farewell(error))) if is_for_good(&error) => {
                     return Err(SessionError::Farewell(error).into());
                 }
-                Err(_) => self.pause_ms = self.reconnect.failed((self.random)()),
+                Err(_) => {
+                    self.pause_ms = self.reconnect.failed((self.random)());
+                    // The place that a move named is gone: back to the one that the app knows.
+                    if let Some(home) = self.home.take() {
+                        self.options.address = home;
+                    }
+                }
             }
         }
     }

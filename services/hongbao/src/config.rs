@@ -31,6 +31,8 @@ pub struct Config {
     pub delivery: DeliveryConfig,
     /// The chat service.
     pub chat: ChatSection,
+    /// The page `/play`.
+    pub play: PlaySection,
     /// The admin API.
     pub console: ConsoleConfig,
     /// Which changes take two people.
@@ -81,6 +83,15 @@ pub struct FlowSection {
     pub eta_24h_ms: u64,
     /// Players are told '48 hours' when their vendor is so far behind, ms.
     pub eta_48h_ms: u64,
+}
+
+/// The page `/play` of `hongbao up`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct PlaySection {
+    /// Whether it is served.
+    pub page: bool,
+    /// Whether it may mint test users' tokens; never done where the front door listens to other machines.
+    pub tokens: bool,
 }
 
 /// The chat service.

@@ -9,6 +9,7 @@ mod config;
 mod demo;
 mod desk;
 mod keys;
+mod play;
 mod reconcile_cmd;
 mod rehearse_cmd;
 mod run;

@@ -3,9 +3,11 @@
 //! [`players`] plays a campaign as people on bad networks would, through the same cores as an app ([`client`]), and
 //! writes down what each was told: the witness for 'what a player was told is true'. [`bench`] asks as fast as it can,
 //! or at a rate, with as little CPU as it can, because it shares the machine with what it measures; [`echo`] has the
-//! bare servers that the platform is compared with, asked by the same code. Everything ends by itself.
+//! bare servers that the platform is compared with, asked by the same code. [`chat`] has people who chat: a crowd with an oracle,
+//! a flood at a rate, and idle connections. Everything ends by itself.
 
 pub mod bench;
+pub mod chat;
 pub mod echo;
 mod fast;
 mod http1;

@@ -1,5 +1,7 @@
 //! `loadgen`: players and benches from the command line.
 
+mod chat_cmd;
+
 use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -14,7 +16,7 @@ use loadgen::token::TokenKey;
 use runtime::{Shutdown, SystemClock, Tasks, exit};
 
 #[derive(Parser)]
-#[command(name = "loadgen", version, about = "Players on bad networks, and benches of the front door")]
+#[command(name = "loadgen", version, about = "Players and people who chat, on bad networks, and benches")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -26,6 +28,12 @@ enum Command {
     Players(Box<PlayersArgs>),
     /// Asks as fast as answers come, or at a rate.
     Bench(BenchArgs),
+    /// Chats on bad networks and judges at the end: every acknowledged message once, in order, at every device.
+    Crowd(Box<chat_cmd::CrowdArgs>),
+    /// Chats at a rate, for figures.
+    Flood(chat_cmd::FloodArgs),
+    /// Keeps idle connections with chat.
+    Idle(chat_cmd::IdleArgs),
 }
 
 #[derive(Args)]
@@ -203,6 +211,9 @@ fn main() -> ExitCode {
     let done = with_signals(|shutdown| match cli.command {
         Command::Players(args) => play(&args, shutdown),
         Command::Bench(args) => measure(&args, shutdown),
+        Command::Crowd(args) => chat_cmd::crowd(&args, shutdown),
+        Command::Flood(args) => chat_cmd::flood(&args, shutdown),
+        Command::Idle(args) => chat_cmd::idle(&args, shutdown),
     });
     match done {
         Ok(code) => ExitCode::from(code),

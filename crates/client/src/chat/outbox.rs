@@ -367,7 +367,8 @@ impl Outbox {
             line.tries = 0;
         }
         let placed = answer.outcome() == SendOutcome::Stored && answer.seq != 0;
-        let message = placed.then(|| v1::ChatMessage {
+        let ticket = item.ticket;
+        let message = v1::ChatMessage {
             message_id: answer.message_id,
             conversation: answer.conversation,
             seq: answer.seq,
@@ -378,8 +379,9 @@ impl Outbox {
             body: item.body,
             sent_ms: answer.sent_ms,
             recalled: false,
-        });
-        Settled::Stored { ticket: item.ticket, message }
+        };
+        let message = placed.then_some(message);
+        Settled::Stored { ticket, message }
     }
 
     fn refused(&mut self, target: Target, place: usize, outcome: SendOutcome, reason: &str) -> Settled {

@@ -10,6 +10,8 @@ use server::{Manners, TinyServer};
 fn options(server: &TinyServer, token: &str) -> Options {
     Options {
         address: server.address.to_string(),
+        tls: None,
+        device: 0,
         credential: Credential::User(token.into()),
         client: "test 1".into(),
         answer_ms: 300,
@@ -59,4 +61,43 @@ async fn dials_until_there_is_a_server_and_gives_up_on_a_bad_token() {
     let ended = Shutdown::new();
     ended.request();
     assert!(matches!(wrong.dial(&ended).await, Err(ClientError::Ended)));
+}
+
+#[tokio::test]
+async fn speaks_over_a_websocket() {
+    let server = TinyServer::start(Manners { websocket: true, ..Manners::default() }).await;
+    let address = format!("ws://{}/v1/ws", server.address);
+    let mut connection = Connection::open(Options { address, ..options(&server, "good") }).await.unwrap();
+    let submit = Submit { campaign: 1, round: 1, counter: 4, shakes: 2, ..Submit::default() };
+    for _ in 0..3 {
+        assert_eq!(connection.submit(&submit).await.unwrap().counter, 4);
+    }
+    connection.idle(100).await.unwrap();
+    assert_eq!(connection.campaigns().await.unwrap().server_time_ms, 5);
+    let plain = TinyServer::start(Manners::default()).await;
+    let wrong = Options { address: format!("wss://{}", plain.address), ..options(&plain, "good") };
+    let error = Connection::open(wrong).await.err().unwrap();
+    assert!(error.to_string().contains("cannot connect"), "{error}");
+}
+
+#[tokio::test]
+async fn follows_a_move_and_leaves_when_the_new_connection_stands() {
+    let there = TinyServer::start(Manners::default()).await;
+    let here = TinyServer::start(Manners { away: Some(there.address), ..Manners::default() }).await;
+    let mut dialer = Dialer::new(options(&here, "good"), ReconnectPolicy::default().scaled(1), || 1 << 63);
+    let mut old = dialer.dial(&Shutdown::new()).await.unwrap();
+    old.idle(20).await.unwrap();
+    let away = old.moved().cloned().expect("the server asks to move");
+    assert_eq!(away.tcp, there.address.to_string());
+    let mut new = dialer.follow(&away, &mut old, &Shutdown::new()).await.unwrap();
+    // Both live; what is under way on the old one can still be answered.
+    assert!(old.campaigns().await.is_ok() && new.campaigns().await.is_ok());
+    drop((old, here));
+    assert!(new.campaigns().await.is_ok());
+    // The next connection is made where the move went, and at home again when that is gone.
+    drop((new, there));
+    dialer.dropped();
+    let ended = Shutdown::new();
+    let dial = tokio::time::timeout(std::time::Duration::from_millis(200), dialer.dial(&ended));
+    assert!(dial.await.is_err(), "nobody is anywhere");
 }

@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use base64::Engine;
 use prost::Message;
 use protocol::error::Code;
 use protocol::frame::{FRAME_MAX, FrameKind, next, put, put_message};
 use protocol::v1;
 use runtime::{Shutdown, TaskKind, Tasks};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use sha1::{Digest, Sha1};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 
 /// What it does wrong.
@@ -16,6 +18,10 @@ use tokio::net::{TcpListener, TcpStream};
 pub struct Manners {
     pub drop_first_answer: bool,
     pub refuse_connections: u32,
+    /// Speaks over a WebSocket.
+    pub websocket: bool,
+    /// Asks everybody to go there, once they are logged in.
+    pub away: Option<SocketAddr>,
 }
 
 pub struct TinyServer {
@@ -46,8 +52,15 @@ impl TinyServer {
                     continue;
                 }
                 let drop_first = std::mem::take(&mut manners.drop_first_answer);
+                let served = async {
+                    if manners.websocket {
+                        serve(bridge(stream).await?, drop_first, manners.away).await
+                    } else {
+                        serve(stream, drop_first, manners.away).await
+                    }
+                };
                 tokio::select! {
-                    _ = serve(stream, drop_first) => {}
+                    _ = served => {}
                     () = tasks.shutdown().wait() => return Ok(()),
                 }
             }
@@ -56,7 +69,68 @@ impl TinyServer {
     }
 }
 
-async fn serve(mut stream: TcpStream, mut drop_answer: bool) -> std::io::Result<()> {
+/// The payloads of a WebSocket as a plain stream.
+async fn bridge(mut socket: TcpStream) -> std::io::Result<DuplexStream> {
+    let mut input = Vec::new();
+    while !input.ends_with(b"\r\n\r\n") {
+        socket.read_buf(&mut input).await?;
+    }
+    let text = String::from_utf8_lossy(&input).into_owned();
+    let key = text.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
+    let accept = Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"));
+    let accept = base64::engine::general_purpose::STANDARD.encode(accept);
+    let answer = format!("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {accept}\r\n\r\n");
+    socket.write_all(answer.as_bytes()).await?;
+    let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
+    tokio::runtime::Handle::current().spawn(async move {
+        let (mut raw, mut out) = (Vec::new(), vec![0; 4096]);
+        loop {
+            tokio::select! {
+                read = socket.read_buf(&mut raw) => if read.unwrap_or(0) == 0 { return },
+                read = theirs.read(&mut out) => {
+                    let Ok(n @ 1..) = read else { return };
+                    // In two messages of which the first goes on, with a ping between.
+                    let (a, b) = out[..n].split_at(n / 2);
+                    for (first, part) in [(0x02, a), (0x89, &b"hi"[..]), (0x80, b)] {
+                        let mut message = vec![first, 126];
+                        if part.len() < 126 { message[1] = part.len() as u8 }
+                        else { message.extend((part.len() as u16).to_be_bytes()) }
+                        message.extend(part);
+                        if socket.write_all(&message).await.is_err() { return }
+                    }
+                }
+            }
+            while let Some((payload, used)) = unmask(&raw) {
+                raw.drain(..used);
+                if theirs.write_all(&payload).await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    Ok(ours)
+}
+
+/// The payload of a client's message, nothing for a pong, and how long the message is.
+fn unmask(raw: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let short = usize::from(raw.get(1)? & 0x7f);
+    assert!(raw[1] & 0x80 != 0, "a client masks");
+    let (length, head) = match short {
+        126 => (usize::from(u16::from_be_bytes([*raw.get(2)?, *raw.get(3)?])), 4),
+        n => (n, 2),
+    };
+    let mask = raw.get(head..head + 4)?;
+    let payload = raw.get(head + 4..head + 4 + length)?;
+    let payload = payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+    let payload = if raw[0] == 0x82 { payload.collect() } else { Vec::new() };
+    Some((payload, head + 4 + length))
+}
+
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    mut drop_answer: bool,
+    away: Option<SocketAddr>,
+) -> std::io::Result<()> {
     let (mut input, mut out) = (Vec::new(), Vec::new());
     loop {
         let read = tokio::time::timeout(Duration::from_millis(350), stream.read_buf(&mut input));
@@ -82,6 +156,10 @@ async fn serve(mut stream: TcpStream, mut drop_answer: bool) -> std::io::Result<
                         frame.id,
                         &v1::LoginDone { user: 77, ..Default::default() },
                     );
+                    if let Some(away) = away {
+                        let away = v1::Move { tcp: away.to_string(), within_ms: 100, ..Default::default() };
+                        put_message(&mut out, FrameKind::Move, 0, &away);
+                    }
                 }
                 FrameKind::Login => {
                     let error = v1::Error { fatal: true, ..Code::Unauthenticated.message("no") };

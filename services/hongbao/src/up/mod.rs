@@ -14,9 +14,10 @@ use crate::cli::UpArgs;
 use crate::config::{self, Config};
 use crate::desk::{self, DeskParts, Desks, Embedded, PlatformOperations};
 use crate::keys::{Keys, operators_file};
+use crate::play::{Mounts, Play};
 use ::chat::ChatNode;
 use access::token::KeyCell;
-use access::{AccessDeps, AccessServer, RouteTable, Routes};
+use access::{AccessDeps, AccessServer, HttpExtra, RouteTable, Routes};
 use anyhow::Context as _;
 pub(crate) use apart::{AccountsApart, AwardsApart};
 use campaign::NodeId;
@@ -297,6 +298,17 @@ impl AccessDoor<'_> {
             others_deliver: false,
         };
         let admin = Arc::new(Admin::new(self.keys.admin_token, parts, handle.clone()));
+        let mut mounts: Vec<Arc<dyn HttpExtra>> = vec![admin.clone() as Arc<dyn HttpExtra>];
+        if self.config.play.page {
+            let access = &self.config.access;
+            let listening: Vec<SocketAddr> = access.tcp.into_iter().chain(access.http).collect();
+            mounts.push(Arc::new(if self.config.play.tokens {
+                let (keys, audience) = (self.keys.token.clone(), access.audience.clone());
+                Play::minting(&listening, keys, audience, Arc::clone(&self.clock))
+            } else {
+                Play::new()
+            }));
+        }
         let deps = AccessDeps {
             node: self.config.node.id,
             chat: self.chat.clone().map(|node| node as Arc<dyn Chat>),
@@ -308,7 +320,7 @@ impl AccessDoor<'_> {
             awards: Arc::new(AwardsApart::new(self.flow, handle.clone())),
             accounts: Arc::new(AccountsApart::new(self.delivery, handle)),
             metrics: Metrics::new(),
-            extra: Some(admin.clone()),
+            extra: Some(Arc::new(Mounts(mounts))),
         };
         let bound = AccessServer::bind(self.config.access.clone(), deps)?;
         let addresses = (bound.tcp_address(), bound.http_address());

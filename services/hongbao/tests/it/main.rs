@@ -19,5 +19,6 @@ mod points;
 mod quotactl;
 mod refusals;
 mod requests;
+mod talkers;
 mod tour;
 mod vendor;

@@ -1,0 +1,549 @@
+//! The flood's loop.
+
+use prost::Message;
+use protocol::frame::{FRAME_MAX, FrameKind, next, put_message};
+use protocol::v1::chat_answer::Answer;
+use protocol::v1::chat_request::Ask;
+use protocol::v1::{self, SendOutcome};
+use runtime::{SharedClock, Shutdown};
+
+use super::{FloodConfig, FloodReport, Talk};
+use crate::LoadError;
+use crate::chat::fast::{Told, put_send, read_answer, read_push};
+use crate::chat::idle::{self, Conn};
+use crate::chat::people::{self, Group};
+use crate::chat::{STAMP_BYTES, Stamp};
+use crate::meter::{Latencies, cores, thread_cpu_ns};
+use crate::net::{Poller, Ready, SCRATCH_BYTES};
+
+/// Sleeps of the loop in ns: while messages are due they gather for at least the shorter one.
+const NAP_MAX_NS: u64 = 5_000_000;
+const NAP_MIN_NS: u64 = 200_000;
+
+/// Between two confirmations of a connection, in us. The platform pushes again what is unconfirmed for 5 s.
+const CONFIRM_US: u64 = 2_000_000;
+
+/// How long answers and pushes are waited for when the run is over, in us.
+const DRAIN_US: u64 = 5_000_000;
+
+/// One user's side of his conversation.
+struct Talker {
+    conversation: u64,
+    counter: u64,
+    /// Unanswered: counter and intended instant (us), in order.
+    open: std::collections::VecDeque<(u64, u64)>,
+    /// When what is open goes out again; 0: it need not.
+    again_us: u64,
+    /// Seqs: before the flood, the last one pushed, pushed ones, own ones.
+    base: u64,
+    last: u64,
+    got: u64,
+    own: u64,
+    own_last: u64,
+    cursor: u64,
+    confirmed: u64,
+    confirm_us: u64,
+    /// How far the large conversation is being pulled.
+    pulling: u64,
+}
+
+impl Talker {
+    fn new() -> Self {
+        Self {
+            conversation: 0,
+            counter: 0,
+            open: std::collections::VecDeque::new(),
+            again_us: 0,
+            base: 0,
+            last: 0,
+            got: 0,
+            own: 0,
+            own_last: 0,
+            cursor: 0,
+            confirmed: 0,
+            confirm_us: 0,
+            pulling: 0,
+        }
+    }
+
+    /// A message was pushed or pulled; `false`: a second time.
+    #[inline]
+    fn take(&mut self, seq: u64) -> bool {
+        if seq <= self.last {
+            return false;
+        }
+        (self.last, self.got) = (seq, self.got + 1);
+        true
+    }
+}
+
+pub(super) struct Flood<'a> {
+    config: &'a FloodConfig,
+    clock: &'a SharedClock,
+    poller: Poller,
+    conns: Vec<Conn>,
+    talkers: Vec<Talker>,
+    report: FloodReport,
+    acks: Latencies,
+    deliveries: Latencies,
+    scratch: Vec<u8>,
+    now_us: u64,
+    counting: bool,
+    /// Answers to requests: connection, and what was said.
+    answers: Vec<(usize, Result<v1::ChatAnswer, v1::Error>)>,
+    tag: u64,
+}
+
+impl<'a> Flood<'a> {
+    /// Logs everybody in.
+    pub fn new(config: &'a FloodConfig, clock: &'a SharedClock) -> Result<Self, LoadError> {
+        let users = (config.users, config.first_user);
+        let (conns, poller) = idle::log_in_all(config.address, &config.key, users, config.wait_ms, clock)?;
+        Ok(Self {
+            config,
+            clock,
+            poller,
+            conns,
+            talkers: (0..config.users).map(|_| Talker::new()).collect(),
+            report: FloodReport::default(),
+            acks: Latencies::default(),
+            deliveries: Latencies::default(),
+            scratch: vec![0; SCRATCH_BYTES],
+            now_us: 0,
+            counting: false,
+            answers: Vec::new(),
+            tag: (clock.now_ms() & 0xffff_ffff).max(1) << 32,
+        })
+    }
+
+    /// The whole run.
+    pub fn run_all(mut self, shutdown: &Shutdown) -> Result<FloodReport, LoadError> {
+        self.set_up(shutdown)?;
+        self.run(shutdown)?;
+        Ok(self.report)
+    }
+
+    fn read_clock(&mut self) -> u64 {
+        self.now_us = self.clock.mono_ns() / 1_000;
+        self.now_us
+    }
+
+    fn ask(&mut self, at: usize, ask: Ask) -> Result<(), LoadError> {
+        let request = v1::ChatRequest { ask: Some(ask), ..v1::ChatRequest::default() };
+        put_message(&mut self.conns[at].wire.out, FrameKind::Ask, u32::MAX, &request);
+        self.flush(at)
+    }
+
+    fn flush(&mut self, at: usize) -> Result<(), LoadError> {
+        let flushed = self.conns[at].wire.flush(&self.poller, at as u64);
+        flushed.map_err(LoadError::io(format!("writing on connection {at}")))
+    }
+
+    /// Friends and groups; every user learns his conversation.
+    fn set_up(&mut self, shutdown: &Shutdown) -> Result<(), LoadError> {
+        let (users, first) = (self.config.users, self.config.first_user);
+        for place in 0..users {
+            // Confirmations of all users spread over their interval.
+            self.talkers[place as usize].confirm_us =
+                self.now_us + u64::from(place) * CONFIRM_US / u64::from(users);
+            if let Some(partner) = people::partner(place, users) {
+                self.ask(place as usize, Ask::Befriend(v1::Befriend { user: first + u64::from(partner) }))?;
+            }
+        }
+        let pairs = self.config.talk == Talk::Pairs;
+        self.wait_for((users & !1) as usize, shutdown, |_, _, _| Ok(None))?;
+        if pairs {
+            // The first message of a pair makes its conversation.
+            for place in 0..users as usize {
+                self.first_send(place, first + (place as u64 ^ 1))?;
+            }
+            return self.wait_until(shutdown, |flood| flood.talkers.iter().all(|t| t.open.is_empty()));
+        }
+        let Talk::Groups(size) = self.config.talk else { return Ok(()) };
+        let mut groups: Vec<Group> = people::groups(users, users / size, size, 0);
+        let tag = self.tag;
+        for (place, group) in groups.iter().enumerate() {
+            let request = group.next(first, tag | (place as u64 + 1));
+            if let Some(request) = request {
+                self.ask(place * size as usize, request)?;
+            }
+        }
+        let steps: usize = groups.iter().map(|group| (group.members.len() - 1).div_ceil(200).max(1)).sum();
+        self.wait_for(steps, shutdown, |_, at, answer| {
+            let place = at / size as usize;
+            if let Some(Answer::Done(done)) = answer.answer {
+                groups[place].made(done.conversation);
+            }
+            Ok((!groups[place].is_made())
+                .then(|| groups[place].next(first, tag | (place as u64 + 1)))
+                .flatten())
+        })?;
+        for place in 0..users as usize {
+            self.talkers[place].conversation = groups[place / size as usize].conversation;
+        }
+        // Where each conversation stands now: what was pushed so far are its changes.
+        for place in 0..users as usize {
+            let conversation = self.talkers[place].conversation;
+            let range = v1::RangeRequest { conversation, limit: 1, newest_first: true, ..Default::default() };
+            self.ask(place, Ask::Range(range))?;
+        }
+        self.wait_for(users as usize, shutdown, |flood, at, answer| {
+            if let Some(Answer::Range(range)) = answer.answer {
+                flood.talkers[at].base = range.last_seq;
+                flood.talkers[at].last = range.last_seq;
+                flood.talkers[at].own_last = range.last_seq;
+                flood.talkers[at].got = 0;
+            }
+            Ok(None)
+        })
+    }
+
+    fn first_send(&mut self, at: usize, to_user: u64) -> Result<(), LoadError> {
+        let mut body = Vec::new();
+        Stamp { number: 0, meant_us: self.now_us }.put(&mut body, STAMP_BYTES);
+        let send = v1::Send { to_user, counter: 1, kind: 1, body, ..v1::Send::default() };
+        self.talkers[at].counter = 1;
+        self.talkers[at].open.push_back((1, self.now_us));
+        put_message(&mut self.conns[at].wire.out, FrameKind::Send, 1, &send);
+        self.flush(at)
+    }
+
+    /// Waits for so many answers; each may lead to a further request.
+    fn wait_for(
+        &mut self,
+        mut answers: usize,
+        shutdown: &Shutdown,
+        mut hear: impl FnMut(&mut Self, usize, v1::ChatAnswer) -> Result<Option<Ask>, LoadError>,
+    ) -> Result<(), LoadError> {
+        let end_us = self.read_clock() + self.config.wait_ms * 1_000;
+        while answers > 0 {
+            if self.now_us > end_us || shutdown.is_requested() {
+                return Err(LoadError::Server(format!("{answers} requests were not answered in time")));
+            }
+            self.poll(NAP_MAX_NS)?;
+            for (at, answer) in std::mem::take(&mut self.answers) {
+                answers -= 1;
+                let answer = answer.map_err(|error| {
+                    let user = self.config.first_user + at as u64;
+                    LoadError::Server(format!("user {user} was told: {} ({})", error.message, error.code))
+                })?;
+                if let Some(ask) = hear(self, at, answer)? {
+                    self.ask(at, ask)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_until(&mut self, shutdown: &Shutdown, done: impl Fn(&Self) -> bool) -> Result<(), LoadError> {
+        let end_us = self.read_clock() + self.config.wait_ms * 1_000;
+        while !done(self) {
+            if self.now_us > end_us || shutdown.is_requested() {
+                let first = &self.report.first_refusal;
+                return Err(LoadError::Server(format!(
+                    "the first messages were not stored in time; {first}"
+                )));
+            }
+            for at in 0..self.talkers.len() {
+                let talker = &mut self.talkers[at];
+                if talker.again_us != 0 && self.now_us >= talker.again_us && talker.conversation == 0 {
+                    talker.again_us = 0;
+                    talker.open.clear();
+                    self.first_send(at, self.config.first_user + (at as u64 ^ 1))?;
+                }
+            }
+            self.poll(NAP_MAX_NS)?;
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, shutdown: &Shutdown) -> Result<(), LoadError> {
+        let start_us = self.read_clock();
+        let count_us = start_us + self.config.warm_ms * 1_000;
+        let end_us = count_us + self.config.run_ms * 1_000;
+        let (mut sent, mut cpu_ns, mut chores_us, mut from_us) = (0u64, 0, start_us, start_us);
+        while self.now_us < end_us && !shutdown.is_requested() {
+            if !self.counting && self.now_us >= count_us {
+                (self.counting, cpu_ns, from_us) = (true, thread_cpu_ns(), self.now_us);
+            }
+            let due = ((self.now_us - start_us) as f64 * self.config.rate / 1e6) as u64;
+            sent = self.send_due(sent, due, start_us)?;
+            if self.now_us >= chores_us {
+                chores_us = self.now_us + 100_000;
+                self.chores()?;
+            }
+            let next_us = start_us + (sent as f64 * 1e6 / self.config.rate) as u64;
+            let nap_ns = next_us.saturating_sub(self.now_us) * 1_000;
+            self.poll(nap_ns.clamp(NAP_MIN_NS, NAP_MAX_NS))?;
+        }
+        if self.counting {
+            self.report.seconds = (self.now_us - from_us) as f64 / 1e6;
+            self.report.cpu_s = (thread_cpu_ns() - cpu_ns) as f64 / 1e9;
+        }
+        self.counting = false;
+        let drain_us = self.now_us + DRAIN_US;
+        while self.now_us < drain_us && !(self.talkers.iter().all(|t| t.open.is_empty()) && self.holes() == 0)
+        {
+            if self.now_us >= chores_us {
+                chores_us = self.now_us + 100_000;
+                self.chores()?;
+            }
+            self.poll(NAP_MAX_NS)?;
+        }
+        self.finish();
+        Ok(())
+    }
+
+    fn finish(&mut self) {
+        let holes = self.holes();
+        let report = &mut self.report;
+        report.holes = holes;
+        report.unanswered = self.talkers.iter().map(|talker| talker.open.len() as u64).sum();
+        report.ack_latency = self.acks.summary();
+        report.delivery_latency = self.deliveries.summary();
+        let per = |value: f64| if report.seconds > 0.0 { value / report.seconds } else { 0.0 };
+        report.acked_per_second = per(report.acked as f64);
+        report.delivered_per_second = per(report.delivered as f64);
+        report.cpu_share = per(report.cpu_s) / cores();
+    }
+
+    /// Messages that somebody must have been pushed and was not: up to the conversation's last seq, his own left out.
+    fn holes(&self) -> u64 {
+        let mut last = std::collections::HashMap::new();
+        for talker in &self.talkers {
+            let at = last.entry(talker.conversation).or_insert(0u64);
+            *at = (*at).max(talker.last).max(talker.own_last);
+        }
+        let missing = |t: &Talker| (last[&t.conversation] - t.base).saturating_sub(t.got + t.own);
+        self.talkers.iter().map(missing).sum()
+    }
+
+    /// Sends what is due, round robin over the users; what one user sends now shares a write.
+    fn send_due(&mut self, mut sent: u64, due: u64, start_us: u64) -> Result<u64, LoadError> {
+        while sent < due {
+            let at = (sent % u64::from(self.config.users)) as usize;
+            let meant_us = start_us + (sent as f64 * 1e6 / self.config.rate) as u64;
+            sent += 1;
+            let talker = &mut self.talkers[at];
+            if talker.open.len() >= 1_024 {
+                // So far behind, the platform has lost this race; a user's queue has a bound.
+                self.report.refused += 1;
+                continue;
+            }
+            talker.counter += 1;
+            let stamp = Stamp { number: self.tag | (sent & 0xffff_ffff), meant_us };
+            talker.open.push_back((talker.counter, meant_us));
+            let out = &mut self.conns[at].wire.out;
+            put_send(
+                out,
+                talker.counter as u32,
+                talker.conversation,
+                talker.counter,
+                stamp,
+                self.config.body,
+            );
+            self.flush(at)?;
+        }
+        Ok(sent)
+    }
+
+    /// Confirmations, heartbeats, and what must be sent again.
+    fn chores(&mut self) -> Result<(), LoadError> {
+        for at in 0..self.conns.len() {
+            let talker = &mut self.talkers[at];
+            let out = &mut self.conns[at].wire.out;
+            let before = out.len();
+            if talker.cursor != talker.confirmed && self.now_us >= talker.confirm_us {
+                let confirm = v1::Confirm { cursor: talker.cursor, ..v1::Confirm::default() };
+                put_message(out, FrameKind::Confirm, 0, &confirm);
+                (talker.confirmed, talker.confirm_us) = (talker.cursor, self.now_us + CONFIRM_US);
+            }
+            if talker.again_us != 0 && self.now_us >= talker.again_us && talker.conversation != 0 {
+                talker.again_us = 0;
+                for (counter, meant_us) in talker.open.iter().take(64) {
+                    let stamp = Stamp { number: self.tag, meant_us: *meant_us };
+                    put_send(out, *counter as u32, talker.conversation, *counter, stamp, self.config.body);
+                }
+            }
+            let silent = self.conns[at].tick(self.now_us / 1_000);
+            silent.map_err(|error| self.broken(at, error))?;
+            if self.conns[at].wire.out.len() > before {
+                self.flush(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn broken(&self, connection: usize, error: client::SessionError) -> LoadError {
+        LoadError::Session { connection, address: self.config.address.to_string(), error }
+    }
+
+    fn poll(&mut self, nap_ns: u64) -> Result<(), LoadError> {
+        let mut ready: Vec<Ready> = Vec::new();
+        self.poller.wait(nap_ns, &mut ready).map_err(LoadError::io("polling"))?;
+        self.read_clock();
+        for ready in &ready {
+            let at = ready.key as usize;
+            if ready.writable {
+                self.flush(at)?;
+            }
+            if ready.readable {
+                self.read(at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, at: usize) -> Result<(), LoadError> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let filled = self.conns[at].wire.read(&mut scratch);
+        let filled =
+            filled.map_err(LoadError::io(format!("connection {at}: the platform closed or broke it")));
+        let done = filled.and_then(|filled| match filled {
+            Some(filled) => {
+                let used = self.frames(at, &scratch[..filled])?;
+                self.conns[at].wire.keep(&scratch[used..filled]);
+                Ok(())
+            }
+            None => Ok(()),
+        });
+        self.scratch = scratch;
+        done
+    }
+
+    fn frames(&mut self, at: usize, input: &[u8]) -> Result<usize, LoadError> {
+        let wrong = |what: String| LoadError::Server(format!("connection {at}: {what}"));
+        self.conns[at].heard(self.now_us / 1_000);
+        let mut used = 0;
+        while let Some((frame, size)) = next(&input[used..], FRAME_MAX).map_err(|e| wrong(e.to_string()))? {
+            used += size;
+            match frame.kind {
+                FrameKind::Push => {
+                    self.push(at, frame.body).ok_or_else(|| wrong("a push that is none".to_owned()))?;
+                }
+                FrameKind::SendAnswer => {
+                    let told =
+                        read_answer(frame.body).ok_or_else(|| wrong("an answer that is none".to_owned()))?;
+                    self.told(at, told, frame.body);
+                }
+                FrameKind::AskAnswer => {
+                    let answer = v1::ChatAnswer::decode(frame.body).map_err(|e| wrong(e.to_string()))?;
+                    match answer.answer {
+                        Some(Answer::Range(range)) if self.talkers[at].pulling != 0 => {
+                            self.pulled(at, range)?
+                        }
+                        _ => self.answers.push((at, Ok(answer))),
+                    }
+                }
+                FrameKind::Error => {
+                    let error = v1::Error::decode(frame.body).unwrap_or_default();
+                    if error.fatal {
+                        return Err(wrong(format!(
+                            "the platform ended it: {} ({})",
+                            error.message, error.code
+                        )));
+                    }
+                    if frame.id == u32::MAX {
+                        self.answers.push((at, Err(error)));
+                    } else {
+                        self.again(at, error.retry_after_ms);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(used)
+    }
+
+    fn push(&mut self, at: usize, body: &[u8]) -> Option<()> {
+        let Self { talkers, deliveries, report, counting, now_us, .. } = self;
+        let talker = &mut talkers[at];
+        let mut reached = 0;
+        let got = |got: crate::chat::fast::Got| {
+            if talker.conversation != 0 && got.conversation != talker.conversation {
+                return;
+            }
+            if !talker.take(got.seq) {
+                report.duplicates += u64::from(got.seq > talker.base);
+                return;
+            }
+            if let Some(stamp) = got.stamp.filter(|_| *counting) {
+                report.delivered += 1;
+                deliveries.record_us(now_us.saturating_sub(stamp.meant_us));
+            }
+        };
+        let (_, cursor) = read_push(body, got, |_, seq| reached = seq)?;
+        let talker = &mut self.talkers[at];
+        talker.cursor = talker.cursor.max(cursor);
+        if reached > 0 && talker.base > 0 && reached > talker.last.max(talker.own_last) && talker.pulling == 0
+        {
+            self.pull(at, reached).ok()?;
+        }
+        Some(())
+    }
+
+    /// A head named more than it brought.
+    fn pull(&mut self, at: usize, reached: u64) -> Result<(), LoadError> {
+        self.report.pulls += 1;
+        let talker = &mut self.talkers[at];
+        talker.pulling = reached;
+        let (conversation, from_seq) = (talker.conversation, talker.last + 1);
+        let range =
+            v1::RangeRequest { conversation, from_seq, to_seq: reached, limit: 200, newest_first: false };
+        self.ask(at, Ask::Range(range))
+    }
+
+    fn pulled(&mut self, at: usize, range: v1::RangeAnswer) -> Result<(), LoadError> {
+        let user = self.config.first_user + at as u64;
+        let reached = std::mem::take(&mut self.talkers[at].pulling);
+        for message in range.messages.iter().filter(|message| message.sender != user) {
+            let stamp = Stamp::read(&message.body);
+            if self.talkers[at].take(message.seq)
+                && let Some(stamp) = stamp.filter(|_| self.counting)
+            {
+                self.report.delivered += 1;
+                self.deliveries.record_us(self.now_us.saturating_sub(stamp.meant_us));
+            }
+        }
+        if range.more { self.pull(at, reached) } else { Ok(()) }
+    }
+
+    fn told(&mut self, at: usize, told: Told, body: &[u8]) {
+        let talker = &mut self.talkers[at];
+        let place = talker.open.iter().position(|(counter, _)| *counter == told.counter);
+        let Some(place) = place else { return };
+        match SendOutcome::try_from(told.outcome).unwrap_or_default() {
+            SendOutcome::Stored | SendOutcome::StoredBefore => {
+                let Some((_, meant_us)) = talker.open.remove(place) else { return };
+                if talker.conversation == 0 {
+                    // The first message of a pair; the flood begins behind both.
+                    talker.conversation = v1::SendAnswer::decode(body).map_or(0, |a| a.conversation);
+                }
+                (talker.own, talker.own_last) = (talker.own + 1, talker.own_last.max(told.seq));
+                if self.counting {
+                    self.report.acked += 1;
+                    self.acks.record_us(self.now_us.saturating_sub(meant_us));
+                }
+            }
+            SendOutcome::OutOfTurn | SendOutcome::Pending | SendOutcome::Busy => {
+                self.again(at, told.retry_after_ms);
+            }
+            outcome => {
+                talker.open.remove(place);
+                self.report.refused += 1;
+                if self.report.first_refusal.is_empty() {
+                    let reason = v1::SendAnswer::decode(body).map_or(String::new(), |a| a.reason);
+                    self.report.first_refusal = format!("{outcome:?}: {reason}");
+                }
+            }
+        }
+    }
+
+    fn again(&mut self, at: usize, after_ms: u32) {
+        self.report.not_at_once += 1;
+        let talker = &mut self.talkers[at];
+        if talker.again_us == 0 {
+            talker.again_us = self.now_us + u64::from(after_ms.max(20)) * 1_000;
+        }
+    }
+}
