@@ -132,7 +132,10 @@ impl HttpExtra for Play {
         let minter = self.minter.clone();
         Box::pin(async move {
             let Some(minter) = minter else {
-                return problem(StatusCode::NOT_FOUND, "no test tokens here: `hongbao token user` makes one");
+                return problem(
+                    StatusCode::NOT_FOUND,
+                    "no test tokens here: start with `--set play.tokens=true` to try things out, or paste one that `hongbao token user` made",
+                );
             };
             if head.method != Method::POST {
                 return problem(StatusCode::METHOD_NOT_ALLOWED, "tokens are asked for with POST");

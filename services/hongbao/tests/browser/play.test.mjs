@@ -44,7 +44,7 @@ async function start() {
   const at = (name) => ports?.[name] ?? '127.0.0.1:0';
   const log = openSync(join(place, 'log'), 'a');
   const set = ['--set', `access.http=${at('http')}`, '--set', `access.tcp=${at('tcp')}`, '--set', `console.http=${at('console')}`];
-  platform = spawn(HONGBAO, ['up', '--data', join(place, 'data'), '--campaign', join(place, 'campaign.yaml'), '--port-file', file, ...set],
+  platform = spawn(HONGBAO, ['up', '--data', join(place, 'data'), '--campaign', join(place, 'campaign.yaml'), '--port-file', file, '--set', 'play.tokens=true', ...set],
     { stdio: ['ignore', log, log] });
   const end = Date.now() + PATIENCE;
   for (;;) {
