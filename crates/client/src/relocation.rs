@@ -31,7 +31,7 @@ impl Relocation {
             _ => there,
         };
         let within_ms = u64::from(away.within_ms).min(WITHIN_MAX_MS);
-        let at_ms = now_ms + (u128::from(random) * u128::from(within_ms) >> 64) as u64;
+        let at_ms = now_ms + ((u128::from(random) * u128::from(within_ms)) >> 64) as u64;
         Some(Self { address, at_ms })
     }
 }
