@@ -1,5 +1,6 @@
 //! A chat service of a few lines, over frames: what is in its book is durable, the process around it can be killed.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -186,9 +187,9 @@ impl Book {
             Ask::MakeGroup(make) => {
                 let next = 1_000 + self.made.len() as u64;
                 let id = *self.made.entry((user, make.request)).or_insert(next);
-                if !self.talks.contains_key(&id) {
+                if let Entry::Vacant(place) = self.talks.entry(id) {
                     let members = make.members.into_iter().chain([user]).collect();
-                    self.talks.insert(id, Talk { log: vec![], members, pair: false });
+                    place.insert(Talk { log: vec![], members, pair: false });
                     let kind = v1::MessageKind::Change.into();
                     self.append(ChatMessage { conversation: id, kind, ..Default::default() }, (0, 0));
                 }
