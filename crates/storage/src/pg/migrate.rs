@@ -42,9 +42,12 @@ pub async fn migrate(
     }
 }
 
+/// What PostgreSQL says of a table that is there already.
+const DUPLICATE_TABLE: &str = "42P07";
+
 /// Whether another process made the same table or row at the same moment, or holds it.
-fn is_in_the_way(error: &MigrationError) -> bool {
-    let (MigrationError::Sql(sql) | MigrationError::Failed { error: sql, .. }) = error else { return false };
+fn is_in_the_way(failed: &MigrationError) -> bool {
+    let (MigrationError::Sql(sql) | MigrationError::Failed { error: sql, .. }) = failed else { return false };
     match sql {
         SqlError::Busy { .. } | SqlError::Lost(_) => true,
         // A table is rows in the catalogue too.
@@ -52,6 +55,11 @@ fn is_in_the_way(error: &MigrationError) -> bool {
             let table = error.as_database_error().and_then(|database| database.table());
             table.is_some_and(|table| table.starts_with("pg_") || table == "schema_migration")
         }
+        // `IF NOT EXISTS` looks before it makes the table: another process may have made it in between.
+        SqlError::Other(error) if matches!(failed, MigrationError::Sql(_)) => error
+            .as_database_error()
+            .and_then(|database| database.code())
+            .is_some_and(|code| code == DUPLICATE_TABLE),
         _ => false,
     }
 }
