@@ -107,6 +107,8 @@ pub(super) fn read_answer(mut body: &[u8]) -> Option<Told> {
 pub(super) struct Got {
     pub conversation: u64,
     pub seq: u64,
+    /// 0: left out with the message.
+    pub sender: u64,
     /// `None`: left out, or not a flood's.
     pub stamp: Option<Stamp>,
 }
@@ -137,12 +139,15 @@ pub(super) fn read_push(
 
 #[inline]
 fn read_entry(mut entry: &[u8]) -> Option<Got> {
-    let mut got = Got { conversation: 0, seq: 0, stamp: None };
+    let mut got = Got { conversation: 0, seq: 0, sender: 0, stamp: None };
     while let Some(field) = field(&mut entry) {
         match field {
             Field::Number(2, value) => got.conversation = value,
             Field::Number(3, value) => got.seq = value,
-            Field::Bytes(4, bytes) => got.stamp = read_message(bytes)?.stamp,
+            Field::Bytes(4, bytes) => {
+                let message = read_message(bytes)?;
+                (got.sender, got.stamp) = (message.sender, message.stamp);
+            }
             _ => {}
         }
     }
@@ -165,11 +170,12 @@ fn read_head(mut head: &[u8], message: &mut impl FnMut(Got)) -> Option<(u64, u64
 
 #[inline]
 fn read_message(mut message: &[u8]) -> Option<Got> {
-    let mut got = Got { conversation: 0, seq: 0, stamp: None };
+    let mut got = Got { conversation: 0, seq: 0, sender: 0, stamp: None };
     while let Some(field) = field(&mut message) {
         match field {
             Field::Number(2, value) => got.conversation = value,
             Field::Number(3, value) => got.seq = value,
+            Field::Number(4, value) => got.sender = value,
             Field::Bytes(8, body) => got.stamp = Stamp::read(body),
             _ => {}
         }
@@ -230,8 +236,8 @@ mod tests {
             let (mut got, mut heads) = (Vec::new(), Vec::new());
             let bytes = push.encode_to_vec();
             prop_assert_eq!(read_push(&bytes, |m| got.push(m), |c, s| heads.push((c, s))), Some((after, cursor)));
-            let mut want: Vec<_> = seqs.iter().map(|(conversation, seq, with)| Got { conversation: *conversation, seq: *seq, stamp: with.then_some(stamp) }).collect();
-            want.push(Got { conversation: 5, seq: 6, stamp: Some(stamp) });
+            let mut want: Vec<_> = seqs.iter().map(|(conversation, seq, with)| Got { conversation: *conversation, seq: *seq, sender: if *with { 9 } else { 0 }, stamp: with.then_some(stamp) }).collect();
+            want.push(Got { conversation: 5, seq: 6, sender: 9, stamp: Some(stamp) });
             prop_assert_eq!((got, heads), (want, vec![(5, 6)]));
             let answer = v1::SendAnswer { outcome, counter, seq: 4, retry_after_ms: retry, reason: "so".into(), ..Default::default() };
             prop_assert_eq!(read_answer(&answer.encode_to_vec()), Some(Told { outcome, counter, seq: 4, retry_after_ms: retry }));

@@ -33,14 +33,15 @@ pub(super) struct World {
     scratch: Vec<u8>,
     dice: Dice,
     now_us: u64,
-    /// Each message under way: number, device and ticket it goes by.
-    numbers: HashMap<(u32, u64), u64>,
+    /// Each message under way, by device and ticket.
+    sent: HashMap<(u32, u64), Stamp>,
     run: u64,
     /// Devices that are away until then (monotonic us).
     away_us: Vec<u64>,
     healthy: bool,
     acks: Latencies,
     deliveries: Latencies,
+    /// Unread messages of each user, counted so far.
     counted: HashMap<u64, u64>,
     unread_done: usize,
 }
@@ -79,7 +80,7 @@ impl World {
             scratch: vec![0; SCRATCH_BYTES],
             dice,
             now_us: 0,
-            numbers: HashMap::new(),
+            sent: HashMap::new(),
             run,
             away_us: vec![0; count],
             healthy: true,
@@ -211,11 +212,12 @@ impl World {
         };
         let mut body = Vec::new();
         let number = self.run | number;
-        Stamp { number, meant_us }.put(&mut body, self.config.body);
+        let stamp = Stamp { number, meant_us };
+        stamp.put(&mut body, self.config.body);
         match self.links[link].core.send(target, MessageKind::Text, body) {
             Ok(ticket) => {
                 self.report.sent += 1;
-                self.numbers.insert((link as u32, ticket), number);
+                self.sent.insert((link as u32, ticket), stamp);
                 self.links[link].wake_us = 0;
             }
             Err(_) => self.report.held_back += 1,
@@ -371,7 +373,7 @@ impl World {
         self.exchange(at, ready.readable);
     }
 
-    /// Hears and speaks on one connection.
+    /// Hears and speaks on one connection. What was heard is dealt with first: an answered errand is not sent again.
     fn exchange(&mut self, at: usize, readable: bool) {
         let (harm, now_us) = (self.harm(), self.now_us);
         let mut came = Came::default();
@@ -382,14 +384,17 @@ impl World {
         } else {
             link.thaw(now_us, how, &mut came)
         };
+        self.take(at, came);
         if done.is_ok() {
+            let mut came = Came::default();
+            let link = &mut self.links[at];
             link.speak(now_us, &harm, &mut self.dice, &mut came.events);
             done = link.beat(now_us).map_err(Fault::from);
+            self.take(at, came);
         }
         if done.is_ok() {
-            done = link.flush(&self.poller, at as u64, now_us).map_err(Fault::from);
+            done = self.links[at].flush(&self.poller, at as u64, now_us).map_err(Fault::from);
         }
-        self.take(at, came);
         if let Err(fault) = done {
             return self.down(at, Some(fault));
         }
@@ -440,10 +445,6 @@ impl World {
                         self.links[at].core.mark_read(now_ms, message.conversation, message.seq);
                     }
                 }
-                if let Some(stamp) = stamp.filter(|_| message.sender == user) {
-                    // The sender's own copy comes with his answer, if by nothing else.
-                    self.counted.insert(stamp.number, self.now_us);
-                }
             }
             Event::Begins { conversation, seq } => {
                 self.oracle.begins(device, conversation, seq);
@@ -451,15 +452,16 @@ impl World {
             }
             Event::Skipped { from, to, .. } => self.oracle.skipped(from, to),
             Event::Stored { ticket, seq, conversation } => {
-                if let Some(number) = self.numbers.remove(&(device, ticket)) {
-                    self.oracle.acked(number, conversation, seq);
+                if let Some(stamp) = self.sent.remove(&(device, ticket)) {
+                    self.oracle.acked(stamp.number, conversation, seq);
+                    self.acks.record_us(self.now_us.saturating_sub(stamp.meant_us));
                 }
             }
             Event::Refused { ticket, outcome, reason } => {
                 self.report.refused += 1;
                 self.report.first_fault.get_or_insert_with(|| format!("{outcome:?}: {reason}"));
-                if let Some(number) = self.numbers.remove(&(device, ticket)) {
-                    self.oracle.refused(number);
+                if let Some(stamp) = self.sent.remove(&(device, ticket)) {
+                    self.oracle.refused(stamp.number);
                 }
             }
             Event::Read(read) => self.oracle.read(user, read.conversation, read.seq),
@@ -500,7 +502,7 @@ impl World {
             self.oracle.read(user, view.conversation, view.read_seq);
             counted += self.oracle.unread(user, view.conversation, view.unread);
         }
-        let sum = self.counted.entry(user | 1 << 63).or_default();
+        let sum = self.counted.entry(user).or_default();
         *sum += counted;
         let sum = *sum;
         match list.conversations.last().filter(|_| list.more) {

@@ -23,6 +23,9 @@ const NAP_MIN_NS: u64 = 200_000;
 /// Between two confirmations of a connection, in us. The platform pushes again what is unconfirmed for 5 s.
 const CONFIRM_US: u64 = 2_000_000;
 
+/// Stretches of a large conversation that one user may still have to pull; beyond it they count as holes.
+const GAPS_MAX: usize = 1_024;
+
 /// How long answers and pushes are waited for when the run is over, in us.
 const DRAIN_US: u64 = 5_000_000;
 
@@ -43,8 +46,10 @@ struct Talker {
     cursor: u64,
     confirmed: u64,
     confirm_us: u64,
-    /// How far the large conversation is being pulled.
-    pulling: u64,
+    /// Of a large conversation: accounted for up to here, what its heads left out, and whether the first of that is asked for.
+    reached: u64,
+    gaps: std::collections::VecDeque<(u64, u64)>,
+    pulling: bool,
 }
 
 impl Talker {
@@ -62,7 +67,9 @@ impl Talker {
             cursor: 0,
             confirmed: 0,
             confirm_us: 0,
-            pulling: 0,
+            reached: 0,
+            gaps: std::collections::VecDeque::new(),
+            pulling: false,
         }
     }
 
@@ -192,6 +199,7 @@ impl<'a> Flood<'a> {
                 flood.talkers[at].base = range.last_seq;
                 flood.talkers[at].last = range.last_seq;
                 flood.talkers[at].own_last = range.last_seq;
+                flood.talkers[at].reached = range.last_seq;
                 flood.talkers[at].got = 0;
             }
             Ok(None)
@@ -350,6 +358,7 @@ impl<'a> Flood<'a> {
     /// Confirmations, heartbeats, and what must be sent again.
     fn chores(&mut self) -> Result<(), LoadError> {
         for at in 0..self.conns.len() {
+            self.pull(at)?;
             let talker = &mut self.talkers[at];
             let out = &mut self.conns[at].wire.out;
             let before = out.len();
@@ -429,9 +438,7 @@ impl<'a> Flood<'a> {
                 FrameKind::AskAnswer => {
                     let answer = v1::ChatAnswer::decode(frame.body).map_err(|e| wrong(e.to_string()))?;
                     match answer.answer {
-                        Some(Answer::Range(range)) if self.talkers[at].pulling != 0 => {
-                            self.pulled(at, range)?
-                        }
+                        Some(Answer::Range(range)) if self.talkers[at].pulling => self.pulled(at, range)?,
                         _ => self.answers.push((at, Ok(answer))),
                     }
                 }
@@ -443,7 +450,10 @@ impl<'a> Flood<'a> {
                             error.message, error.code
                         )));
                     }
-                    if frame.id == u32::MAX {
+                    if frame.id == u32::MAX && self.talkers[at].pulling {
+                        // Asked again with the next chores.
+                        self.talkers[at].pulling = false;
+                    } else if frame.id == u32::MAX {
                         self.answers.push((at, Err(error)));
                     } else {
                         self.again(at, error.retry_after_ms);
@@ -456,11 +466,17 @@ impl<'a> Flood<'a> {
     }
 
     fn push(&mut self, at: usize, body: &[u8]) -> Option<()> {
+        let user = self.config.first_user + at as u64;
         let Self { talkers, deliveries, report, counting, now_us, .. } = self;
         let talker = &mut talkers[at];
-        let mut reached = 0;
+        // The first that this push brings, and how far its head says that the conversation has come.
+        let (mut first, mut head) = (u64::MAX, 0);
         let got = |got: crate::chat::fast::Got| {
             if talker.conversation != 0 && got.conversation != talker.conversation {
+                return;
+            }
+            first = first.min(got.seq);
+            if got.sender == user {
                 return;
             }
             if !talker.take(got.seq) {
@@ -472,40 +488,53 @@ impl<'a> Flood<'a> {
                 deliveries.record_us(now_us.saturating_sub(stamp.meant_us));
             }
         };
-        let (_, cursor) = read_push(body, got, |_, seq| reached = seq)?;
+        let (_, cursor) = read_push(body, got, |_, seq| head = seq)?;
         let talker = &mut self.talkers[at];
         talker.cursor = talker.cursor.max(cursor);
-        if reached > 0 && talker.base > 0 && reached > talker.last.max(talker.own_last) && talker.pulling == 0
-        {
-            self.pull(at, reached).ok()?;
+        if head > talker.reached && talker.base > 0 {
+            let (from, to) = (talker.reached + 1, head.min(first.saturating_sub(1)));
+            talker.reached = head;
+            if from <= to && talker.gaps.len() < GAPS_MAX {
+                talker.gaps.push_back((from, to));
+                self.pull(at).ok()?;
+            }
         }
         Some(())
     }
 
-    /// A head named more than it brought.
-    fn pull(&mut self, at: usize, reached: u64) -> Result<(), LoadError> {
-        self.report.pulls += 1;
+    /// Asks for what heads named and did not bring.
+    fn pull(&mut self, at: usize) -> Result<(), LoadError> {
         let talker = &mut self.talkers[at];
-        talker.pulling = reached;
-        let (conversation, from_seq) = (talker.conversation, talker.last + 1);
-        let range =
-            v1::RangeRequest { conversation, from_seq, to_seq: reached, limit: 200, newest_first: false };
+        let Some((from_seq, to_seq)) = talker.gaps.front().copied().filter(|_| !talker.pulling) else {
+            return Ok(());
+        };
+        talker.pulling = true;
+        self.report.pulls += 1;
+        let conversation = talker.conversation;
+        let range = v1::RangeRequest { conversation, from_seq, to_seq, limit: 200, newest_first: false };
         self.ask(at, Ask::Range(range))
     }
 
     fn pulled(&mut self, at: usize, range: v1::RangeAnswer) -> Result<(), LoadError> {
         let user = self.config.first_user + at as u64;
-        let reached = std::mem::take(&mut self.talkers[at].pulling);
+        let talker = &mut self.talkers[at];
+        talker.pulling = false;
+        let last = range.messages.last().map_or(0, |message| message.seq);
+        if let Some((from, to)) = talker.gaps.pop_front()
+            && range.more
+            && last >= from
+            && last < to
+        {
+            talker.gaps.push_front((last + 1, to));
+        }
         for message in range.messages.iter().filter(|message| message.sender != user) {
-            let stamp = Stamp::read(&message.body);
-            if self.talkers[at].take(message.seq)
-                && let Some(stamp) = stamp.filter(|_| self.counting)
-            {
+            talker.got += 1;
+            if let Some(stamp) = Stamp::read(&message.body).filter(|_| self.counting) {
                 self.report.delivered += 1;
                 self.deliveries.record_us(self.now_us.saturating_sub(stamp.meant_us));
             }
         }
-        if range.more { self.pull(at, reached) } else { Ok(()) }
+        self.pull(at)
     }
 
     fn told(&mut self, at: usize, told: Told, body: &[u8]) {
