@@ -3,7 +3,7 @@
 use super::{Cluster, PATIENCE, port};
 use crate::http::Client;
 use crate::platform::CROWD;
-use crate::players::outcome;
+use crate::players::{number, outcome};
 use crate::quotactl::Desk;
 use crate::vendor::Vendor;
 use serde_json::{Value, json};
@@ -12,10 +12,6 @@ use std::time::{Duration, Instant};
 fn prize<'a>(status: &'a Value, at: &str) -> &'a Value {
     let prizes = status["prizes"].as_array().unwrap();
     prizes.iter().find(|p| p["at"] == at).unwrap_or(&Value::Null)
-}
-
-fn number(value: &Value) -> u64 {
-    value.as_str().and_then(|text| text.parse().ok()).or(value.as_u64()).unwrap_or(0)
 }
 
 /// Shakes until `enough`, and hands every answer over.

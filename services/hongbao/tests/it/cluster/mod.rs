@@ -6,6 +6,7 @@ mod refusals;
 mod zombie;
 
 use crate::platform::{Ended, print};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::cell::Cell;
 use std::fs::File;
@@ -172,11 +173,15 @@ impl Process {
         }
     }
 
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id() as i32).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
     /// Asks it to stop; it must, with exit code 0.
     #[track_caller]
     pub fn stop(mut self) {
-        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
         self.ended().expect(0, &[]);
     }
 

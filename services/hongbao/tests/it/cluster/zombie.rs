@@ -1,69 +1,38 @@
 //! Roles apart, in real processes on the real servers: a lottery node that is stopped for longer than its session lives.
 
+use super::{Cluster, Process, port};
 use crate::http::Client;
 use crate::platform::CROWD;
 use crate::players::{Draw, Won, entry, number, outcome, prizes};
+use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use testkit::servers::{FreshDatabase, kafka, unique};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_hongbao");
 const PATIENCE: Duration = Duration::from_secs(90);
 const BUCKETS: u64 = 4_096;
 const USERS: u64 = 120;
 
-/// A process; killed when the test lets go of it.
+/// A process that serves, and where.
 struct Member {
-    child: Child,
+    process: Process,
     ports: Value,
 }
 
 impl Member {
-    fn start(folder: &Path, role: &str, node: u16, more: &[&str]) -> Member {
-        let name = format!("{role}-{node}");
-        let (port_file, log) = (folder.join(format!("{name}.port")), folder.join(format!("{name}.log")));
-        let mut command = Command::new(BINARY);
-        command.args(["run", "--role", role, "--set", &format!("node.id={node}"), "--config"]);
-        command.arg(folder.join("cluster.toml")).arg("--data").arg(folder.join(&name));
-        command.arg("--port-file").arg(&port_file).args(more);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
-        let child = command.spawn().unwrap();
-        let mut member = Member { child, ports: Value::Null };
-        wait_until(&format!("{name} is ready"), || {
-            let ended = member.child.try_wait().unwrap();
-            assert!(ended.is_none(), "{}", std::fs::read_to_string(&log).unwrap_or_default());
-            let text = std::fs::read_to_string(&port_file).ok();
-            member.ports = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-            !member.ports.is_null()
-        });
-        member
-    }
-
-    fn at(&self, port: &str) -> SocketAddr {
-        self.ports[port].as_str().unwrap().parse().unwrap()
+    fn start(cluster: &Cluster, role: &str, node: u16, more: &[&str]) -> Member {
+        let set = format!("node.id={node}");
+        let mut args = vec!["--set", &*set];
+        args.extend(more);
+        let mut process = cluster.spawn(role, &format!("{role}-{node}"), &args);
+        let ports = process.serving();
+        Member { process, ports }
     }
 
     /// What a lottery node says of itself; nothing while it does not answer.
     fn status(&self, admin: &str) -> Value {
-        let answer = Client::new(self.at("health"), admin).get("/admin/status");
+        let answer = Client::new(port(&self.ports, "health"), admin).get("/admin/status");
         answer.map_or(Value::Null, |answer| answer.body["node"].clone())
-    }
-
-    fn signal(&self, signal: &str) {
-        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(done.success());
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -74,12 +43,6 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-fn hongbao(args: &[&str]) -> String {
-    let output = Command::new(BINARY).args(args).output().unwrap();
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 fn open(status: &Value) -> u64 {
@@ -134,41 +97,28 @@ impl Players {
 
 #[test]
 fn a_node_that_slept_through_its_end_answers_nothing_and_begins_anew() {
-    let Some((database, kafka)) = FreshDatabase::new().zip(kafka()) else { return };
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    let keys = at.to_str().unwrap();
-    hongbao(&["keys", keys]);
-    let local = "\"127.0.0.1:0\"";
-    let config = format!(
-        "[access]\ntcp = {local}\nhttp = {local}\n[console]\nhttp = {local}\n[cluster]\nname = \"t{}\"\ncalls = {local}\n\
-         http = {local}\nkeys = \"{keys}\"\npostgres = \"{}\"\nlanes = 4\nkafka = [\"{kafka}\"]\ndevelopment = true\n",
-        unique(),
-        database.url()
-    );
-    std::fs::write(at.join("cluster.toml"), config).unwrap();
-    std::fs::write(at.join("campaign.yaml"), CROWD).unwrap();
-    let _flow = Member::start(at, "flow", 11, &[]);
-    let sleeper = Member::start(at, "lottery", 1, &[]);
-    let other = Member::start(at, "lottery", 2, &[]);
-    let access = Member::start(at, "access", 31, &[]);
-    let campaign = at.join("campaign.yaml");
-    let _console = Member::start(at, "console", 41, &["--campaign", campaign.to_str().unwrap()]);
-    let admin = hongbao(&["token", "admin", "--data", keys]);
-    let gateway = hongbao(&["token", "gateway", "--name", "test", "--data", keys]);
+    let Some(cluster) = Cluster::new(CROWD, "") else { return };
+    let _flow = Member::start(&cluster, "flow", 11, &[]);
+    let sleeper = Member::start(&cluster, "lottery", 1, &[]);
+    let other = Member::start(&cluster, "lottery", 2, &[]);
+    let access = Member::start(&cluster, "access", 31, &[]);
+    let campaign = cluster.path("campaign.yaml");
+    let _console = Member::start(&cluster, "console", 41, &["--campaign", campaign.to_str().unwrap()]);
+    let admin = cluster.print(&["token", "admin"]);
+    let gateway = cluster.print(&["token", "gateway", "--name", "test"]);
     wait_until("both nodes draw", || {
         let (a, b) = (open(&sleeper.status(&admin)), open(&other.status(&admin)));
         a > 0 && b > 0 && a + b == BUCKETS
     });
     let epoch = number(&sleeper.status(&admin)["epoch"]);
-    let client = Client::new(access.at("http"), &gateway);
+    let client = Client::new(port(&access.ports, "http"), &gateway);
     let mut players = Players { client, next: BTreeMap::new(), told: BTreeMap::new() };
     wait_until("some have won", || {
         players.ask();
         players.told.len() >= 60
     });
 
-    sleeper.signal("-STOP");
+    sleeper.process.signal(Signal::STOP);
     // Draws of its users are under way now and in its sockets, and are asked again elsewhere.
     wait_until("the other node draws for everybody", || {
         players.ask();
@@ -177,7 +127,7 @@ fn a_node_that_slept_through_its_end_answers_nothing_and_begins_anew() {
     wait_until("everybody is told something", || players.ask() as u64 == USERS);
     players.ask_again();
 
-    sleeper.signal("-CONT");
+    sleeper.process.signal(Signal::CONT);
     wait_until("it has begun anew and has users again", || {
         players.ask();
         let status = sleeper.status(&admin);
