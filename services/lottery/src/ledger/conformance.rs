@@ -147,6 +147,7 @@ conformance!(
     a_raise_behind_a_pause_counts,
     all_buckets_move_at_once,
     a_node_holds_two_leases_a_prize,
+    the_last_grants_leave_nothing,
     bad_calls_are_refused,
     closed_leases_are_forgotten_late,
 );

@@ -319,6 +319,31 @@ pub async fn a_node_holds_two_leases_a_prize(ledger: Ledger<'_>, clock: &ManualC
     assert_eq!(numbers(&granted(&ledger.tick(&after).await.unwrap(), 0)), Ranges::one(2, 1));
 }
 
+/// Two nodes take turns from a second before the end on, and each uses up what it got: nothing is left when grants end.
+pub async fn the_last_grants_leave_nothing(ledger: Ledger<'_>, clock: &ManualClock) {
+    begun(ledger, clock).await;
+    clock.advance_ms(60_000);
+    ledger.end_epoch(A, NodeEpoch(1), EndReason::Expired).await.unwrap();
+    ledger.record_end_position(A, NodeEpoch(1), 0).await.unwrap();
+    let mut epochs = [(A, NodeEpoch(0)), (B, NodeEpoch(0))];
+    for (node, epoch) in &mut epochs {
+        *epoch = ledger.begin_epoch(*node, NodeEpoch(0)).await.unwrap();
+    }
+    let mut given = 0;
+    for (turn, (node, epoch)) in (1..=7).zip(epochs.into_iter().cycle()) {
+        let got = ledger.tick(&asking(node, epoch.0, vec![ask(turn, 1, 1_000_000)])).await.unwrap();
+        if let Some((_, GrantAnswer::Granted { ranges, .. })) = got.grants.first() {
+            let units = numbers(ranges);
+            given += units.len();
+            let used = vec![close(turn, units.len(), Ranges::new())];
+            ledger.tick(&Tick { closes: used, ..tick(node, epoch.0) }).await.unwrap();
+        }
+        clock.advance_ms(100);
+    }
+    let row = &ledger.prizes(CampaignId(1)).await.unwrap()[0];
+    assert_eq!((given, row.used), (600, 600));
+}
+
 pub async fn bad_calls_are_refused(ledger: Ledger<'_>, clock: &ManualClock) {
     begun(ledger, clock).await;
     let unknown = TickError::Session(SessionError::EpochUnknown { node: 1, epoch: 9 });

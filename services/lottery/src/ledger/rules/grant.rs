@@ -11,6 +11,10 @@ use crate::ledger::rows::{PrizeRow, VendorRow};
 /// record that closes it.
 pub const LEASE_UNITS_MAX: u64 = 1_792;
 
+/// From so long before the end of the round on, the rest is divided no more: what a node uses up now comes back in time for
+/// two or three further grants.
+const LAST_SHARES_MS: u64 = 700;
+
 /// Most ranges of a lease.
 pub const GRANT_RANGES_MAX: usize = 256;
 
@@ -51,19 +55,26 @@ pub fn grant(
         true => {
             let end = prize.spread_end(now);
             let cap = prize.cap_spread(now, end);
-            let share = last_share(prize.available(), alive, end == now.plus(1));
+            let parts = match (end == now.plus(1), now_ms + LAST_SHARES_MS >= prize.close_ms) {
+                (false, _) => 4,
+                (true, false) => 1,
+                (true, true) => 0,
+            };
+            let share = last_share(prize.available(), alive, parts);
             fill(prize, vendor, now, end.min(now.plus(HORIZON_SLOTS)), wanted.min(share), Some(cap))
         }
     };
     if ranges.is_empty() { Err((Nothing::Paced, again(prize, now))) } else { Ok(ranges) }
 }
 
-/// Most units of a lease in the round's last seconds. With several nodes leases shrink, down to single units, so that
-/// nothing is left behind on a node that nobody comes to. In the last second (`at_once`), when each unit is
-/// winnable as soon as it is granted, a node gets its share of the rest: there is no time for many small steps.
-fn last_share(left: u64, alive: u32, at_once: bool) -> u64 {
-    let parts = u64::from(alive) * if at_once { 1 } else { 4 };
-    if alive <= 1 { left } else { left.div_ceil(parts).max(1) }
+/// Most units of a lease in the round's last seconds, when the rest is divided into `parts` for each node. With several
+/// nodes leases shrink, down to single units, so that nothing is left behind on a node that nobody comes to. In the last
+/// second, when each unit is winnable as soon as it is granted, a node gets its share of the rest (1 part), because there
+/// is no time for many small steps; and at last (0 parts) the first to ask gets all of it: shares of shares would never
+/// come to an end, and only a node that somebody has just come to asks.
+fn last_share(left: u64, alive: u32, parts: u64) -> u64 {
+    let parts = u64::from(alive) * parts;
+    if alive <= 1 || parts == 0 { left } else { left.div_ceil(parts).max(1) }
 }
 
 /// Fills the slots `from .. to` in order. `spread`: units of each slot in the last seconds; `None`: by the curve.
