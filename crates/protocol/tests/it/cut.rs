@@ -61,8 +61,9 @@ async fn silence_ends_a_connection() {
     let inbox = Arc::new(Inbox::new());
     let (mut out, mut heard) = (Vec::new(), Vec::new());
     draws.submit(&calls(3..4), &inbox, &mut out);
-    clock.advance_ms(1_000);
+    // In small steps: a jump would look like a stop of this process, which says nothing of the other one.
     eventually("silence is noticed", || {
+        clock.advance_ms(10);
         hear(&inbox, &mut heard);
         heard.len() + out.len() == 1 && !draws.peer().is_up()
     })
@@ -73,6 +74,23 @@ async fn silence_ends_a_connection() {
     assert!(error.contains("nothing was heard") || error.contains("no greeting"), "{error}");
     wire.set(Mode::Carry);
     up(draws.peer()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_of_this_process_is_not_taken_for_the_others_silence() {
+    let tasks = tasks();
+    let server = serve(&tasks, None);
+    let wire = Wire::new(&tasks, server.address).await;
+    let options = CallOptions { heartbeat_ms: 100, dead_ms: 1_000, ..patient() };
+    let clock = ManualClock::new(1_800_000_000_000);
+    let draws = RemoteDraws::new(dial_by(&tasks, wire.address, options, clock.clone()));
+    up(draws.peer()).await;
+    for _ in 0..5 {
+        let before = wire.carried();
+        clock.advance_ms(5_000);
+        eventually("heartbeats are answered", || wire.carried() >= before + 36).await;
+        assert!(draws.peer().is_up(), "{:?}", draws.peer().health());
+    }
 }
 
 #[derive(Clone, Debug)]

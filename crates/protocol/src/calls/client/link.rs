@@ -89,6 +89,8 @@ struct Io {
     sent: usize,
     mail: Mail,
     beat_ms: u64,
+    /// When the clock was looked at last.
+    tick_ms: u64,
 }
 
 impl Link {
@@ -333,6 +335,7 @@ impl Link {
     async fn serve(&self, stream: &TcpStream, io: &mut Io) -> Result<(), String> {
         let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        io.tick_ms = self.mono_ms();
         loop {
             let all_sent = self.flush(stream, io)?;
             if self.is_stopping() && all_sent && self.is_idle() {
@@ -347,7 +350,7 @@ impl Link {
                     }
                 }
                 () = self.wake.notified(), if all_sent => {}
-                _ = tick.tick() => self.tick(io)?,
+                _ = tick.tick() => self.tick(stream, io)?,
             }
         }
     }
@@ -427,8 +430,14 @@ impl Link {
     }
 
     /// Looks at the clock: calls whose time is over, a heartbeat that is due, silence.
-    fn tick(&self, io: &mut Io) -> Result<(), String> {
+    fn tick(&self, stream: &TcpStream, io: &mut Io) -> Result<(), String> {
         let now_ms = self.mono_ms();
+        let between_ms = now_ms.saturating_sub(std::mem::replace(&mut io.tick_ms, now_ms));
+        if between_ms >= u64::from(self.options.dead_ms / 2) {
+            // It is this process that stood still: nothing can be said of the other one for that time.
+            let heard_ms = self.heard_ms.load(Ordering::Relaxed) + between_ms;
+            self.heard_ms.store(heard_ms.min(now_ms), Ordering::Relaxed);
+        }
         let mut state = self.state.lock();
         let late = state.pending.expire(now_ms, self.options.wait_ms, &mut io.mail);
         if now_ms >= io.beat_ms + u64::from(self.options.heartbeat_ms) {
@@ -438,11 +447,16 @@ impl Link {
         drop(state);
         io.mail.deliver();
         self.timed_out.fetch_add(late as u64, Ordering::Relaxed);
-        let silent_ms = now_ms.saturating_sub(self.heard_ms.load(Ordering::Relaxed));
-        if silent_ms >= u64::from(self.options.dead_ms) {
-            return Err(format!("nothing was heard for {silent_ms} ms"));
+        let silent_ms = || now_ms.saturating_sub(self.heard_ms.load(Ordering::Relaxed));
+        if silent_ms() < u64::from(self.options.dead_ms) {
+            return Ok(());
         }
-        Ok(())
+        // Its word may have come and not been read yet.
+        self.read(stream, io)?;
+        match silent_ms() {
+            ms if ms >= u64::from(self.options.dead_ms) => Err(format!("nothing was heard for {ms} ms")),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 //! counter; the node that draws for him by then says what came of it. Reading and claiming are repeated at another
 //! process. Setting an account is repeated only when it surely was not done: a late copy could undo a newer one.
 //!
-//! Health: a link sends a heartbeat of nine bytes each second. Silence of 1.5 s ends the connection, and everything
+//! Health: a link sends a heartbeat of nine bytes each 400 ms. Silence of 1.5 s ends the connection, and everything
 //! on it is answered; a process that stopped without closing its sockets costs its callers no more than that.
 
 mod desks;
@@ -48,7 +48,7 @@ const DEFAULT: CallOptions = CallOptions {
     submit_ms: 1_500,
     try_ms: 2_000,
     wait_ms: 400,
-    heartbeat_ms: 1_000,
+    heartbeat_ms: 400,
     dead_ms: 1_500,
 };
 
