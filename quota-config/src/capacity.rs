@@ -14,7 +14,7 @@ use crate::problem::Sink;
 use campaign::curve::WHOLE;
 use campaign::pace::SlotRate;
 use campaign::{Prize, SLOT_MS, VendorId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Units times [`WHOLE`]: what a curve releases, without a rounding.
 type Parts = u128;
@@ -24,20 +24,27 @@ pub(crate) fn check(spec: &CampaignSpec, lists: &BTreeMap<(usize, u64), Vec<Priz
     let mut worst: BTreeMap<VendorId, Shortage> = BTreeMap::new();
     for ((list, duration_ms), prizes) in lists {
         let specs = &spec.lists[*list].prizes;
-        for (place, prize) in prizes.iter().enumerate() {
+        let mut passed: Vec<Passed<'_>> = prizes.iter().map(Passed::new).collect();
+        for (place, passed) in passed.iter().enumerate() {
             // Nearly always it stands where its plan stands.
-            let there = specs.get(place).filter(|s| s.id == prize.id);
-            if let Some(prize_spec) = there.or_else(|| specs.iter().find(|s| s.id == prize.id)) {
-                check_prize(prize, prize_spec, *duration_ms, sink);
+            let id = passed.prize.id;
+            let there = specs.get(place).filter(|s| s.id == id);
+            if let Some(prize_spec) = there.or_else(|| specs.iter().find(|s| s.id == id)) {
+                check_prize(passed, prize_spec, *duration_ms, sink);
             }
         }
-        for vendor in &spec.vendors {
-            let Some(rate) = SlotRate::per_second(vendor.vendor.release_per_second) else { continue };
-            let Some(mut shortage) = vendor_shortage(prizes, vendor.vendor.id, rate) else { continue };
+        passed.sort_by_key(|p| p.prize.vendor);
+        for of_vendor in passed.chunk_by(|a, b| a.prize.vendor == b.prize.vendor) {
+            let id = of_vendor[0].prize.vendor;
+            let vendor = spec.vendors.iter().find(|v| v.vendor.id == id);
+            let Some(rate) = vendor.and_then(|v| SlotRate::per_second(v.vendor.release_per_second)) else {
+                continue;
+            };
+            let Some(mut shortage) = vendor_shortage(of_vendor, rate) else { continue };
             let round =
                 spec.rounds.iter().find(|r| r.prizes == Some(*list) && r.duration.value == *duration_ms);
             shortage.round = round.map_or(0, |r| r.id.0);
-            let entry = worst.entry(vendor.vendor.id).or_insert(shortage);
+            let entry = worst.entry(id).or_insert(shortage);
             if shortage.needed_per_second > entry.needed_per_second {
                 *entry = shortage;
             }
@@ -82,36 +89,50 @@ fn passes(ms: u64, rate: SlotRate) -> Parts {
         / Parts::from(SLOT_MS * u64::from(rate.every))
 }
 
-/// What has come out behind the prize's own limit at each of its curve's points: (ms, parts).
-fn behind_limit(prize: &Prize) -> Vec<(u64, Parts)> {
-    let rate = SlotRate::per_second(prize.speed_max).unwrap_or(SlotRate::UNLIMITED);
-    let units = Parts::from(prize.units());
-    let mut out: Vec<(u64, Parts)> = Vec::with_capacity(prize.curve.points().len());
-    for point in prize.curve.points() {
-        let due = units * Parts::from(point.share);
-        let parts = out.last().map_or(due, |(at, parts)| due.min(parts + passes(point.at_ms - at, rate)));
-        out.push((point.at_ms, parts));
+/// A prize, and what has come out behind its own limit at each of its curve's points: (ms, parts).
+struct Passed<'a> {
+    prize: &'a Prize,
+    rate: Option<SlotRate>,
+    out: Vec<(u64, Parts)>,
+}
+
+impl<'a> Passed<'a> {
+    fn new(prize: &'a Prize) -> Passed<'a> {
+        let rate = SlotRate::per_second(prize.speed_max);
+        let limit = rate.unwrap_or(SlotRate::UNLIMITED);
+        let units = Parts::from(prize.units());
+        let mut out: Vec<(u64, Parts)> = Vec::with_capacity(prize.curve.points().len());
+        for point in prize.curve.points() {
+            let due = units * Parts::from(point.share);
+            let parts =
+                out.last().map_or(due, |(at, parts)| due.min(parts + passes(point.at_ms - at, limit)));
+            out.push((point.at_ms, parts));
+        }
+        Passed { prize, rate, out }
     }
-    out
+
+    /// What has come out at an instant, between points.
+    fn at(&self, ms: u64) -> Parts {
+        let i = self.out.partition_point(|o| o.0 <= ms);
+        let Some((from, parts)) = i.checked_sub(1).map(|i| self.out[i]) else { return 0 };
+        let due = Parts::from(self.prize.units()) * Parts::from(self.prize.curve.share(ms));
+        due.min(parts + passes(ms - from, self.rate.unwrap_or(SlotRate::UNLIMITED)))
+    }
+
+    /// What comes out in all.
+    fn all(&self) -> Parts {
+        self.out.last().map_or(0, |o| o.1)
+    }
 }
 
-/// What has come out at an instant, between points.
-fn at(prize: &Prize, out: &[(u64, Parts)], ms: u64) -> Parts {
-    let rate = SlotRate::per_second(prize.speed_max).unwrap_or(SlotRate::UNLIMITED);
-    let i = out.partition_point(|o| o.0 <= ms);
-    let Some((from, parts)) = i.checked_sub(1).map(|i| out[i]) else { return 0 };
-    let due = Parts::from(prize.units()) * Parts::from(prize.curve.share(ms));
-    due.min(parts + passes(ms - from, rate))
-}
-
-fn check_prize(prize: &Prize, spec: &PrizeSpec, duration_ms: u64, sink: &mut Sink) {
-    let (Some(speed), Some(rate)) = (spec.speed_max, SlotRate::per_second(prize.speed_max)) else { return };
-    let out = behind_limit(prize);
+fn check_prize(passed: &Passed<'_>, spec: &PrizeSpec, duration_ms: u64, sink: &mut Sink) {
+    let (Some(speed), Some(rate)) = (spec.speed_max, passed.rate) else { return };
+    let prize = passed.prize;
     let units = prize.units();
     let path = || format!("{}.speed_max", spec.path);
     // One slot's worth of slack: a curve as steep as the limit is no mistake.
     let slack = Parts::from(rate.per_slot) * Parts::from(WHOLE);
-    let released = out.last().map_or(0, |o| o.1);
+    let released = passed.all();
     if released + slack < Parts::from(units) * Parts::from(WHOLE) {
         let what = format!(
             "at {} a second only about {} of {units} units can be released in a round of {}",
@@ -128,7 +149,7 @@ fn check_prize(prize: &Prize, spec: &PrizeSpec, duration_ms: u64, sink: &mut Sin
         .curve
         .points()
         .iter()
-        .zip(&out)
+        .zip(&passed.out)
         .find(|(point, (_, parts))| parts + slack < Parts::from(units) * Parts::from(point.share));
     if let Some((point, _)) = lags {
         let what = format!(
@@ -152,14 +173,15 @@ fn per_second(units: u64, window_ms: u64) -> u64 {
 }
 
 /// Looks for the window before the curves' end in which a vendor's prizes have most above its speed.
-fn vendor_shortage(prizes: &[Prize], vendor: VendorId, rate: SlotRate) -> Option<Shortage> {
-    let prizes: Vec<_> = prizes.iter().filter(|p| p.vendor == vendor).map(|p| (p, behind_limit(p))).collect();
-    let end_ms = prizes.iter().map(|(p, _)| p.curve.end_ms()).max()?;
-    let times: BTreeSet<u64> = prizes.iter().flat_map(|(_, out)| out.iter().map(|o| o.0)).collect();
-    let total: Parts = prizes.iter().map(|(_, out)| out.last().map_or(0, |o| o.1)).sum();
+fn vendor_shortage(prizes: &[Passed<'_>], rate: SlotRate) -> Option<Shortage> {
+    let end_ms = prizes.iter().map(|p| p.prize.curve.end_ms()).max()?;
+    let mut times: Vec<u64> = prizes.iter().flat_map(|p| p.out.iter().map(|o| o.0)).collect();
+    times.sort_unstable();
+    times.dedup();
+    let total: Parts = prizes.iter().map(Passed::all).sum();
     let mut worst: Option<Shortage> = None;
     for time in times {
-        let before: Parts = prizes.iter().map(|(p, out)| at(p, out, time)).sum();
+        let before: Parts = prizes.iter().map(|p| p.at(time)).sum();
         let due = ((total - before) / Parts::from(WHOLE)) as u64;
         let window_ms = end_ms - time;
         let room = room(window_ms, rate);

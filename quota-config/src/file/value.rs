@@ -9,13 +9,13 @@ use campaign::curve::WHOLE;
 /// Parser of a whole number within bounds.
 pub(crate) fn whole(min: u64, max: u64) -> impl Fn(&str) -> Result<u64, Wrong> {
     move |text| {
-        let cure = format!("write a whole number from {min} to {max} in digits");
+        let cure = || format!("write a whole number from {min} to {max} in digits");
         if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(Wrong::new(format!("`{text}` is not a whole number"), cure));
+            return Err(Wrong::new(format!("`{text}` is not a whole number"), cure()));
         }
         match text.parse::<u64>() {
             Ok(n) if (min..=max).contains(&n) => Ok(n),
-            _ => Err(Wrong::new(format!("{text} is out of range"), cure)),
+            _ => Err(Wrong::new(format!("{text} is out of range"), cure())),
         }
     }
 }
