@@ -18,6 +18,10 @@ use clap::Parser;
 use report::Report;
 use std::path::PathBuf;
 
+/// What the platform runs with; the bare peers too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What to run.
 #[derive(Parser)]
 #[command(about = "Measures every figure beside its peer and writes target/bench/report.json")]
