@@ -14,9 +14,8 @@ use std::borrow::Cow;
 /// The tree of a plain file; `None`: it has something that is not plain.
 pub(super) fn parse(text: &str) -> Option<Node<'_>> {
     // A part at a time, and all of it: so the machine looks at many bytes at once.
-    let is_odd = |part: &[u8]| {
-        part.iter().fold(false, |odd, b| odd | ((*b < b' ') & (*b != b'\n')) | (*b == 0x7f))
-    };
+    let is_odd =
+        |part: &[u8]| part.iter().fold(false, |odd, b| odd | ((*b < b' ') & (*b != b'\n')) | (*b == 0x7f));
     if text.as_bytes().chunks(4_096).any(is_odd) || odd_letters(text) {
         return None;
     }
