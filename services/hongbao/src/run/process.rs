@@ -273,7 +273,10 @@ async fn start_lottery(args: &RunArgs, base: &Base, tasks: &Tasks) -> anyhow::Re
     let cache: Arc<dyn HistoryCache> = match config.cluster.memcached.is_empty() {
         true => Arc::new(NoCache),
         false => {
-            let options = MemcachedOptions::new(config.cluster.memcached.clone());
+            let mut life = [0; 8];
+            getrandom::fill(&mut life)
+                .map_err(|e| anyhow::anyhow!("the system gives no random numbers: {e}"))?;
+            let options = MemcachedOptions::new(config.cluster.memcached.clone(), u64::from_le_bytes(life));
             let started = Memcached::start(options, base.clock.clone());
             Arc::new(started.map_err(|error| Mistake(format!("cluster.memcached: {error}")))?)
         }

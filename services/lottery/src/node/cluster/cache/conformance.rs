@@ -66,10 +66,16 @@ async fn memory() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memcached() {
     let Some(address) = testkit::servers::memcached() else { return };
-    let cache = Memcached::start(MemcachedOptions::new(vec![address]), SystemClock::shared()).unwrap();
+    let cache =
+        Memcached::start(MemcachedOptions::new(vec![address.clone()], 1), SystemClock::shared()).unwrap();
     let salt = std::process::id().wrapping_mul(1_000) % (1 << 21);
     suite(&cache, salt).await;
     assert_eq!(cache.failures(), 0);
+    let other = Memcached::start(MemcachedOptions::new(vec![address], 2), SystemClock::shared()).unwrap();
+    let mine = CacheKey { epoch: NodeEpoch(salt), ..key(7, 3) };
+    cache.put(vec![(mine, vec![win(7, 1)])]);
+    assert_eq!(get_soon(&cache, &[mine]).await, [Some(vec![win(7, 1)])]);
+    assert_eq!(other.get(&[mine]).await, [None], "what another process has kept");
     // Whatever is put is what is got, or nothing.
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(20));
     let entries = prop::collection::vec((1u64..50, 1u32..4, 0u64..20), 1..40);
@@ -97,7 +103,8 @@ async fn a_server_that_is_down_costs_a_moment_and_nothing_else() {
     // One that takes connections and never says a word.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let servers = vec![closed.to_string(), silent.local_addr().unwrap().to_string()];
-    let options = MemcachedOptions { timeout: Duration::from_millis(20), ..MemcachedOptions::new(servers) };
+    let options =
+        MemcachedOptions { timeout: Duration::from_millis(20), ..MemcachedOptions::new(servers, 1) };
     let cache = Memcached::start(options, SystemClock::shared()).unwrap();
     let keys: Vec<CacheKey> = (1..=200).map(|user| key(user, 1)).collect();
     for _ in 0..50 {
@@ -111,8 +118,9 @@ async fn a_server_that_is_down_costs_a_moment_and_nothing_else() {
 
 #[tokio::test]
 async fn what_can_not_be_a_server_is_refused() {
-    let start =
-        |servers: Vec<String>| Memcached::start(MemcachedOptions::new(servers), SystemClock::shared()).err();
+    let start = |servers: Vec<String>| {
+        Memcached::start(MemcachedOptions::new(servers, 1), SystemClock::shared()).err()
+    };
     assert!(matches!(start(vec![]), Some(MemcachedError::NoServer)));
     for bad in ["localhost", "host:99999", ":11211"] {
         let error = start(vec![bad.to_owned()]).unwrap().to_string();

@@ -23,15 +23,16 @@ pub struct CacheKey {
 }
 
 impl CacheKey {
-    /// As text, for a cache that is shared.
-    pub fn text(&self) -> String {
+    /// As text, for a cache that is shared. `life` is the reader's own: what another process wrote, of an installation before
+    /// this one perhaps that counted its terms and epochs as this one does, is not to be found.
+    pub fn text(&self, life: u64) -> String {
         let Want { bucket, term, user: UserId(user), campaign: CampaignId(campaign) } = self.want;
-        format!("hongbao:h1:{campaign}:{user}:{bucket}:{term}:{}:{}", self.node.0, self.epoch.0)
+        format!("hongbao:h2:{life:016x}:{campaign}:{user}:{bucket}:{term}:{}:{}", self.node.0, self.epoch.0)
     }
 
     /// The value's bytes; `None`: it is too long to be kept. The checksum covers the key, so that a value that came to
     /// stand under another key is not believed.
-    pub fn encode(&self, wins: &[SnapshotWin]) -> Option<Vec<u8>> {
+    pub fn encode(&self, life: u64, wins: &[SnapshotWin]) -> Option<Vec<u8>> {
         if wins.len() > WINS_MAX {
             return None;
         }
@@ -40,20 +41,20 @@ impl CacheKey {
         bytes.extend_from_slice(&(wins.len() as u16).to_le_bytes());
         bytes.extend_from_slice(&[0; 4]);
         wins.iter().for_each(|win| bytes.extend_from_slice(&win.to_bytes()));
-        let crc = self.crc(&bytes);
+        let crc = self.crc(life, &bytes);
         bytes[3..HEAD].copy_from_slice(&crc.to_le_bytes());
         Some(bytes)
     }
 
     /// Reads [`CacheKey::encode`]. `None`: not written by it for this key.
-    pub fn decode(&self, bytes: &[u8]) -> Option<Vec<SnapshotWin>> {
+    pub fn decode(&self, life: u64, bytes: &[u8]) -> Option<Vec<SnapshotWin>> {
         let (head, entries) = bytes.split_at_checked(HEAD)?;
         let (wins, rest) = entries.as_chunks::<SNAPSHOT_WIN_LEN>();
         let count = usize::from(u16::from_le_bytes([head[1], head[2]]));
         if head[0] != VERSION || !rest.is_empty() || wins.len() != count {
             return None;
         }
-        if self.crc(bytes).to_le_bytes() != head[3..HEAD] {
+        if self.crc(life, bytes).to_le_bytes() != head[3..HEAD] {
             return None;
         }
         let wins: Vec<SnapshotWin> = wins.iter().map(SnapshotWin::from_bytes).collect();
@@ -62,8 +63,8 @@ impl CacheKey {
     }
 
     /// CRC-32C of the key's text, then of the value without its checksum.
-    fn crc(&self, bytes: &[u8]) -> u32 {
-        let key = crc32c::crc32c(self.text().as_bytes());
+    fn crc(&self, life: u64, bytes: &[u8]) -> u32 {
+        let key = crc32c::crc32c(self.text(life).as_bytes());
         crc32c::crc32c_append(crc32c::crc32c_append(key, &bytes[..3]), &bytes[HEAD..])
     }
 }
@@ -98,19 +99,20 @@ pub(super) mod tests {
     #[test]
     fn what_was_damaged_or_is_of_another_is_not_believed() {
         let wins = [win(9, 1), win(9, 2)];
-        let bytes = key(9, 1).encode(&wins).unwrap();
-        assert_eq!(key(9, 1).decode(&bytes), Some(wins.to_vec()));
-        assert_eq!(key(9, 1).decode(&key(9, 1).encode(&[]).unwrap()), Some(vec![]));
-        assert_eq!(key(9, 2).decode(&bytes), None, "another term");
-        assert_eq!(CacheKey { epoch: NodeEpoch(7), ..key(9, 1) }.decode(&bytes), None, "another epoch");
-        assert_eq!(key(8, 1).decode(&key(8, 1).encode(&wins).unwrap()), None, "another user's wins");
+        let bytes = key(9, 1).encode(5, &wins).unwrap();
+        assert_eq!(key(9, 1).decode(5, &bytes), Some(wins.to_vec()));
+        assert_eq!(key(9, 1).decode(5, &key(9, 1).encode(5, &[]).unwrap()), Some(vec![]));
+        assert_eq!(key(9, 2).decode(5, &bytes), None, "another term");
+        assert_eq!(key(9, 1).decode(6, &bytes), None, "another process");
+        assert_eq!(CacheKey { epoch: NodeEpoch(7), ..key(9, 1) }.decode(5, &bytes), None, "another epoch");
+        assert_eq!(key(8, 1).decode(5, &key(8, 1).encode(5, &wins).unwrap()), None, "another user's wins");
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 4;
-            assert_eq!(key(9, 1).decode(&bad), None, "byte {at}");
-            assert_eq!(key(9, 1).decode(&bytes[..at]), None, "cut at {at}");
+            assert_eq!(key(9, 1).decode(5, &bad), None, "byte {at}");
+            assert_eq!(key(9, 1).decode(5, &bytes[..at]), None, "cut at {at}");
         }
-        assert_eq!(key(9, 1).encode(&vec![win(9, 1); WINS_MAX + 1]), None);
-        assert!(key(u64::MAX, u32::MAX).text().len() < 250, "memcached's longest key");
+        assert_eq!(key(9, 1).encode(5, &vec![win(9, 1); WINS_MAX + 1]), None);
+        assert!(key(u64::MAX, u32::MAX).text(5).len() < 250, "memcached's longest key");
     }
 }

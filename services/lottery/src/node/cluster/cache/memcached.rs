@@ -35,13 +35,15 @@ pub struct MemcachedOptions {
     pub timeout: Duration,
     /// How long an entry is kept.
     pub keep: Duration,
+    /// This process's own number, random: entries are for itself alone.
+    pub life: u64,
 }
 
 impl MemcachedOptions {
     /// Two threads, 30 ms, two hours.
-    pub fn new(servers: Vec<String>) -> MemcachedOptions {
+    pub fn new(servers: Vec<String>, life: u64) -> MemcachedOptions {
         let (timeout, keep) = (Duration::from_millis(30), Duration::from_secs(7_200));
-        MemcachedOptions { servers, threads: 2, timeout, keep }
+        MemcachedOptions { servers, threads: 2, timeout, keep, life }
     }
 }
 
@@ -177,7 +179,8 @@ impl Worker {
     }
 
     fn get(&mut self, keys: &[CacheKey]) -> Vec<Option<Vec<SnapshotWin>>> {
-        let texts: Vec<String> = keys.iter().map(CacheKey::text).collect();
+        let life = self.shared.options.life;
+        let texts: Vec<String> = keys.iter().map(|key| key.text(life)).collect();
         let mut found: HashMap<String, Vec<u8>> = HashMap::new();
         for server in 0..self.clients.len() {
             let own: Vec<&str> =
@@ -186,13 +189,14 @@ impl Worker {
                 found.extend(self.ask(server, |client| client.gets(&own)).unwrap_or_default());
             }
         }
-        keys.iter().zip(&texts).map(|(key, text)| key.decode(found.get(text)?)).collect()
+        keys.iter().zip(&texts).map(|(key, text)| key.decode(life, found.get(text)?)).collect()
     }
 
     fn put(&mut self, entries: &[(CacheKey, Vec<SnapshotWin>)]) {
-        let keep_s = self.shared.options.keep.as_secs() as u32;
+        let MemcachedOptions { keep, life, .. } = self.shared.options;
+        let keep_s = keep.as_secs() as u32;
         for (key, wins) in entries {
-            let (text, Some(bytes)) = (key.text(), key.encode(wins)) else { continue };
+            let (text, Some(bytes)) = (key.text(life), key.encode(life, wins)) else { continue };
             let server = self.server_of(&text);
             if self.ask(server, |client| client.set(&text, bytes.as_slice(), keep_s)).is_none() {
                 // The others of this server would be refused too, and those of other servers are no loss.

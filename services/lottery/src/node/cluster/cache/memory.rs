@@ -43,7 +43,7 @@ impl MemoryCache {
     /// The entries of these keys, without waiting.
     pub fn get_now(&self, keys: &[CacheKey]) -> Vec<Option<Vec<SnapshotWin>>> {
         let state = self.state.lock();
-        keys.iter().map(|key| key.decode(state.values.get(&key.text())?)).collect()
+        keys.iter().map(|key| key.decode(0, state.values.get(&key.text(0))?)).collect()
     }
 }
 
@@ -56,9 +56,9 @@ impl HistoryCache for MemoryCache {
     fn put(&self, entries: Vec<(CacheKey, Vec<SnapshotWin>)>) {
         let mut state = self.state.lock();
         for (key, wins) in entries {
-            let Some(bytes) = key.encode(&wins) else { continue };
-            if state.values.insert(key.text(), bytes).is_none() {
-                state.order.push_back(key.text());
+            let Some(bytes) = key.encode(0, &wins) else { continue };
+            if state.values.insert(key.text(0), bytes).is_none() {
+                state.order.push_back(key.text(0));
             }
             while state.values.len() > self.max {
                 let Some(first) = state.order.pop_front() else { break };
