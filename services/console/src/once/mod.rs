@@ -306,8 +306,15 @@ impl Flying<'_> {
         let Some(begun) = repository.remembered(&format!("b:{scope}")).await?.filter(fresh) else {
             let marker = Marker::now(&self.shared.desk, instance, self.sought, now_ms).await?;
             let body = serde_json::to_vec(&marker).map_err(|e| Problem::internal(e.to_string()))?;
-            repository.remember(self.remembered(format!("b:{scope}"), 202, "application/json", body)).await?;
-            return Ok(None);
+            let key = format!("b:{scope}");
+            repository.remember(self.remembered(key.clone(), 202, "application/json", body)).await?;
+            // Of two consoles that came at the same moment one's marker stands.
+            let stands = repository.remembered(&key).await?.map(same).transpose()?;
+            let first = stands.and_then(|r| serde_json::from_slice::<Marker>(&r.body).ok());
+            return match first {
+                Some(first) if first.instance != *instance => Err(under_way(1)),
+                _ => Ok(None),
+            };
         };
         let begun = same(begun)?;
         let Ok(marker) = serde_json::from_slice::<Marker>(&begun.body) else { return Ok(None) };

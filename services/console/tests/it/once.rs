@@ -57,6 +57,30 @@ async fn of_many_at_once_one_runs() {
 }
 
 #[tokio::test]
+async fn of_many_at_once_at_two_consoles_one_runs() {
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let (fake, plans) = (Fake::with_prizes(), sql(dir.path()).await);
+    let one = Arc::new(World::on(dir.clone(), config(), plans.clone(), fake.clone()).await);
+    let two = Arc::new(World::on(dir.clone(), config(), plans, fake.clone()).await);
+    one.begin().await;
+    for key in ["a", "b", "c", "d", "e", "f"] {
+        let before = fake.lowerings.load(Ordering::SeqCst);
+        let mut asking = tokio::task::JoinSet::new();
+        for at in 0..8 {
+            let world = if at % 2 == 0 { one.clone() } else { two.clone() };
+            asking.spawn(async move { world.post("olga", LOWER, lower(1)).key(key).send().await });
+        }
+        let answers = asking.join_all().await;
+        let made: Vec<_> = answers.iter().filter(|a| a.status == 201).map(|a| &a.body).collect();
+        assert!(!made.is_empty() && made.iter().all(|body| *body == made[0]));
+        for other in answers.iter().filter(|a| a.status != 201) {
+            other.problem(409, "under-way");
+        }
+        assert_eq!(fake.lowerings.load(Ordering::SeqCst), before + 1, "key {key}");
+    }
+}
+
+#[tokio::test]
 async fn what_may_pass_is_tried_again_under_the_same_key() {
     let world = World::new().await;
     world.begin().await;
