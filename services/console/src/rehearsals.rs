@@ -20,6 +20,9 @@ pub const PLAYERS_MAX: u64 = 1_000_000_000;
 /// Most rows of arrivals: a week by the second.
 pub const ARRIVALS_MAX: usize = 700_000;
 
+/// Longest table of districts, bytes.
+pub const DISTRICTS_BYTES_MAX: usize = 4 << 20;
+
 /// Plays a campaign on virtual time.
 #[async_trait]
 pub trait Rehearse: Send + Sync {
@@ -41,6 +44,8 @@ pub struct RehearsalRequest {
     pub players: u64,
     /// When they come; rising.
     pub arrivals: Vec<Arrival>,
+    /// Where they are, as CSV; `None`: nowhere that is known.
+    pub districts: Option<String>,
 }
 
 /// From here until the next one, so many come.

@@ -4,7 +4,9 @@ use super::Refusals;
 use crate::extract::{Fingerprint, LongJson, Number, Operator, Path, Viewer};
 use crate::once::{Answer, Sought, once};
 use crate::problem::Problem;
-use crate::rehearsals::{ARRIVALS_MAX, Arrival, PLAYERS_MAX, RehearsalRequest, RehearsalStatus, Rehearsals};
+use crate::rehearsals::{
+    ARRIVALS_MAX, Arrival, DISTRICTS_BYTES_MAX, PLAYERS_MAX, RehearsalRequest, RehearsalStatus, Rehearsals,
+};
 use crate::schema;
 use crate::shared::Rooms;
 use axum::extract::State;
@@ -28,6 +30,9 @@ pub(crate) struct Rehearsal {
     players: Number,
     /// When they come; rising.
     arrivals: Vec<Row>,
+    /// Where they are: CSV with the header `district,players` (or `share`). Left out: nowhere that is known, so that prizes
+    /// limited to regions are won by nobody.
+    districts: Option<String>,
 }
 
 /// From here until the next row, so many come.
@@ -82,7 +87,17 @@ impl Rehearsal {
         if arrivals.iter().all(|row| row.share == 0.0) {
             return Err(Problem::refused("arrivals: nobody comes; give a row a share above 0"));
         }
-        Ok(RehearsalRequest { source: self.source.into_bytes(), players, arrivals })
+        if let Some(bytes) = self.districts.as_ref().map(String::len).filter(|n| *n > DISTRICTS_BYTES_MAX) {
+            return Err(Problem::refused(format!(
+                "districts: {bytes} bytes; at most {DISTRICTS_BYTES_MAX}: join small districts"
+            )));
+        }
+        Ok(RehearsalRequest {
+            source: self.source.into_bytes(),
+            players,
+            arrivals,
+            districts: self.districts,
+        })
     }
 }
 

@@ -60,6 +60,7 @@ async fn a_rehearsal_that_makes_no_sense_is_refused() {
         json!({"source": SMALL, "players": "5", "arrivals": [{"at_ms": "x", "share": 1}]}),
         json!({"source": SMALL, "players": "5", "arrivals": [{"at_ms": "1", "share": 1}, {"at_ms": "1", "share": 1}]}),
         json!({"source": SMALL, "players": 5, "arrivals": [{"at_ms": "0", "share": 1}]}),
+        json!({"source": SMALL, "players": "5", "arrivals": [{"at_ms": "0", "share": 1}], "districts": "1".repeat(5 << 20)}),
     ];
     for body in wrong {
         world.post("olga", "/v1/rehearsals", body).send().await.problem(422, "refused");

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use campaign::SeqNo;
 use console::{Progress, RehearsalRequest, Rehearse, RehearseError, Report};
 use quota_config::{CompileOptions, compile};
-use sim::rehearse::{self, Arrivals, Setup};
+use sim::rehearse::{self, Arrivals, Districts, Setup};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -46,6 +46,8 @@ fn play(request: &RehearsalRequest, progress: &Progress) -> Result<Report, Rehea
         let rows: Vec<_> = request.arrivals.iter().map(|a| (a.at_ms, parts(a.share))).collect();
         setup.arrivals = Arrivals::shares(&rows, request.players).map_err(|e| wrong(&e))?;
     }
+    let districts = request.districts.as_deref().map(Districts::parse).transpose();
+    setup.districts = districts.map_err(|e| RehearseError(format!("districts: {e}")))?;
     setup.threads = 1;
     let rehearsal = rehearse::rehearse(&plan, &setup, |now| {
         progress.set(now.permille);

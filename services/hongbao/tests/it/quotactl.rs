@@ -274,6 +274,18 @@ fn rehearsals_are_the_same_here_and_on_the_server() {
     let remote = desk.json("alice", &remote);
     assert_eq!((&remote["state"], &remote["summary"]["totals"]["wins"]), (&"done".into(), &"40".into()));
     assert!(std::fs::read_to_string(html).unwrap().contains("<html"));
+    // A prize of one region, and players who are all there, or nowhere that is known.
+    let there = SHORT
+        .replace("rounds:", "regions:\n  nanjing: [320100]\nrounds:")
+        .replace("each: 1.00", "each: 1.00, regions: [nanjing]");
+    let there = desk.file("there.yaml", &there);
+    let districts = desk.file("districts.csv", "district,share\n320100,1\n");
+    let nowhere = ["simulate", there.to_str().unwrap(), "--players", "300", "--arrivals", rows];
+    let wins = |args: &[&str]| desk.json("alice", args)["summary"]["totals"]["wins"].clone();
+    assert_eq!(wins(&nowhere), "0");
+    assert_eq!(wins(&[&nowhere[..], &["--districts", districts.to_str().unwrap()]].concat()), "40");
+    let bad = desk.file("bad.csv", "district,share\nx,1\n");
+    desk.expect("alice", &[&nowhere[..], &["--districts", bad.to_str().unwrap()]].concat(), 1, "line 2");
     desk.expect(
         "alice",
         &["simulate", "nowhere.yaml", "--players", "1", "--arrivals", rows],

@@ -264,6 +264,10 @@ pub struct Simulate {
     /// When they come: CSV `minute,players` (or `second`, `ms`; or `share`), counted from the first opening.
     #[arg(long, value_name = "FILE.csv")]
     pub arrivals: PathBuf,
+    /// Where they are: CSV `district,players` (or `share`). Left out: nowhere that is known, so that prizes limited to regions
+    /// are won by nobody.
+    #[arg(long, value_name = "FILE.csv")]
+    pub districts: Option<PathBuf>,
     /// Write the report there, as one HTML page.
     #[arg(long, value_name = "OUT")]
     pub html: Option<PathBuf>,

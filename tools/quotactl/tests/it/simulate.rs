@@ -11,7 +11,18 @@ fn arguments<'a>(csv: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn hongbao_gets_the_arguments_and_its_code_comes_back() {
-    let more = ["--json", "--html", "out.html", "--hongbao", "./hongbao", "--", "--seed", "7"];
+    let more = [
+        "--json",
+        "--html",
+        "out.html",
+        "--districts",
+        "d.csv",
+        "--hongbao",
+        "./hongbao",
+        "--",
+        "--seed",
+        "7",
+    ];
     let ran = Home::new().run(&arguments("evening.csv", &more)).expect(64);
     let told: Vec<&str> = ran.out.lines().collect();
     assert_eq!(
@@ -23,6 +34,8 @@ fn hongbao_gets_the_arguments_and_its_code_comes_back() {
             "5000000",
             "--arrivals",
             "evening.csv",
+            "--districts",
+            "d.csv",
             "--html",
             "out.html",
             "--json",
@@ -51,7 +64,9 @@ fn a_server_that_is_named_rehearses() {
     let home = Home::new().with("HONGBAO_TOKEN", "t");
     let csv = home.file("evening.csv", "minute,share\n0,60\n5,40\n");
     let html = home.dir.path().join("out.html");
-    let more = ["--server", &fake.url, "--html", html.to_str().unwrap()];
+    let districts = home.file("d.csv", "district,share\n310000,1\n");
+    let districts = districts.to_str().unwrap();
+    let more = ["--server", &fake.url, "--html", html.to_str().unwrap(), "--districts", districts];
     let ran = home.run(&arguments(csv.to_str().unwrap(), &more)).expect(0);
     assert_eq!(ran.out, "draws: 100000000\n");
     assert_eq!(std::fs::read_to_string(html).unwrap(), "<html></html>");
@@ -68,6 +83,7 @@ fn a_server_that_is_named_rehearses() {
     );
     assert!(seen[0].key.is_some());
     let body = seen[0].json();
+    assert_eq!(body["districts"], "district,share\n310000,1\n");
     assert_eq!(body["source"], include_str!("../golden/bad.yaml"));
     assert_eq!(body["arrivals"], json!([{"at_ms": "0", "share": 60.0}, {"at_ms": "300000", "share": 40.0}]));
 }

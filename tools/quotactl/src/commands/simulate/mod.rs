@@ -41,6 +41,9 @@ fn arguments(args: &Simulate, json: bool) -> Vec<OsString> {
     let mut out: Vec<OsString> = vec!["rehearse".into(), args.file.clone().into()];
     out.extend(["--players".into(), args.players.to_string().into()]);
     out.extend(["--arrivals".into(), args.arrivals.clone().into()]);
+    if let Some(districts) = &args.districts {
+        out.extend(["--districts".into(), districts.clone().into()]);
+    }
     if let Some(html) = &args.html {
         out.extend(["--html".into(), html.clone().into()]);
     }

@@ -1,6 +1,7 @@
 //! A rehearsal on a server: started once, asked for until it is done, its report fetched.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -18,6 +19,8 @@ use crate::commands::{Context, export, file, look};
 const POLL: Duration = Duration::from_millis(500);
 /// Longest file of arrivals.
 const ARRIVALS_BYTES_MAX: u64 = 32 << 20;
+/// Longest table of districts.
+const DISTRICTS_BYTES_MAX: u64 = 4 << 20;
 
 pub async fn run(context: &Context, args: &Simulate) -> Result<u8, Failure> {
     if !args.more.is_empty() {
@@ -28,7 +31,10 @@ pub async fn run(context: &Context, args: &Simulate) -> Result<u8, Failure> {
     let source = file::read(&args.file)?;
     let source = String::from_utf8(source.to_vec())
         .map_err(|_| Failure::Refused(format!("{}: this is not UTF-8", args.file.display())))?;
-    let body = json!({ "source": source, "players": args.players.to_string(), "arrivals": rows(args)? });
+    let mut body = json!({ "source": source, "players": args.players.to_string(), "arrivals": rows(args)? });
+    if let Some(path) = &args.districts {
+        body["districts"] = table(path, DISTRICTS_BYTES_MAX, "join small districts")?.into();
+    }
     let api = context.api()?;
     // Started once, though the answer may be lost.
     let mut ask = Ask::post("/v1/rehearsals", Body::Json(body));
@@ -77,13 +83,18 @@ pub async fn run(context: &Context, args: &Simulate) -> Result<u8, Failure> {
 }
 
 fn rows(args: &Simulate) -> Result<Vec<Value>, Failure> {
-    let failed = |why: String| Failure::Refused(format!("{}: {why}", args.arrivals.display()));
-    let meta = std::fs::metadata(&args.arrivals).map_err(|error| failed(error.to_string()))?;
-    if meta.len() > ARRIVALS_BYTES_MAX {
-        return Err(failed(format!("longer than {ARRIVALS_BYTES_MAX} bytes; take longer steps")));
-    }
-    let text = std::fs::read_to_string(&args.arrivals).map_err(|error| failed(error.to_string()))?;
+    let text = table(&args.arrivals, ARRIVALS_BYTES_MAX, "take longer steps")?;
     arrivals::read(&text, &args.arrivals.display().to_string())
+}
+
+/// The text of a table, if it is not too long.
+fn table(path: &Path, bytes_max: u64, shorter: &str) -> Result<String, Failure> {
+    let failed = |why: String| Failure::Refused(format!("{}: {why}", path.display()));
+    let meta = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?;
+    if meta.len() > bytes_max {
+        return Err(failed(format!("longer than {bytes_max} bytes; {shorter}")));
+    }
+    std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))
 }
 
 /// `[=====     ]  50 %`; the progress is a share from 0 to 1.
