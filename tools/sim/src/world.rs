@@ -300,7 +300,20 @@ impl World {
                 return;
             }
         }
-        self.problem("the platform did not come to rest".to_owned());
+        let restless = self.restless();
+        self.problem(format!("the platform did not come to rest: {restless}"));
+    }
+
+    /// Who has something left to do.
+    fn restless(&self) -> String {
+        let mut who = match self.cluster.is_on() {
+            true => self.cluster_restless(),
+            false if self.node_at_rest() => Vec::new(),
+            false => vec!["the lottery node".to_owned()],
+        };
+        who.extend((!self.flow_at_rest()).then(|| "flow".to_owned()));
+        who.extend((!self.delivery_at_rest()).then(|| "delivery".to_owned()));
+        who.join("; ")
     }
 
     fn at_rest(&self) -> bool {

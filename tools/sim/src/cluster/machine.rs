@@ -201,6 +201,18 @@ impl Machine {
             && up.log.durable() == up.shipping.acknowledged()
             && (counts.waiting, counts.sealing, counts.wanted) == (0, 0, 0)
     }
+
+    /// How far it is, for people.
+    pub fn restless(&self) -> String {
+        let Some(up) = self.up_ref() else { return "is down".to_owned() };
+        format!(
+            "has its log at {:?}, its lane at {}, {:?}, {:?}",
+            up.log.durable(),
+            up.shipping.acknowledged(),
+            up.log.todo(),
+            up.buckets.counts()
+        )
+    }
 }
 
 impl Up {

@@ -194,4 +194,22 @@ impl World {
         let at_rest = machines.iter().all(Machine::is_at_rest) && owned == BUCKETS;
         is_planted || (settled && closed && at_rest)
     }
+
+    /// What keeps the nodes from rest, for people.
+    pub fn cluster_restless(&self) -> Vec<String> {
+        let open = now(self.ledger.leases(CAMPAIGN, None, usize::MAX)).unwrap_or_default();
+        let open = open.iter().filter(|lease| lease.closed.is_none());
+        let mut who: Vec<String> = open.map(|lease| format!("open lease {:?}", lease.key)).collect();
+        for row in now(self.ledger.unsettled()).unwrap_or_default() {
+            who.push(format!("epoch {} of node {} is not settled", row.epoch, row.node));
+        }
+        let busy = self.cluster.machines.iter().filter(|machine| !machine.is_at_rest());
+        who.extend(busy.map(|machine| format!("node {} {}", machine.node, machine.restless())));
+        let mut owners = std::collections::BTreeMap::<String, usize>::new();
+        for row in now(self.ledger.buckets(None)).unwrap_or_default() {
+            *owners.entry(format!("{:?}, released {:?}", row.owner, row.released)).or_default() += 1;
+        }
+        who.extend(owners.iter().map(|(owner, count)| format!("{count} buckets of {owner}")));
+        who
+    }
 }

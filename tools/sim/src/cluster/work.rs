@@ -310,7 +310,7 @@ impl Up {
     }
 
     /// The next tick has something to say about buckets, or may have in a moment.
-    fn is_moving(&self) -> bool {
+    fn is_moving(&mut self) -> bool {
         let (seals, claims) = self.buckets.asks(self.log.acknowledged());
         !seals.is_empty() || !claims.is_empty() || self.buckets.gives_up()
     }

@@ -9,7 +9,8 @@
 //! - then nobody draws, and when every win of it is acknowledged in the lane, it is sealed in the table and forgotten.
 //!
 //! The ring is a wish: who draws is decided by the answers to claims and seals, which name the bucket's term. What an
-//! answer does not name as ours is not ours.
+//! answer does not name as ours is not ours. A claim whose answer was lost is made again until one is heard, also when the
+//! ring has changed its mind meanwhile: otherwise the bucket would stay ours in the table, and nobody would draw for it.
 
 use crate::core::{BUCKETS, Core};
 use crate::ledger::TickAnswer;
@@ -83,6 +84,8 @@ struct Slot {
     wanted: bool,
     /// The term under which it stands free in the table, as far as we know.
     free: Option<u32>,
+    /// Claimed under this term, and no answer was heard: it may be ours.
+    asked: Option<u32>,
 }
 
 /// Buckets by state, for people and programs.
@@ -110,7 +113,7 @@ pub struct Buckets {
 impl Buckets {
     /// A node that has no bucket yet.
     pub fn new(node: u16) -> Buckets {
-        let slot = || Slot { state: State::Elsewhere, wanted: false, free: None };
+        let slot = || Slot { state: State::Elsewhere, wanted: false, free: None, asked: None };
         let slots = std::iter::repeat_with(slot).take(BUCKETS).collect();
         Buckets { node, slots, draining: false, open_early: false }
     }
@@ -168,19 +171,21 @@ impl Buckets {
     }
 
     /// What the next tick asks for, when everything in the lane below `acknowledged` is safe.
-    pub fn asks(&self, acknowledged: u64) -> (Vec<SealBucket>, Vec<ClaimBucket>) {
+    pub fn asks(&mut self, acknowledged: u64) -> (Vec<SealBucket>, Vec<ClaimBucket>) {
         let (mut seals, mut claims) = (Vec::new(), Vec::new());
-        for (bucket, slot) in (0u16..).zip(&self.slots) {
-            match (&slot.state, slot.free) {
-                (State::Sealing { term, end }, _) if *end <= acknowledged => {
-                    seals.push(SealBucket { bucket, term: *term, position: *end });
+        for (bucket, slot) in (0u16..).zip(&mut self.slots) {
+            match slot.state {
+                State::Sealing { term, end } if end <= acknowledged => {
+                    seals.push(SealBucket { bucket, term, position: end });
                 }
-                (State::Elsewhere, Some(term)) if slot.wanted => claims.push(ClaimBucket { bucket, term }),
+                State::Elsewhere if claims.len() < MOVES_MAX => {
+                    slot.asked = slot.asked.or(slot.free.filter(|_| slot.wanted));
+                    claims.extend(slot.asked.map(|term| ClaimBucket { bucket, term }));
+                }
                 _ => {}
             }
         }
         seals.truncate(MOVES_MAX);
-        claims.truncate(MOVES_MAX);
         (seals, claims)
     }
 
@@ -199,7 +204,8 @@ impl Buckets {
             self.claimed(claimed, holder);
         }
         for refused in &answer.claims_refused {
-            self.slots[usize::from(refused.bucket)].free = refused.free.then_some(refused.term);
+            let slot = &mut self.slots[usize::from(refused.bucket)];
+            (slot.free, slot.asked) = (refused.free.then_some(refused.term), None);
         }
     }
 
@@ -209,7 +215,7 @@ impl Buckets {
         if slot.state != State::Elsewhere {
             return;
         }
-        slot.free = None;
+        (slot.free, slot.asked) = (None, None);
         let wait_for: Vec<LaneEnd> = wait_for.iter().copied().filter(|w| w.position > 0).collect();
         if wait_for.is_empty() || self.open_early {
             slot.state = State::Open { term: *term };
@@ -433,6 +439,8 @@ mod tests {
         Tick(usize),
         /// A tick whose answer is lost; it is repeated as it was.
         Lost(usize),
+        /// A tick whose answer is lost for good.
+        Unheard(usize),
         Copy(prop::sample::Index),
         Win(usize, u16),
         Passed(usize),
@@ -447,6 +455,7 @@ mod tests {
             n.clone().prop_map(Op::Tick),
             n.clone().prop_map(Op::Tick),
             n.clone().prop_map(Op::Lost),
+            n.clone().prop_map(Op::Unheard),
             any::<prop::sample::Index>().prop_map(Op::Copy),
             (n.clone(), 0u16..8).prop_map(|(n, b)| Op::Win(n, b)),
             n.prop_map(Op::Passed),
@@ -455,8 +464,8 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        /// Whatever rings, answers and old copies do: never do two nodes draw for a bucket, and nobody draws before every
-        /// win of it is known.
+        /// Whatever rings, answers and old copies do: never do two nodes draw for a bucket, nobody draws before every
+        /// win of it is known, and when peace comes every bucket is drawn for by whom the ring gives it to.
         #[test]
         fn nobody_else_draws(ops in prop::collection::vec(op(), 1..80)) {
             let mut w = World::new();
@@ -481,6 +490,7 @@ mod tests {
                         let (buckets, held) = &mut w.nodes[n];
                         buckets.answered(&seals, &answer, held);
                     }
+                    Op::Unheard(n) => drop(w.send(n, lanes[n])),
                     Op::Copy(which) => {
                         if !copies.is_empty() {
                             let (n, seals, claims) = copies[which.index(copies.len())].clone();
@@ -508,6 +518,19 @@ mod tests {
                 for bucket in 0..8 {
                     prop_assert!((0..2).filter(|n| w.nodes[*n].1.how(bucket) == "open").count() < 2);
                 }
+            }
+            let ring = ring([1, 1]);
+            for turn in 0..24 {
+                let n = turn % 2;
+                w.nodes[n].0.follow(&ring);
+                w.look(n);
+                w.tick(n, lanes[n]);
+                let (buckets, held) = &mut w.nodes[n];
+                buckets.passed(&BTreeMap::from([(0, lanes[0]), (1, lanes[1])]), held);
+            }
+            for bucket in hashring::Bucket::all() {
+                let owner = usize::from(ring.owner(bucket));
+                prop_assert!(matches!(w.nodes[owner].0.state(bucket.get()), State::Open { .. }), "{:?}", bucket);
             }
         }
     }

@@ -168,7 +168,7 @@ impl ClusterNode {
     /// A tick is due: its time has come, or it has something to say about buckets.
     fn is_due(&self, ticks: &Ticks) -> bool {
         let since_ns = self.parts.clock.mono_ns() - ticks.ticked_ns;
-        let buckets = self.buckets.lock();
+        let mut buckets = self.buckets.lock();
         // Holding comes with the tick, so a bucket that the ring took away is reason for one.
         let (seals, claims) = buckets.asks(self.journal.acknowledged());
         let moves = !seals.is_empty() || !claims.is_empty() || buckets.gives_up();
