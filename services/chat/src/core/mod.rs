@@ -32,7 +32,7 @@ pub use pushes::{Pushing, goes_along, wire};
 pub use rows::{Checkpoint, ConversationRows, UserRows};
 pub use send::{Logged, Sending, answer, busy, counts, pair_made, refused, stored};
 pub use state::{
-    At, Key, LINGER_MS, SentKey, State, StoredConversation, StoredLink, StoredUser, entries_after,
+    At, Fanned, Key, LINGER_MS, SentKey, State, StoredConversation, StoredLink, StoredUser, entries_after,
 };
 pub use unread::Counted;
 pub use user::{Conn, Device, Entry, Friend, Loaded, Made, Person, User};

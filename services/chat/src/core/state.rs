@@ -59,11 +59,24 @@ pub struct At {
     pub index: u32,
 }
 
+/// How far the timelines of a conversation's members have heard of it (in a cluster).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Fanned {
+    /// Of everything up to this version.
+    pub version: u64,
+    /// Of every message up to this one.
+    pub seq: u64,
+}
+
 /// A conversation as the store has it.
 #[derive(Clone, Debug, Default)]
 pub struct StoredConversation {
     /// Its id.
     pub id: u64,
+    /// Rises with each of its owner's steps; 0 where one log is the truth.
+    pub version: u64,
+    /// How far its members' timelines are; means something in a cluster only.
+    pub fanned: Fanned,
     /// Itself.
     pub head: Head,
     /// By user.
@@ -90,6 +103,8 @@ pub struct StoredUser {
 pub struct StoredLink {
     /// The conversation.
     pub conversation: u64,
+    /// Its version, of which everything here holds; 0 where one log is the truth.
+    pub version: u64,
     /// Itself.
     pub head: Head,
     /// His place.

@@ -18,6 +18,7 @@
 //!   of it survives a process, as it must not.
 
 mod memory;
+pub mod owned;
 mod sql;
 
 use crate::core::{At, Checkpoint, Entry, SentKey, StoredConversation, StoredUser};
@@ -26,6 +27,7 @@ use async_trait::async_trait;
 use records::ChatMessage;
 
 pub use memory::MemoryShelf;
+pub use owned::OwnedShelf;
 pub use sql::{OpenShelfError, SqlShelf};
 
 /// Why the store did not answer.
