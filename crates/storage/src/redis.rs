@@ -10,12 +10,12 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::{AsyncConnectionConfig, FromRedisValue, IntoConnectionInfo};
+use redis::{AsyncConnectionConfig, IntoConnectionInfo};
 use tokio::sync::{Mutex, RwLock};
 use tokio::time::Instant;
 
-/// A script, as the library underneath has it.
-pub use redis::Script;
+/// Scripts and what can be made of their answers, as the library underneath has them.
+pub use redis::{FromRedisValue, Script};
 
 /// Between attempts to connect, at first and at most.
 const RETRY_MS: (u64, u64) = (100, 2_000);

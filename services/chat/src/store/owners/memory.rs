@@ -56,7 +56,6 @@ impl OwnerBook for MemoryOwners {
             rules::renew(rows, tick, now_ms)?;
             let mut answer = OwnerAnswer { now_ms, ..OwnerAnswer::default() };
             rules::moves(rows, tick, &mut answer);
-            answer.ids_until_ms = rows.epochs.get(&(tick.node, tick.epoch)).map_or(0, |row| row.low_water);
             let dead = rows.epochs.values().filter(|row| row.is_open() && !row.is_alive(now_ms));
             answer.dead = dead.map(|row| (row.node, row.epoch)).collect();
             Ok(answer)

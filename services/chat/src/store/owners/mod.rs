@@ -12,8 +12,6 @@
 //! A node makes one call a tick ([`OwnerBook::tick`]); it answers nobody and pushes nothing once 2 s have passed since
 //! it *sent* the last call that succeeded, and others may end its epoch 3 s after the book saw it. Who is refused begins
 //! anew with another epoch. The book's clock is the database's.
-//!
-//! The same row keeps what the node has reserved of the time part of ids, so that a new start never gives one twice.
 
 mod memory;
 mod pg;
@@ -51,8 +49,6 @@ pub struct OwnerTick {
     pub seals: Vec<BucketTerm>,
     /// Asked for.
     pub claims: Vec<BucketTerm>,
-    /// Ids of this node may have times up to here, ms UTC; a smaller number than before changes nothing.
-    pub ids_until_ms: u64,
 }
 
 /// What the book says to that.
@@ -66,8 +62,6 @@ pub struct OwnerAnswer {
     pub claimed: Vec<BucketTerm>,
     /// Not given, and what stands there.
     pub refused: Vec<ClaimRefused>,
-    /// Reserved of ids now, ms UTC.
-    pub ids_until_ms: u64,
     /// Open epochs of others whose session is dead: node and epoch. To be ended by whoever hears of it.
     pub dead: Vec<(u16, u32)>,
 }
@@ -77,8 +71,6 @@ pub struct OwnerAnswer {
 pub struct Begun {
     /// Its epoch.
     pub epoch: u32,
-    /// Ids that this node may have given before have times below this, ms UTC.
-    pub ids_from_ms: u64,
     /// The book's time, ms UTC.
     pub now_ms: u64,
 }

@@ -83,7 +83,7 @@ impl PgOwners {
         read: impl Fn(&Answers) -> Result<Rows, SqlError>,
         act: impl Fn(&mut Rows, u64) -> Result<T, E>,
     ) -> Result<Result<T, E>, Trouble> {
-        let undone = |error| Trouble::Store(told::<SqlError>(error));
+        let undone = |error: SqlError| Trouble::Store(told(error));
         let reading = async {
             let mut transaction = self.pg.begin_with_first().await?;
             let answers = transaction.run(load).await?;
@@ -109,10 +109,10 @@ impl PgOwners {
 
     /// The statement that renews a session and answers its row; none if it is over.
     fn renewal(&self, tick: &OwnerTick) -> String {
-        let OwnerTick { node, epoch, ids_until_ms, .. } = tick;
-        let (now, ids) = (self.now(), ids_until_ms.cast_signed());
+        let OwnerTick { node, epoch, .. } = tick;
+        let now = self.now();
         format!(
-            "UPDATE node_epoch SET seen_at_ms = GREATEST(seen_at_ms, {now}), low_water = GREATEST(low_water, {ids}) \
+            "UPDATE node_epoch SET seen_at_ms = GREATEST(seen_at_ms, {now}) \
              WHERE node = {node} AND epoch = {epoch} AND ended_ms IS NULL \
              RETURNING node, epoch, began_ms, seen_at_ms, low_water, ended_ms, end_reason, end_position"
         )
@@ -212,12 +212,8 @@ impl OwnerBook for PgOwners {
             let answers = self.renew(tick).await?;
             let read = || -> Result<Option<OwnerAnswer>, SqlError> {
                 let mine = owners::read_epochs(part(&answers, 0))?.pop();
-                let answer = OwnerAnswer {
-                    now_ms: time(&answers)?,
-                    ids_until_ms: mine.as_ref().map_or(0, |row| row.low_water),
-                    dead: of_dead(part(&answers, 1))?,
-                    ..OwnerAnswer::default()
-                };
+                let (now_ms, dead) = (time(&answers)?, of_dead(part(&answers, 1))?);
+                let answer = OwnerAnswer { now_ms, dead, ..OwnerAnswer::default() };
                 Ok(mine.map(|_| answer))
             };
             return match read().map_err(told)? {
@@ -241,9 +237,10 @@ impl OwnerBook for PgOwners {
         let done = self
             .call(&load, read, |rows, now_ms| {
                 // The statement has renewed it, if it was there.
-                let Some(mine) = rows.epochs.get(&(tick.node, tick.epoch)) else { return Ok(None) };
-                let ids_until_ms = mine.low_water;
-                let mut answer = OwnerAnswer { now_ms, ids_until_ms, ..OwnerAnswer::default() };
+                if rows.epochs.is_empty() {
+                    return Ok(None);
+                }
+                let mut answer = OwnerAnswer { now_ms, ..OwnerAnswer::default() };
                 rules::moves(rows, tick, &mut answer);
                 answer.dead.clone_from(&dead.lock());
                 Ok::<_, TickError>(Some(answer))

@@ -51,7 +51,7 @@ pub(super) fn begin(rows: &mut Rows, node: u16, above: u32, now_ms: u64) -> Resu
     }
     let last = last.and_then(|epoch| rows.epochs.get(&(node, epoch)));
     let row = NodeRow::begin(last, node, above, now_ms)?;
-    let begun = Begun { epoch: row.epoch, ids_from_ms: row.low_water, now_ms };
+    let begun = Begun { epoch: row.epoch, now_ms };
     rows.epochs.insert((node, row.epoch), row);
     Ok(begun)
 }
@@ -77,9 +77,7 @@ pub(super) fn end(
 pub(super) fn renew(rows: &mut Rows, tick: &OwnerTick, now_ms: u64) -> Result<(), TickError> {
     let (node, epoch) = (tick.node, tick.epoch);
     let row = rows.epochs.get_mut(&(node, epoch)).ok_or(SessionError::EpochUnknown { node, epoch })?;
-    row.renew(now_ms)?;
-    row.low_water = row.low_water.max(tick.ids_until_ms);
-    Ok(())
+    Ok(row.renew(now_ms)?)
 }
 
 /// Seals and claims of a renewed session.
