@@ -1,7 +1,8 @@
 //! Reading: many users or conversations at a time, one statement a call.
 //!
-//! Ids go in as one array; each is looked up in the one part that can have it, because it comes from the other side of
-//! a join (an `= ANY` of a parameter would look into every part).
+//! Ids go in as one array, and each is looked up by itself (LATERAL, with an OFFSET or LIMIT that keeps the planner from
+//! turning it into a join): in the one part that can have it, by its index. A plain join would read whole tables as soon
+//! as there are some dozens of ids, because the planner believes that each of them is sought in every part.
 
 use super::told;
 use crate::core::{Author, Entry, Fanned, Head, Member, Person, StoredConversation, StoredLink, StoredUser};
@@ -66,15 +67,18 @@ pub(super) async fn conversations(pg: &Pg, ids: &[u64]) -> Result<Vec<StoredConv
         return Ok(Vec::new());
     }
     let text = "
-        SELECT 0::bigint AS part, c.id AS id, c.version AS a, c.fanned_version AS b, c.fanned_seq AS c, c.head AS data
-            FROM unnest($1::bigint[]) AS u(id) JOIN conversation c ON c.id = u.id
-        UNION ALL SELECT 1, m.conversation, m.user_id, 0, 0, m.data
-            FROM unnest($1::bigint[]) AS u(id) JOIN member m ON m.conversation = u.id
-        UNION ALL SELECT 2, a.conversation, a.user_id, 0, 0, a.data
-            FROM unnest($1::bigint[]) AS u(id) JOIN author a ON a.conversation = u.id
-        UNION ALL SELECT 3, m.conversation, m.seq, 0, 0, m.data
-            FROM unnest($1::bigint[]) AS u(id) CROSS JOIN LATERAL (SELECT conversation, seq, data FROM message
-                WHERE conversation = u.id ORDER BY seq DESC LIMIT $2) m";
+        SELECT 0::bigint AS part, u.id AS id, c.version AS a, c.fanned_version AS b, c.fanned_seq AS c, c.head AS data
+            FROM unnest($1::bigint[]) AS u(id) CROSS JOIN LATERAL
+                (SELECT version, fanned_version, fanned_seq, head FROM conversation WHERE id = u.id OFFSET 0) c
+        UNION ALL SELECT 1, u.id, 0, 0, 0, m.data
+            FROM unnest($1::bigint[]) AS u(id) CROSS JOIN LATERAL
+                (SELECT data FROM member WHERE conversation = u.id OFFSET 0) m
+        UNION ALL SELECT 2, u.id, 0, 0, 0, a.data
+            FROM unnest($1::bigint[]) AS u(id) CROSS JOIN LATERAL
+                (SELECT data FROM author WHERE conversation = u.id OFFSET 0) a
+        UNION ALL SELECT 3, u.id, 0, 0, 0, m.data
+            FROM unnest($1::bigint[]) AS u(id) CROSS JOIN LATERAL
+                (SELECT data FROM message WHERE conversation = u.id ORDER BY seq DESC LIMIT $2) m";
     let found = rows(pg, "reading conversations", sqlx::query(text).bind(array(ids)).bind(RECENT)).await?;
     let mut all: BTreeMap<u64, StoredConversation> = BTreeMap::new();
     // Rows of one statement come in any order.
@@ -108,8 +112,8 @@ pub(super) async fn pairs(pg: &Pg, pairs: &[(u64, u64)]) -> Result<Vec<(u64, u64
     if pairs.is_empty() {
         return Ok(Vec::new());
     }
-    let text = "SELECT n.a, n.b, n.conversation FROM unnest($1::bigint[], $2::bigint[]) AS u(a, b)
-        JOIN conversation_name n ON n.a = u.a AND n.b = u.b AND n.c = 0 AND n.kind = 1";
+    let text = "SELECT u.a, u.b, n.conversation FROM unnest($1::bigint[], $2::bigint[]) AS u(a, b) CROSS JOIN LATERAL
+        (SELECT conversation FROM conversation_name WHERE a = u.a AND b = u.b AND c = 0 AND kind = 1 OFFSET 0) n";
     let low: Vec<i64> = pairs.iter().map(|p| signed(p.0)).collect();
     let high: Vec<i64> = pairs.iter().map(|p| signed(p.1)).collect();
     let found = rows(pg, "reading pairs", sqlx::query(text).bind(low).bind(high)).await?;
@@ -167,15 +171,17 @@ pub(super) async fn users(pg: &Pg, ids: &[u64]) -> Result<Vec<StoredUser>, Store
         return Ok(Vec::new());
     }
     let text = "
-        SELECT 4::bigint AS part, p.user_id AS user_id, 0::bigint AS conversation, p.stamp AS version,
+        SELECT 4::bigint AS part, u.id AS user_id, 0::bigint AS conversation, p.stamp AS version,
                 p.data AS member, NULL::bytea AS head, NULL::bytea AS author
-            FROM unnest($1::bigint[]) AS u(id) JOIN person p ON p.user_id = u.id
-        UNION ALL SELECT 5, l.user_id, l.conversation, c.version, m.data, c.head, a.data
-            FROM unnest($1::bigint[]) AS u(id) JOIN link l ON l.user_id = u.id
-            JOIN conversation c ON c.id = l.conversation
-            JOIN member m ON m.conversation = l.conversation AND m.user_id = l.user_id
-            LEFT JOIN author a ON a.conversation = l.conversation AND a.user_id = l.user_id
-            WHERE l.member";
+            FROM unnest($1::bigint[]) AS u(id) CROSS JOIN LATERAL
+                (SELECT stamp, data FROM person WHERE user_id = u.id OFFSET 0) p
+        UNION ALL SELECT 5, u.id, l.conversation, c.version, m.data, c.head, a.data
+            FROM unnest($1::bigint[]) AS u(id) CROSS JOIN LATERAL
+                (SELECT conversation FROM link WHERE user_id = u.id AND member OFFSET 0) l CROSS JOIN LATERAL
+                (SELECT version, head FROM conversation WHERE id = l.conversation OFFSET 0) c CROSS JOIN LATERAL
+                (SELECT data FROM member WHERE conversation = l.conversation AND user_id = u.id OFFSET 0) m
+                LEFT JOIN LATERAL
+                (SELECT data FROM author WHERE conversation = l.conversation AND user_id = u.id OFFSET 0) a ON TRUE";
     let mut all: BTreeMap<u64, StoredUser> =
         ids.iter().map(|id| (*id, StoredUser { id: *id, ..StoredUser::default() })).collect();
     for row in &rows(pg, "reading users", sqlx::query(text).bind(array(ids))).await? {
@@ -193,10 +199,11 @@ pub(super) async fn links(pg: &Pg, user: u64, conversations: &[u64]) -> Result<V
     if conversations.is_empty() {
         return Ok(Vec::new());
     }
-    let text = "SELECT c.id AS conversation, c.version, m.data AS member, c.head, a.data AS author
-        FROM unnest($2::bigint[]) AS u(id) JOIN conversation c ON c.id = u.id
-        JOIN member m ON m.conversation = c.id AND m.user_id = $1
-        LEFT JOIN author a ON a.conversation = c.id AND a.user_id = $1";
+    let text = "SELECT u.id AS conversation, c.version, m.data AS member, c.head, a.data AS author
+        FROM unnest($2::bigint[]) AS u(id) CROSS JOIN LATERAL
+            (SELECT version, head FROM conversation WHERE id = u.id OFFSET 0) c CROSS JOIN LATERAL
+            (SELECT data FROM member WHERE conversation = u.id AND user_id = $1 OFFSET 0) m LEFT JOIN LATERAL
+            (SELECT data FROM author WHERE conversation = u.id AND user_id = $1 OFFSET 0) a ON TRUE";
     let query = sqlx::query(text).bind(signed(user)).bind(array(conversations));
     rows(pg, "reading a user's places", query).await?.iter().map(link).collect()
 }
@@ -205,7 +212,8 @@ pub(super) async fn heads(pg: &Pg, conversations: &[u64]) -> Result<Vec<(u64, u6
     if conversations.is_empty() {
         return Ok(Vec::new());
     }
-    let text = "SELECT c.id, c.version, c.head FROM unnest($1::bigint[]) AS u(id) JOIN conversation c ON c.id = u.id";
+    let text = "SELECT u.id, c.version, c.head FROM unnest($1::bigint[]) AS u(id) CROSS JOIN LATERAL
+        (SELECT version, head FROM conversation WHERE id = u.id OFFSET 0) c";
     let found = rows(pg, "reading heads", sqlx::query(text).bind(array(conversations))).await?;
     found.iter().map(|row| Ok((bits(row, "id")?, bits(row, "version")?, decoded(row, "head")?))).collect()
 }

@@ -92,7 +92,7 @@ fn load(fence: &Fence, step: &Step) -> String {
     let (node, epoch) = (fence.node, fence.epoch);
     let buckets: Vec<String> = fence.terms.iter().map(|(bucket, _)| bucket.to_string()).collect();
     let buckets = if buckets.is_empty() { "NULL".to_owned() } else { buckets.join(",") };
-    // The second statement sees what was committed before the first one had its lock.
+    // The second statement sees what was committed before the first one had its lock. Lateral looks: see `read`.
     let mut text = format!(
         "SELECT 1 FROM node_epoch WHERE node = {node} AND epoch = {epoch} AND ended_ms IS NULL FOR KEY SHARE;\
          SELECT bucket, term FROM user_bucket WHERE bucket IN ({buckets}) AND node = {node} AND epoch = {epoch} \
@@ -108,8 +108,8 @@ fn load(fence: &Fence, step: &Step) -> String {
     });
     let source = rows.source("u", "id");
     text += &format!(
-        ";SELECT c.id, c.version, c.last_seq FROM {source} JOIN conversation c ON c.id = u.id ORDER BY c.id \
-         FOR NO KEY UPDATE OF c"
+        ";SELECT u.id, c.version, c.last_seq FROM {source} CROSS JOIN LATERAL \
+         (SELECT version, last_seq FROM conversation WHERE id = u.id FOR NO KEY UPDATE) c"
     );
     let names: BTreeSet<_> = step.conversations.iter().filter_map(new_name).collect();
     if !names.is_empty() {
@@ -121,8 +121,8 @@ fn load(fence: &Fence, step: &Step) -> String {
         }
         let source = rows.source("u", "kind, a, b, c");
         text += &format!(
-            ";SELECT n.kind, n.a, n.b, n.c, n.conversation FROM {source} JOIN conversation_name n \
-             ON n.a = u.a AND n.b = u.b AND n.c = u.c AND n.kind = u.kind"
+            ";SELECT u.kind, u.a, u.b, u.c, n.conversation FROM {source} CROSS JOIN LATERAL (SELECT conversation \
+             FROM conversation_name WHERE a = u.a AND b = u.b AND c = u.c AND kind = u.kind OFFSET 0) n"
         );
     }
     text
@@ -211,8 +211,8 @@ async fn tell_old(pg: &Pg, step: &Step, outcomes: &mut Outcomes) -> Result<(), S
     }
     let source = rows.source("u", "user_id, conversation, seq");
     let text = format!(
-        "SELECT e.user_id, e.conversation, e.seq, e.cursor FROM {source} JOIN entry e \
-         ON e.user_id = u.user_id AND e.conversation = u.conversation AND e.seq = u.seq"
+        "SELECT u.user_id, u.conversation, u.seq, e.cursor FROM {source} CROSS JOIN LATERAL (SELECT cursor FROM entry \
+         WHERE user_id = u.user_id AND conversation = u.conversation AND seq = u.seq OFFSET 0) e"
     );
     let answers = pg.within("chat's step", pg.ask(&text)).await?;
     let mut cursors: HashMap<(u64, u64, u64), u64> = HashMap::new();

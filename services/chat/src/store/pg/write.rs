@@ -98,25 +98,17 @@ fn heads(all: &Accepted<'_>, places: &HashMap<u64, (u64, u64)>, texts: &mut Vec<
 
 /// Members and authors.
 fn people(all: &Accepted<'_>, texts: &mut Vec<String>) {
-    let mut gone = BTreeMap::new();
     let (mut members, mut authors) = (BTreeMap::new(), BTreeMap::new());
     for step in &all.conversations {
         let rows = &step.rows;
-        gone.extend(rows.gone.iter().map(|user| ((rows.id, *user), ())));
+        if !rows.gone.is_empty() {
+            // A statement for each conversation: with the number in it, it looks into one part by the index.
+            let users: Vec<String> = rows.gone.iter().map(|user| signed(*user).to_string()).collect();
+            let (id, users) = (signed(rows.id), users.join(","));
+            texts.push(format!("DELETE FROM member WHERE conversation = '{id}'::bigint AND user_id = ANY('{{{users}}}'::bigint[])"));
+        }
         members.extend(rows.members.iter().map(|m| ((rows.id, m.user), m.encode_to_vec())));
         authors.extend(rows.authors.iter().map(|a| ((rows.id, a.user), a.encode_to_vec())));
-    }
-    if !gone.is_empty() {
-        let mut rows = ArrayRows::new(&[INT; 2]);
-        for (id, user) in gone.keys() {
-            rows.row(|row| {
-                row.bits(*id).bits(*user);
-            });
-        }
-        let source = rows.source("r", "conversation, user_id");
-        texts.push(format!(
-            "DELETE FROM member m USING {source} WHERE m.conversation = r.conversation AND m.user_id = r.user_id"
-        ));
     }
     for (table, put) in [("member", members), ("author", authors)] {
         let mut rows = ArrayRows::new(&[INT, INT, BYTES]);
@@ -162,11 +154,14 @@ fn fanned(all: &Accepted<'_>, texts: &mut Vec<String>) {
         });
     }
     if !rows.is_empty() {
+        // The rows are there and locked, so each is a conflict; as in `heads`, because an insert finds the part.
         let source = rows.source("r", "id, version, seq");
         texts.push(format!(
-            "UPDATE conversation c SET fanned_version = GREATEST(c.fanned_version, r.version), \
-             fanned_seq = GREATEST(c.fanned_seq, r.seq), behind = GREATEST(c.fanned_version, r.version) < c.version \
-             FROM {source} WHERE c.id = r.id"
+            "INSERT INTO conversation AS c (id, bucket, version, last_seq, fanned_version, fanned_seq, behind, head) \
+             SELECT id, 0, 0, 0, version, seq, FALSE, ''::bytea FROM {source} ON CONFLICT (id) DO UPDATE SET \
+             fanned_version = GREATEST(c.fanned_version, excluded.fanned_version), \
+             fanned_seq = GREATEST(c.fanned_seq, excluded.fanned_seq), \
+             behind = GREATEST(c.fanned_version, excluded.fanned_version) < c.version"
         ));
     }
 }
