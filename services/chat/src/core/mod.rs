@@ -28,11 +28,12 @@ pub use changes::{Stop, Wish, check_name};
 pub use conversation::{Author, Conversation, Head, Member, Numbered, relation};
 pub use ids::Ids;
 pub use intake::{NoRisk, Refusal, Risk, Verdict, Words, WordsError, content, form};
+pub use people::check_profile;
 pub use pushes::{Pushing, goes_along, wire};
 pub use rows::{Checkpoint, ConversationRows, UserRows};
-pub use send::{Logged, Sending, answer, busy, counts, pair_made, refused, stored};
+pub use send::{Logged, Sending, answer, busy, counts, on_its_way, pair_made, refused, stored};
 pub use state::{
-    At, Fanned, Key, LINGER_MS, SentKey, State, StoredConversation, StoredLink, StoredUser, entries_after,
+    Apart, At, Fanned, Key, LINGER_MS, SentKey, State, StoredConversation, StoredLink, StoredUser,
 };
 pub use unread::Counted;
-pub use user::{Conn, Device, Entry, Friend, Loaded, Made, Person, User};
+pub use user::{Conn, Device, Entry, Friend, Loaded, Made, Person, Registration, User, entries_after};

@@ -7,11 +7,12 @@
 
 use super::conversation::{Author, Conversation, Head, Member, NO_SLOT};
 use super::ids::Ids;
-use super::user::{Conn, Entry, Loaded, Person, User};
+use super::user::{Conn, Loaded, Person, User};
 use crate::options::ChatOptions;
 use protocol::v1::SendAnswer;
 use records::ChatMessage;
-use std::collections::{HashMap, HashSet, VecDeque};
+use hashring::bucket_of;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// Nothing leaves memory that was used or stored within this time; reads of the store that took longer than a part of
@@ -21,6 +22,8 @@ pub const LINGER_MS: u64 = 30_000;
 const MISSING_MAX: usize = 65_536;
 /// First answers that were looked up and are remembered.
 const FOUND_MAX: usize = 65_536;
+/// Ids that are tried for one in an owned bucket: a node among 200 finds one among 1,024 all but once in 100 times.
+const IDS_TRIED_MAX: usize = 1_024;
 
 /// Something that must be in memory first.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -35,6 +38,8 @@ pub enum Key {
     Sent(SentKey),
     /// Nothing to load: a change of the conversation is under way.
     Settled(u64),
+    /// Nothing to load: the conversation belongs to another node of the cluster.
+    Elsewhere(u64),
 }
 
 /// Names a message by its client's number.
@@ -113,10 +118,20 @@ pub struct StoredLink {
     pub own: u64,
 }
 
+/// What makes a state one of conversations alone: the timelines of their members are with other owners.
+#[derive(Clone, Debug, Default)]
+pub struct Apart {
+    /// Buckets of conversations that are decided here.
+    pub owned: BTreeSet<u16>,
+}
+
 /// The state.
 pub struct State {
     /// Settings.
     pub options: ChatOptions,
+    /// In a cluster: only conversations of these buckets are changed here, and no timeline. Users in memory are
+    /// glimpses then, for what must be known of them to decide.
+    pub apart: Option<Apart>,
     /// Users in memory, in places that don't change.
     pub users: Vec<User>,
     free: Vec<u32>,
@@ -157,6 +172,7 @@ impl State {
         let ids = Ids::new(options.node, ids_above_ms);
         State {
             options,
+            apart: None,
             users: Vec::new(),
             free: Vec::new(),
             by_id: HashMap::new(),
@@ -178,6 +194,28 @@ impl State {
             unlogged: Vec::new(),
             presence: Vec::new(),
         }
+    }
+
+    /// A state of conversations alone. It owns no bucket yet.
+    pub fn apart(options: ChatOptions, ids_above_ms: u64) -> State {
+        State { apart: Some(Apart::default()), ..State::new(options, At::default(), 0, ids_above_ms) }
+    }
+
+    /// Whether a conversation is decided here.
+    pub fn owns(&self, conversation: u64) -> bool {
+        self.apart.as_ref().is_none_or(|apart| apart.owned.contains(&bucket_of(conversation).get()))
+    }
+
+    /// An id for a new conversation, which will be decided here. In a cluster several ids are tried for that; nothing
+    /// when none of them is this node's, or ids are being reserved.
+    pub(super) fn conversation_id(&mut self, now_ms: u64) -> Option<u64> {
+        for _ in 0..IDS_TRIED_MAX {
+            let id = self.ids.next(now_ms)?;
+            if self.owns(id) {
+                return Some(id);
+            }
+        }
+        None
     }
 
     /// Users in memory.
@@ -214,6 +252,7 @@ impl State {
     /// What must be loaded, or waited for.
     pub fn settled(&self, id: u64) -> Result<Option<&Conversation>, Key> {
         match self.conversations.get(&id) {
+            _ if self.apart.is_some() && !self.owns(id) => Err(Key::Elsewhere(id)),
             Some(found) if found.changing => Err(Key::Settled(id)),
             Some(found) => Ok(Some(found)),
             None if self.missing.contains(&id) => Ok(None),
@@ -296,7 +335,9 @@ impl State {
             next -= 1;
             conversation.recent.push_front(Arc::new(message));
         }
-        if conversation.head.is_large() {
+        if self.apart.is_some() {
+            // Its members are elsewhere.
+        } else if conversation.head.is_large() {
             conversation.online = self.online_of(&conversation.members);
         } else {
             let after = self.cursor;
@@ -333,6 +374,40 @@ impl State {
     pub(super) fn make_conversation(&mut self, conversation: Conversation) {
         self.missing.remove(&conversation.id);
         self.conversations.insert(conversation.id, conversation);
+    }
+
+    /// A conversation's memory is not to be trusted, or not needed any more: it is loaded when it is asked for.
+    pub fn forget_conversation(&mut self, id: u64) {
+        if let Some(gone) = self.conversations.remove(&id) {
+            if let [low, high] = &gone.members[..]
+                && self.pairs.get(&(low.user, high.user)) == Some(&Some(id))
+            {
+                self.pairs.remove(&(low.user, high.user));
+            }
+        }
+        self.missing.remove(&id);
+    }
+
+    /// The store has another word about a pair than memory.
+    pub fn correct_pair(&mut self, low: u64, high: u64, conversation: Option<u64>) {
+        match conversation {
+            Some(id) => drop(self.pairs.insert((low, high), Some(id))),
+            None => drop(self.pairs.remove(&(low, high))),
+        }
+    }
+
+    /// A bucket has changed hands: nothing that was looked up is believed any more.
+    pub fn forget_found(&mut self) {
+        self.missing.clear();
+        self.found.clear();
+    }
+
+    /// What was seen of a user is too old to decide by.
+    pub fn forget_glimpse(&mut self, user: u64) {
+        if let Some(slot) = self.by_id.remove(&user) {
+            self.users[slot as usize] = User::default();
+            self.free.push(slot);
+        }
     }
 
     /// What the store says of a pair.
@@ -405,8 +480,7 @@ impl State {
         at: protocol::calls::ConnectionAt,
         device: u64,
     ) -> Option<&mut Conn> {
-        let user = self.users.get_mut(slot as usize)?;
-        user.conns.iter_mut().find(|c| c.at == at && c.device == device)
+        self.users.get_mut(slot as usize)?.conn_mut(at, device)
     }
 
     /// Lets go of what has not been used for a while, when there is more than memory should hold. Only what every
@@ -455,9 +529,4 @@ impl State {
             gone += 1;
         }
     }
-}
-
-/// A timeline's entries behind a cursor, of those in memory.
-pub fn entries_after(entries: &[Entry], cursor: u64) -> &[Entry] {
-    &entries[entries.partition_point(|e| e.cursor <= cursor)..]
 }
