@@ -9,8 +9,8 @@
 //! timeline has everything before, and nothing is decided behind a change before every timeline has that. A change of
 //! members that finds a busy conversation holds back everything else in it, for a while, until its turn has come.
 
-use super::work::{Decided, Work};
 use super::Batch;
+use super::work::{Decided, Work};
 use crate::core::{
     Key, LINGER_MS, Logged, Refusal, Sending, SentKey, State, Stop, StoredConversation, StoredUser, Wish,
     busy, on_its_way,

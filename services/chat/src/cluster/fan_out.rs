@@ -6,10 +6,10 @@
 //! step, or by itself after a while, and the conversation's next owner begins there: with a round that tells every
 //! member everything again, since nothing in it does harm twice.
 
+use super::HAND_AGAIN_MS;
 use super::conversations::{Conversations, is_change};
 use super::hand::{Ack, Between, Hand, HandKey, Place};
 use super::work::{Round, Work};
-use super::HAND_AGAIN_MS;
 use crate::core::{Conversation, Fanned, Member, relation};
 use prost::Message as _;
 use protocol::v1::change::What;

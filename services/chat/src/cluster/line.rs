@@ -187,7 +187,10 @@ impl Line {
 
     /// Nothing of it is under way, and nobody is there.
     pub fn is_idle(&self) -> bool {
-        self.flight.is_none() && self.waiting.is_empty() && !self.user.person_dirty && self.user.conns.is_empty()
+        self.flight.is_none()
+            && self.waiting.is_empty()
+            && !self.user.person_dirty
+            && self.user.conns.is_empty()
     }
 
     /// What a sync is to be answered with. `committed`: see [`SyncPlan::committed`].

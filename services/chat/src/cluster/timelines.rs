@@ -12,7 +12,7 @@
 use super::hand::{Ack, Hand, HandKey};
 use super::line::{Draft, Flight, Item, Line, SyncPlan};
 use super::{Batch, CURSOR_BITS};
-use crate::core::{Conn, Entry, LINGER_MS, Pushing, Registration, StoredUser, Stop, User, check_profile};
+use crate::core::{Conn, Entry, LINGER_MS, Pushing, Registration, Stop, StoredUser, User, check_profile};
 use crate::options::ChatOptions;
 use crate::store::owned::{Fence, Outcomes, Step, TimelineOutcome, TimelineStep};
 use hashring::bucket_of;
@@ -129,7 +129,8 @@ impl Timelines {
 
     /// Nothing of a bucket is under way.
     pub fn is_idle(&self, bucket: u16) -> bool {
-        let mut lines = self.in_bucket.get(&bucket).into_iter().flatten().filter_map(|user| self.lines.get(user));
+        let mut lines =
+            self.in_bucket.get(&bucket).into_iter().flatten().filter_map(|user| self.lines.get(user));
         lines.all(|line| line.flight.is_none())
     }
 
@@ -245,7 +246,9 @@ impl Timelines {
             }
         }
         self.ready.extend(closing);
-        terms.retain(|bucket, _| batch.step.timelines.iter().any(|step| bucket_of(step.user).get() == *bucket));
+        terms.retain(|bucket, _| {
+            batch.step.timelines.iter().any(|step| bucket_of(step.user).get() == *bucket)
+        });
         batch.fence.terms = terms.into_iter().collect();
         (!batch.step.is_empty()).then_some(batch)
     }

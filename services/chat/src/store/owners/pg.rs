@@ -56,7 +56,7 @@ impl PgOwners {
 
     /// The book's time as an expression.
     fn now(&self) -> String {
-        self.clock.as_ref().map_or_else(|| NOW_MS.to_owned(), |clock| clock.now_ms().to_string())
+        self.clock.as_ref().map_or_else(|| NOW_MS.to_owned(), |clock| format!("{}::bigint", clock.now_ms()))
     }
 
     /// A call that begins with `load` and then does what the rule says. The load's last statement is the time.

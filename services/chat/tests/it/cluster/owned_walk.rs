@@ -221,7 +221,7 @@ async fn walk(memory: &Both, real: &Both, seed: u64) {
 async fn both_stores_do_the_same() {
     let Some(real) = postgres().await else { return };
     let memory = memory();
-    for seed in 0..walks(6) {
+    for seed in 0..walks(4) {
         walk(&memory, &real, seed).await;
     }
 }
