@@ -17,9 +17,12 @@ pub struct MemoryBooks {
     inner: Arc<Mutex<Inner>>,
 }
 
+/// By conversation: version and count.
+type Counts = BTreeMap<u64, (u64, u64)>;
+
 #[derive(Default)]
 struct Inner {
-    unread: HashMap<u64, (Tag, BTreeMap<u64, (u64, u64)>)>,
+    unread: HashMap<u64, (Tag, Counts)>,
     /// By user and device: heard of at, online until.
     beats: HashMap<u64, BTreeMap<u64, (u64, u64)>>,
     /// By user and device: where, until.
@@ -35,7 +38,7 @@ impl MemoryBooks {
 }
 
 /// Takes those of `some` that are newer.
-fn merge(into: &mut BTreeMap<u64, (u64, u64)>, some: &[UnreadAt]) {
+fn merge(into: &mut Counts, some: &[UnreadAt]) {
     for UnreadAt { conversation, count, version } in some {
         let kept = into.entry(*conversation).or_insert((*version, *count));
         if kept.0 < *version {
@@ -44,7 +47,7 @@ fn merge(into: &mut BTreeMap<u64, (u64, u64)>, some: &[UnreadAt]) {
     }
 }
 
-fn total(counts: &BTreeMap<u64, (u64, u64)>) -> u64 {
+fn total(counts: &Counts) -> u64 {
     counts.values().map(|(_, count)| count).sum()
 }
 

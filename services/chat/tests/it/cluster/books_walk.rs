@@ -6,7 +6,7 @@ use chat::store::RedisBooks;
 use chat::store::books::*;
 use testkit::SimRng;
 
-/// The same call to both, and what they say.
+/// The same call to both, and what they say. Arguments are evaluated twice.
 macro_rules! both {
     ($memory:expr, $real:expr, $call:ident($($argument:expr),*)) => {{
         let one = format!("{:?}", $memory.$call($($argument),*).await.unwrap());
@@ -59,7 +59,8 @@ async fn walk(memory: &MemoryBooks, real: &RedisBooks, seed: u64) {
                 let from = 1 + rng.below(40);
                 let run: Vec<_> = (from..=from + rng.below(9)).map(|seq| message(user, seq)).collect();
                 both!(memory, real, keep(user, &run));
-                both!(memory, real, recent(user, from - rng.below(from), from + 20))
+                let low = from - rng.below(from);
+                both!(memory, real, recent(user, low, from + 20))
             }
         };
         assert_eq!(answers.0, answers.1, "seed {seed}, step {step}");

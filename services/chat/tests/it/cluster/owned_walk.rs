@@ -105,7 +105,7 @@ impl Walk<'_> {
     }
 
     fn timeline_step(&mut self, user: u64) -> TimelineStep {
-        let mut step = TimelineStep { user, stamp: self.rng.below(6), ..TimelineStep::default() };
+        let mut step = TimelineStep { user, stamp: 1 + self.rng.below(6), ..TimelineStep::default() };
         for _ in 0..self.rng.below(5) {
             self.cursor += 1 + self.rng.below(3);
             let (conversation, seq) = (self.conversation(), 1 + self.rng.below(20));
@@ -207,7 +207,9 @@ async fn walk(memory: &Both, real: &Both, seed: u64) {
         let other = real.shelf.step(&fence, &step).await.unwrap();
         assert_eq!(one, other, "seed {seed}, turn {turn}: {fence:?} {step:#?}");
         if turn % 15 == 14 {
-            assert_eq!(walk.holds(memory).await, walk.holds(real).await, "seed {seed}, turn {turn}");
+            let (one, other) = (walk.holds(memory).await, walk.holds(real).await);
+            let differs = one.lines().zip(other.lines()).position(|(one, other)| one != other);
+            assert!(one == other, "seed {seed}, turn {turn}, line {differs:?} of\n{one}\nand of\n{other}");
         }
     }
     for (node, epoch) in epochs {
