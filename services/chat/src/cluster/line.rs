@@ -187,7 +187,10 @@ impl Line {
 
     /// Nothing of it is under way, and nobody is there.
     pub fn is_idle(&self) -> bool {
-        self.flight.is_none() && self.waiting.is_empty() && !self.user.person_dirty && self.user.conns.is_empty()
+        self.flight.is_none()
+            && self.waiting.is_empty()
+            && !self.user.person_dirty
+            && self.user.conns.is_empty()
     }
 
     /// What a sync is to be answered with. `committed`: see [`SyncPlan::committed`].
@@ -227,5 +230,69 @@ impl SyncPlan {
         entries.truncate(limit);
         let upto = if more { entries.last().map_or(self.after, |e| e.cursor) } else { self.committed };
         (entries, upto.max(self.after), more)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::HandKey;
+
+    fn hand(version: u64, seqs: std::ops::RangeInclusive<u64>, place: Place) -> Item {
+        let key = HandKey { node: 1, epoch: 1, term: 1, conversation: 7, version, to_seq: *seqs.end() };
+        let message = |seq| Arc::new(ChatMessage { conversation: 7, seq, ..ChatMessage::default() });
+        let messages = seqs.map(message).collect();
+        Item { hand: Arc::new(Hand { key, large: false, messages, places: vec![place] }), at: 0 }
+    }
+
+    fn place(unread: u64, until_seq: u64) -> Place {
+        Place { user: 3, first_seq: 1, until_seq, member: true, unread, ..Place::default() }
+    }
+
+    #[test]
+    fn what_is_heard_twice_or_late_changes_nothing() {
+        let mut line = Line::default();
+        for item in [hand(2, 1..=2, place(2, 2)), hand(3, 3..=3, place(3, 3))] {
+            line.receive(item);
+        }
+        let draft = line.draft();
+        assert_eq!(draft.messages.iter().map(|m| m.seq).collect::<Vec<_>>(), [1, 2, 3]);
+        draft.items.iter().for_each(|item| drop(line.hear(item)));
+        assert_eq!((line.user.unread, line.unread_total()), (3, 3));
+        // An old owner's word comes late, and once more.
+        for _ in 0..2 {
+            line.receive(hand(2, 1..=2, place(2, 2)));
+            let draft = line.draft();
+            assert!(draft.messages.is_empty() && draft.links.is_empty());
+            assert_eq!(draft.items.len(), 1, "it is acknowledged again");
+            line.hear(&draft.items[0]);
+            assert_eq!(line.user.unread, 3);
+        }
+        // He leaves: his last message, and nothing more is counted.
+        let gone = Place { first_seq: 4, until_seq: 4, user: 3, link: true, ..Place::default() };
+        line.receive(hand(4, 4..=5, gone));
+        let draft = line.draft();
+        assert_eq!(draft.messages.len(), 1);
+        assert!(!draft.links[0].member && draft.links[0].version == 4);
+        line.hear(&draft.items[0]);
+        assert_eq!((line.user.unread, line.heard[&7].seq), (0, 4));
+    }
+
+    #[test]
+    fn a_sync_ends_below_what_is_not_committed() {
+        let entry = |cursor| Entry { cursor, conversation: 7, seq: cursor };
+        let mut line = Line::default();
+        line.user.hot_after = 12;
+        line.user.entries = vec![entry(13), entry(15)];
+        let plan = line.sync(10, 17);
+        assert!(plan.reads());
+        // The store has 18 by now, from a step that was not known to be done when the plan was made.
+        let stored = vec![entry(11), entry(12), entry(18)];
+        let cursors = |entries: &[Entry]| entries.iter().map(|e| e.cursor).collect::<Vec<_>>();
+        let (entries, upto, more) = plan.answer(stored.clone(), 10);
+        assert_eq!((cursors(&entries), upto, more), (vec![11, 12, 13, 15], 17, false));
+        let (entries, upto, more) = plan.answer(stored, 3);
+        assert_eq!((cursors(&entries), upto, more), (vec![11, 12, 13], 13, true));
+        assert_eq!(line.sync(15, 17).answer(Vec::new(), 5), (Vec::new(), 17, false));
     }
 }

@@ -1,8 +1,8 @@
 //! From decisions to steps in the store, and what the store says to them.
 
+use super::Batch;
 use super::conversations::{Conversations, Stepped, has_room, is_change};
 use super::work::{Done, Flight};
-use super::Batch;
 use crate::core::{Logged, Pushing};
 use crate::store::owned::{ConversationOutcome, ConversationStep, Fence, Name, Outcomes, Step};
 use hashring::bucket_of;
@@ -126,7 +126,12 @@ impl<T> Conversations<T> {
             match outcome {
                 ConversationOutcome::Done => self.step_done(id, now_ms, &mut done),
                 ConversationOutcome::Moved { version, last_seq } => {
-                    tracing::warn!(conversation = id, version, last_seq, "a conversation has moved; it is read again");
+                    tracing::warn!(
+                        conversation = id,
+                        version,
+                        last_seq,
+                        "a conversation has moved; it is read again"
+                    );
                     self.forget(id);
                 }
                 ConversationOutcome::Named { conversation } => {
@@ -141,7 +146,8 @@ impl<T> Conversations<T> {
             }
         }
         for (id, fanned) in &batch.step.fanned {
-            let ours = batch.fence.terms.iter().find(|(b, _)| *b == bucket_of(*id).get()).map(|(_, term)| *term);
+            let ours =
+                batch.fence.terms.iter().find(|(b, _)| *b == bucket_of(*id).get()).map(|(_, term)| *term);
             if let Some(work) = self.works.get_mut(id).filter(|work| Some(work.term) == ours) {
                 work.marked = *fanned;
                 if work.marked == work.fanned {
@@ -161,6 +167,9 @@ impl<T> Conversations<T> {
         let Some(mut flight) = work.flight.take() else { return };
         let has_messages = flight.seq > work.seq;
         (work.version, work.seq, work.marked) = (flight.version, flight.seq, flight.fanned);
+        if work.marked == work.fanned {
+            self.marks.remove(&id);
+        }
         work.touched_ms = now_ms;
         work.touched.extend(flight.touched);
         work.telling.extend(flight.telling);

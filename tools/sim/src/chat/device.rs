@@ -173,7 +173,8 @@ impl World {
         let (entries, cursor, more) = if plan.after == 0 {
             (Vec::new(), plan.committed, false)
         } else {
-            let stored = if plan.reads() { self.store.entries(user, plan.after, limit + 1) } else { Vec::new() };
+            let stored =
+                if plan.reads() { self.store.entries(user, plan.after, limit + 1) } else { Vec::new() };
             plan.answer(stored, limit)
         };
         self.post(|| Event::Synced(who, number, entries.clone(), cursor, more));
@@ -223,7 +224,8 @@ impl World {
     fn write(&mut self, who: Who) {
         let now_ms = self.now_ms;
         let (u, d) = who;
-        let waits = self.users[u].devices[d].out.as_ref().map(|(_, _, sent_ms)| now_ms < sent_ms + PATIENCE_MS);
+        let waits =
+            self.users[u].devices[d].out.as_ref().map(|(_, _, sent_ms)| now_ms < sent_ms + PATIENCE_MS);
         match waits {
             Some(true) => {}
             Some(false) => self.send(who),
@@ -278,7 +280,9 @@ impl World {
         let Some((place, send, _)) = &device.out else { return };
         let place = *place;
         let is_its = send.counter == answer.counter
-            && (send.conversation == 0 || answer.conversation == 0 || send.conversation == answer.conversation);
+            && (send.conversation == 0
+                || answer.conversation == 0
+                || send.conversation == answer.conversation);
         if !is_its {
             return;
         }
@@ -360,7 +364,9 @@ impl World {
         *sent_ms = now_ms;
         let ask = ask.clone();
         let key = match &ask.kind {
-            AskKind::Change(id, _) | AskKind::Read(id, _) | AskKind::Recall(id, _) | AskKind::Clear(id) => *id,
+            AskKind::Change(id, _) | AskKind::Read(id, _) | AskKind::Recall(id, _) | AskKind::Clear(id) => {
+                *id
+            }
             AskKind::MakeGroup(..) => ask.user,
             AskKind::Friend(other, _) => ask.user.min(*other),
         };
@@ -382,9 +388,8 @@ impl World {
         let owner = self.store.owner(bucket_of(user.id).get()).map(|(node, _)| node);
         let last = self.store.users.get(&user.id).and_then(|kept| kept.entries.keys().last()).copied();
         let known = owner.and_then(|node| self.nodes[usize::from(node) - 1].up.as_ref());
-        let is_known = known.is_some_and(|up| {
-            up.timelines.links(user.id).is_some() && !up.timelines.is_storing(user.id)
-        });
+        let is_known = known
+            .is_some_and(|up| up.timelines.links(user.id).is_some() && !up.timelines.is_storing(user.id));
         is_known
             && user.devices.iter().all(|d| {
                 d.is_online

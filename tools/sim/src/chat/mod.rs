@@ -14,6 +14,7 @@
 
 mod ask;
 mod audit;
+mod book;
 mod device;
 mod node;
 mod store;

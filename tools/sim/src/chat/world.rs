@@ -1,8 +1,9 @@
 //! The world: virtual time, what happens when, and what goes wrong.
 
 use super::ask::{Ask, AskKind};
+use super::book::BookCall;
 use super::device::{DeviceStep, User};
-use super::node::{BookCall, Data, Load, Node, Side};
+use super::node::{Data, Load, Node, Side};
 use super::store::Store;
 use super::{ChatConfig, ChatCounters, ChatViolation};
 use crate::trace::Trace;
@@ -274,7 +275,9 @@ impl World {
             Event::Answer(who, answer) => self.send_answered(who, &answer),
             Event::Asks(node, ask) => self.at_node(node, |world, n| world.ask_comes(n, ask)),
             Event::Asked(who, number, done, made) => self.asked(who, number, done, made),
-            Event::Arrives(node, at, comes) => self.at_node(node, |world, n| world.device_arrives(n, at, comes)),
+            Event::Arrives(node, at, comes) => {
+                self.at_node(node, |world, n| world.device_arrives(n, at, comes))
+            }
             Event::Sync(node, who, number, after) => {
                 self.at_node(node, |world, n| world.sync_comes(n, who, number, after));
             }
@@ -282,7 +285,9 @@ impl World {
             Event::Synced(who, number, entries, cursor, more) => {
                 self.synced(who, number, &entries, cursor, more);
             }
-            Event::Confirms(node, at, cursor) => self.at_node(node, |world, n| world.confirm_comes(n, at, cursor)),
+            Event::Confirms(node, at, cursor) => {
+                self.at_node(node, |world, n| world.confirm_comes(n, at, cursor))
+            }
             Event::Push(at, after, cursor, conversation, seq) => {
                 self.pushed(at, (after, cursor), (conversation, seq));
             }
@@ -422,7 +427,8 @@ impl World {
     }
 
     fn is_at_rest(&mut self) -> bool {
-        let owned: usize = self.nodes.iter().filter_map(|node| node.up.as_ref()).map(|up| up.owned.len()).sum();
+        let owned: usize =
+            self.nodes.iter().filter_map(|node| node.up.as_ref()).map(|up| up.owned.len()).sum();
         owned == usize::from(BUCKETS)
             && self.nodes.iter().all(|node| node.up.as_ref().is_some_and(super::node::Up::is_quiet))
             && self.store.conversations.values().all(|kept| kept.fanned.version == kept.version)
