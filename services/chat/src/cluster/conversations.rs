@@ -120,6 +120,7 @@ pub struct Conversations<T> {
     parked: VecDeque<Sent<T>>,
     parked_of: HashMap<(u64, u64), u32>,
     pub(super) wanted: Vec<Want>,
+    /// Wanted, or being read.
     pub(super) is_wanted: HashSet<Want>,
     pub(super) glimpses: VecDeque<(u64, Key)>,
 }

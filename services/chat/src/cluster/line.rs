@@ -1,7 +1,7 @@
 //! One user's timeline in memory: what was heard of his conversations, what waits, what is in the store's hands.
 
 use super::hand::{Hand, Place};
-use crate::core::{Entry, Loaded, StoredUser, User, entries_after};
+use crate::core::{Entry, Loaded, StoredLink, StoredUser, User, entries_after};
 use crate::store::owned::LinkRow;
 use records::ChatMessage;
 use std::collections::{BTreeMap, VecDeque};
@@ -78,6 +78,9 @@ pub(super) struct Line {
     pub flight: Option<Flight>,
     /// Messages of the newest entries, for pushing them again.
     pub bodies: VecDeque<(u64, Arc<ChatMessage>)>,
+    /// Conversations that a hand alone says he is in, as of which version: it may be a former owner's late word of one
+    /// that he has left, and only the store knows.
+    pub doubts: BTreeMap<u64, u64>,
     /// Large conversations for which he is in the list of those who watch.
     pub watching: Vec<u64>,
 }
@@ -138,6 +141,9 @@ impl Line {
     /// has read.
     pub fn hear(&mut self, item: &Item) -> bool {
         let (key, place) = (&item.hand.key, item.place());
+        if place.member && self.user.loaded.is_some() && !self.heard.contains_key(&key.conversation) {
+            self.doubts.insert(key.conversation, key.version);
+        }
         let heard = self.heard.entry(key.conversation).or_default();
         heard.seq = heard.seq.max(item.messages().last().map_or(0, |m| m.seq));
         if key.version <= heard.version {
@@ -156,21 +162,40 @@ impl Line {
         if self.user.loaded.is_some() {
             return;
         }
-        for link in &stored.links {
-            let heard = self.heard.entry(link.conversation).or_default();
-            if heard.version < link.version {
-                *heard = Heard {
-                    version: link.version,
-                    member: true,
-                    large: link.head.is_large(),
-                    unread: link.head.counted().unread(&link.member, link.own),
-                    read_seq: link.member.read_seq,
-                    seq: heard.seq,
-                };
+        let is_there = |id: &u64| stored.links.iter().any(|link| link.conversation == *id);
+        let doubtful = self.heard.iter().filter(|(id, heard)| heard.member && !is_there(id));
+        self.doubts = doubtful.map(|(id, heard)| (*id, heard.version)).collect();
+        stored.links.iter().for_each(|link| self.learn(link));
+        self.user.unread = self.heard.values().map(Heard::counts).sum();
+        self.user.loaded = Some(Box::new(Loaded { person: stored.person, ..Loaded::default() }));
+    }
+
+    /// What the store says of a conversation that he is in.
+    fn learn(&mut self, link: &StoredLink) {
+        let heard = self.heard.entry(link.conversation).or_default();
+        if heard.version < link.version {
+            *heard = Heard {
+                version: link.version,
+                member: true,
+                large: link.head.is_large(),
+                unread: link.head.counted().unread(&link.member, link.own),
+                read_seq: link.member.read_seq,
+                seq: heard.seq,
+            };
+        }
+    }
+
+    /// What the store says of conversations in doubt, each with the version as of which it was: if he is not in it, and
+    /// nothing was heard since, he has left it.
+    pub fn resolve(&mut self, asked: &[(u64, u64)], found: &[StoredLink]) {
+        found.iter().for_each(|link| self.learn(link));
+        for (id, version) in asked {
+            let is_there = found.iter().any(|link| link.conversation == *id);
+            if !is_there && self.heard.get(id).is_some_and(|heard| heard.version == *version) {
+                self.heard.remove(id);
             }
         }
         self.user.unread = self.heard.values().map(Heard::counts).sum();
-        self.user.loaded = Some(Box::new(Loaded { person: stored.person, ..Loaded::default() }));
     }
 
     /// Large conversations that he is in.

@@ -26,10 +26,15 @@ impl<T> Conversations<T> {
         }
     }
 
-    /// What is to be read from the store; whoever takes it reads it, each once.
+    /// What is to be read from the store. Whoever takes it reads it, brings in what came, says
+    /// [`answered`](Conversations::answered) of each, and lets those who wait try again ([`retry`](Conversations::retry)).
     pub fn wants(&mut self) -> Vec<Want> {
-        self.is_wanted.clear();
         std::mem::take(&mut self.wanted)
+    }
+
+    /// The reading of something is over, whatever came of it: it may be wanted again.
+    pub fn answered(&mut self, want: &Want) {
+        self.is_wanted.remove(want);
     }
 
     /// Conversations in which something can be decided again; who waits for one (`Key::Settled`) tries again, and

@@ -12,7 +12,7 @@
 use super::hand::{Ack, Hand, HandKey};
 use super::line::{Draft, Flight, Item, Line, SyncPlan};
 use super::{Batch, CURSOR_BITS};
-use crate::core::{Conn, Entry, Pushing, StoredUser, User};
+use crate::core::{Conn, Entry, Pushing, StoredLink, StoredUser, User};
 use crate::options::ChatOptions;
 use crate::store::owned::{Fence, Outcomes, Step, TimelineOutcome, TimelineStep};
 use hashring::bucket_of;
@@ -57,6 +57,8 @@ pub struct Timelines {
     ready: VecDeque<u64>,
     acks: BTreeMap<HandKey, Vec<u64>>,
     pub(super) wanted: BTreeSet<u64>,
+    /// Users with places that only the store knows.
+    doubtful: BTreeSet<u64>,
     pub(super) again: VecDeque<(u64, u64, ConnectionAt, u64)>,
     pub(super) silence: VecDeque<(u64, u64, ConnectionAt, u64)>,
     pub(super) unlogged: VecDeque<u64>,
@@ -81,6 +83,7 @@ impl Timelines {
             ready: VecDeque::new(),
             acks: BTreeMap::new(),
             wanted: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
             again: VecDeque::new(),
             silence: VecDeque::new(),
             unlogged: VecDeque::new(),
@@ -225,6 +228,39 @@ impl Timelines {
         self.register(user, now_ms);
         self.rewatch(user);
         self.make_ready(user);
+        self.doubt(user);
+    }
+
+    fn doubt(&mut self, user: u64) {
+        if self.lines.get(&user).is_some_and(|line| !line.doubts.is_empty()) {
+            self.doubtful.insert(user);
+        }
+    }
+
+    /// Places that only the store knows ([`OwnedShelf::links`](crate::store::OwnedShelf::links)): users, each with
+    /// conversations and what [`resolve`](Timelines::resolve) is to be told of them. Whoever takes them reads them.
+    pub fn doubts(&mut self) -> Vec<(u64, Vec<(u64, u64)>)> {
+        let mut doubts = Vec::new();
+        for user in std::mem::take(&mut self.doubtful) {
+            let Some(line) = self.lines.get_mut(&user) else { continue };
+            doubts.push((user, std::mem::take(&mut line.doubts).into_iter().collect()));
+        }
+        doubts
+    }
+
+    /// What the store says of places in doubt; `None` when it could not be read, and is to be read again. `term`: of the
+    /// user's bucket, when the reading began.
+    pub fn resolve(&mut self, user: u64, asked: &[(u64, u64)], found: Option<&[StoredLink]>, term: u32) {
+        if self.term(bucket_of(user).get()) != Some(term) {
+            return;
+        }
+        let Some(line) = self.lines.get_mut(&user) else { return };
+        match found {
+            Some(found) => line.resolve(asked, found),
+            None => line.doubts.extend(asked.iter().copied()),
+        }
+        self.doubt(user);
+        self.rewatch(user);
     }
 
     /// The next steps, if there are any. Several batches may be under way; each goes to the store until there is an
@@ -366,6 +402,7 @@ impl Timelines {
         if has_moved {
             self.rewatch(user);
         }
+        self.doubt(user);
     }
 
     /// Acknowledgements for the conversations' owners, each for the node in its key.

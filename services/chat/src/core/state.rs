@@ -10,10 +10,9 @@ use super::conversation::{Author, Conversation, Head, Member, NO_SLOT};
 use super::ids::Ids;
 use super::user::{Conn, Loaded, Person, User};
 use crate::options::ChatOptions;
-use hashring::bucket_of;
 use protocol::v1::SendAnswer;
 use records::ChatMessage;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// Nothing leaves memory that was used or stored within this time; reads of the store that took longer than a part of

@@ -83,7 +83,7 @@ impl Anew {
                 anew.entries.extend(anew.members.iter().map(|user| (*user, message.seq)));
             }
             match change {
-                Some(What::Left(gone)) => gone.users.iter().for_each(|user| drop(anew.members.remove(user))),
+                Some(What::Left(gone)) => anew.members.retain(|user| !gone.users.contains(user)),
                 Some(What::FanOut(_)) => anew.is_large = true,
                 Some(What::Made(_)) => anew.is_large = i32::from(message.fan_out) == FanOut::Read as i32,
                 _ => {}
@@ -261,6 +261,13 @@ impl Audit<'_> {
                     let what = format!("user {} has {unread} unread in {id}, and hears {said:?}", user.id);
                     self.wrong(4, what);
                 }
+            }
+            let said: BTreeSet<u64> =
+                timelines.links(user.id).unwrap_or_default().into_iter().map(|(id, _)| id).collect();
+            let is_in = |(id, anew): (&u64, &Anew)| anew.members.contains(&user.id).then_some(*id);
+            let expected: BTreeSet<u64> = anew.iter().filter_map(is_in).collect();
+            if said != expected {
+                self.wrong(4, format!("user {} is in {expected:?}, and hears {said:?}", user.id));
             }
             let said = timelines.unread(user.id, 0).map(|(total, _)| total);
             if said != Some(total) {

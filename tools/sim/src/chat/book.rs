@@ -106,11 +106,10 @@ impl World {
             members = alive.into_iter().collect();
         }
         for bucket in 0..BUCKETS {
-            match self.store.owner(bucket) {
-                Some((node, _)) => drop(call.owners.insert(bucket, node)),
-                None => {
-                    drop(call.free.insert(bucket, self.store.buckets.get(&bucket).map_or(0, |row| row.term)))
-                }
+            if let Some((node, _)) = self.store.owner(bucket) {
+                call.owners.insert(bucket, node);
+            } else {
+                call.free.insert(bucket, self.store.buckets.get(&bucket).map_or(0, |row| row.term));
             }
             // Neighbours go to different nodes, and every change of the members moves many.
             if members.get((usize::from(bucket) * 7 + 3) % members.len().max(1)) == Some(&call.by.0) {
@@ -145,7 +144,9 @@ impl World {
         // What the book gives to another is another's.
         let ours = |bucket: &u16| up.seen.get(bucket) == Some(&call.by.0);
         let claimed: BTreeSet<u16> = call.claimed.iter().map(|(b, _)| *b).collect();
-        lost.extend(up.owned.keys().filter(|b| up.seen.contains_key(*b) && !ours(b) && !claimed.contains(*b)));
+        lost.extend(
+            up.owned.keys().filter(|b| up.seen.contains_key(*b) && !ours(b) && !claimed.contains(*b)),
+        );
         for bucket in up.owned.keys().filter(|bucket| !call.wanted.contains(*bucket)) {
             up.closing.insert(*bucket);
             up.conversations.give_up(*bucket);

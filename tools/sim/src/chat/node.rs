@@ -3,9 +3,9 @@
 use super::ask::Ask;
 use super::book::BookCall;
 use super::store::Store;
-use super::world::{BEGIN_MS, Event, Who, World};
+use super::world::{Event, Who, World};
 use chat::cluster::{Ack, Batch, Conversations, Hand, Reply, Sent, Timelines, Want};
-use chat::core::{Key, Pushing, StoredConversation, StoredUser, stored};
+use chat::core::{Key, Pushing, StoredConversation, StoredLink, StoredUser, stored};
 use chat::store::owned::Outcomes;
 use hashring::bucket_of;
 use protocol::calls::{DeviceAt, PartKind};
@@ -20,7 +20,7 @@ const TICK_MS: u64 = 50;
 /// Who waits for a decision.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Then {
-    /// A sender, for the message of this counter.
+    /// A sender, with his own mark of the message.
     Sender(Who, u64),
     /// Who made a request: its number, the conversation.
     Ask(Who, u64, u64),
@@ -72,6 +72,8 @@ pub(super) enum Load {
     Want(Want, u32),
     /// A timeline's user, under a term.
     User(u64, u32),
+    /// A user's places in conversations, under a term.
+    Links(u64, Vec<(u64, u64)>, u32),
     /// What is not handed on in a bucket.
     Unfanned(u16, u32),
 }
@@ -84,6 +86,7 @@ pub(super) enum Data {
     Sent(chat::core::SentKey, Option<SendAnswer>, u32),
     Messages(u64, Vec<ChatMessage>, u32),
     User(StoredUser, u32),
+    Links(u64, Vec<(u64, u64)>, Option<Vec<StoredLink>>, u32),
     Unfanned(Vec<StoredConversation>, u32),
 }
 
@@ -180,10 +183,10 @@ impl World {
 
     /// Whoever waited is to come again.
     pub fn refuse(&mut self, then: Then) {
-        if let Then::Sender(who, counter) = then {
+        if let Then::Sender(who, tag) = then {
             let outcome = SendOutcome::Busy as i32;
-            let answer = SendAnswer { outcome, counter, ..SendAnswer::default() };
-            self.post(|| Event::Answer(who, Box::new(answer.clone())));
+            let answer = SendAnswer { outcome, ..SendAnswer::default() };
+            self.post(|| Event::Answer(who, tag, Box::new(answer.clone())));
         }
     }
 
@@ -194,13 +197,15 @@ impl World {
             let Some(up) = self.nodes[n].up.as_mut() else { return };
             let wants = up.conversations.wants();
             let users = up.timelines.wants();
+            let doubts = up.timelines.doubts();
             let (owned, is_settled) = (up.owned.clone(), !up.conversations.settled().is_empty());
             let conversations = up.conversations.batch(now_ms);
             let timelines = up.timelines.batch(&mut up.out);
             let hands = up.conversations.hands(now_ms);
             let acks = up.timelines.acks();
             let pushes = up.out.take();
-            let is_done = wants.is_empty() && users.is_empty() && !is_settled && hands.is_empty();
+            let is_done =
+                wants.is_empty() && users.is_empty() && doubts.is_empty() && !is_settled && hands.is_empty();
             let is_done = is_done && acks.is_empty() && conversations.is_none() && timelines.is_none();
             for want in wants {
                 let term = term_of(&want, &owned);
@@ -209,6 +214,10 @@ impl World {
             for user in users {
                 let term = owned.get(&bucket_of(user).get()).copied().unwrap_or(0);
                 self.load(n, Load::User(user, term));
+            }
+            for (user, asked) in doubts {
+                let term = owned.get(&bucket_of(user).get()).copied().unwrap_or(0);
+                self.load(n, Load::Links(user, asked, term));
             }
             for (side, batch) in [(Side::Conversations, conversations), (Side::Timelines, timelines)] {
                 let Some(batch) = batch else { continue };
@@ -278,9 +287,9 @@ impl World {
                 let stepped = up.conversations.stepped(&batch, outcomes, now_ms);
                 for done in stepped.done {
                     match (done.then, &done.message) {
-                        (Then::Sender(who, _), Some(message)) => {
+                        (Then::Sender(who, tag), Some(message)) => {
                             let answer = stored(message);
-                            self.post(|| Event::Answer(who, Box::new(answer.clone())));
+                            self.post(|| Event::Answer(who, tag, Box::new(answer.clone())));
                         }
                         (Then::Ask(who, number, made), _) => {
                             self.post(|| Event::Asked(who, number, true, made));
@@ -323,23 +332,23 @@ impl World {
     }
 
     /// A message comes to a node.
-    pub fn send_comes(&mut self, n: usize, who: Who, send: Send) {
+    pub fn send_comes(&mut self, n: usize, who: Who, tag: u64, send: Send) {
         let now_ms = self.now_ms;
         let Some(up) = self.nodes[n].up.as_mut() else { return };
-        let then = Then::Sender(who, send.counter);
+        let then = Then::Sender(who, tag);
         let reply = up.conversations.send(Sent { send, content: Ok(()), then }, now_ms);
         reply.into_iter().for_each(|reply| self.reply(n, reply));
     }
 
     fn reply(&mut self, n: usize, reply: Reply<Then>) {
         match reply {
-            Reply::Answer { then: Then::Sender(who, _), answer } => {
-                self.post(|| Event::Answer(who, Box::new(answer.clone())));
+            Reply::Answer { then: Then::Sender(who, tag), answer } => {
+                self.post(|| Event::Answer(who, tag, Box::new(answer.clone())));
             }
-            Reply::Elsewhere { conversation, sent: Sent { send, then: Then::Sender(who, _), .. } } => {
+            Reply::Elsewhere { conversation, sent: Sent { send, then: Then::Sender(who, tag), .. } } => {
                 let owner = self.store.owner(bucket_of(conversation).get());
                 if let Some((node, _)) = owner.filter(|(node, _)| usize::from(*node) != n + 1) {
-                    self.post(|| Event::Sends(node, who, send.clone()));
+                    self.post(|| Event::Sends(node, who, tag, send.clone()));
                 }
             }
             _ => {}
@@ -369,16 +378,25 @@ impl World {
             let wait = self.between(50, 300);
             return self.push(wait, Event::Load(n, life, load));
         }
-        let data = if is_lost { None } else { read(&self.store, &load) };
+        let data = match &load {
+            Load::Links(user, asked, term) if is_lost => Some(Data::Links(*user, asked.clone(), None, *term)),
+            _ if is_lost => None,
+            load => read(&self.store, load),
+        };
+        let want = match load {
+            Load::Want(want, _) => Some(want),
+            _ => None,
+        };
         let wait = if self.trouble(trouble) { self.between(50, 2_000) } else { self.between(1, 10) };
-        self.push(wait, Event::Loaded(n, life, Box::new(data)));
+        self.push(wait, Event::Loaded(n, life, want, Box::new(data)));
     }
 
     /// The answer.
-    pub fn loaded(&mut self, n: usize, data: Option<Data>) {
+    pub fn loaded(&mut self, n: usize, want: Option<Want>, data: Option<Data>) {
         let now_ms = self.now_ms;
         let Some(up) = self.nodes[n].up.as_mut() else { return };
         let on = &mut up.conversations;
+        want.iter().for_each(|want| on.answered(want));
         match data {
             None => {}
             Some(Data::Conversation(_, Some(found), term)) => on.install(*found, term, now_ms),
@@ -388,6 +406,9 @@ impl World {
             Some(Data::Sent(key, answer, term)) => on.install_found(key, answer, term),
             Some(Data::Messages(id, messages, term)) => on.give_messages(id, messages, term),
             Some(Data::User(user, term)) => up.timelines.install(user, term, now_ms),
+            Some(Data::Links(user, asked, found, term)) => {
+                up.timelines.resolve(user, &asked, found.as_deref(), term);
+            }
             Some(Data::Unfanned(found, term)) => {
                 self.counters.found_unfanned += found.len() as u64;
                 found.into_iter().for_each(|c| on.install(c, term, now_ms));
@@ -424,11 +445,6 @@ impl World {
             self.push(wait, Event::SyncReads(who, number, Box::new(plan)));
         }
     }
-
-    /// Time since the world began, for people.
-    pub fn at_ms(&self) -> u64 {
-        self.now_ms - BEGIN_MS
-    }
 }
 
 fn term_of(want: &Want, owned: &BTreeMap<u16, u32>) -> u32 {
@@ -444,6 +460,10 @@ fn term_of(want: &Want, owned: &BTreeMap<u16, u32>) -> u32 {
 fn read(store: &Store, load: &Load) -> Option<Data> {
     Some(match load {
         Load::User(user, term) => Data::User(store.user(*user), *term),
+        Load::Links(user, asked, term) => {
+            let links = asked.iter().filter_map(|(id, _)| store.link(*user, *id)).collect();
+            Data::Links(*user, asked.clone(), Some(links), *term)
+        }
         Load::Unfanned(bucket, term) => Data::Unfanned(store.unfanned(*bucket), *term),
         Load::Want(Want::Messages { conversation, from, to }, term) => {
             Data::Messages(*conversation, store.messages(*conversation, *from, *to), *term)

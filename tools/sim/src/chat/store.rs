@@ -226,18 +226,21 @@ impl Store {
     /// A user with his places.
     pub fn user(&self, id: u64) -> StoredUser {
         let Some(kept) = self.users.get(&id) else { return StoredUser { id, ..StoredUser::default() } };
-        let link = |link: &LinkRow| {
-            let found = self.conversations.get(&link.conversation)?;
-            Some(StoredLink {
-                conversation: link.conversation,
-                version: found.version,
-                head: found.head.clone(),
-                member: found.members.get(&id)?.clone(),
-                own: found.authors.get(&id).map_or(0, |a| a.own),
-            })
-        };
-        let links = kept.links.values().filter(|l| l.member).filter_map(link).collect();
+        let links = kept.links.values().filter(|l| l.member);
+        let links = links.filter_map(|l| self.link(id, l.conversation)).collect();
         StoredUser { id, person: kept.person.clone(), links }
+    }
+
+    /// A user's place in a conversation.
+    pub fn link(&self, user: u64, conversation: u64) -> Option<StoredLink> {
+        let found = self.conversations.get(&conversation)?;
+        Some(StoredLink {
+            conversation,
+            version: found.version,
+            head: found.head.clone(),
+            member: found.members.get(&user)?.clone(),
+            own: found.authors.get(&user).map_or(0, |a| a.own),
+        })
     }
 
     /// Messages, both ends inclusive.
