@@ -11,10 +11,7 @@
 
 use super::Batch;
 use super::work::{Decided, Work};
-use crate::core::{
-    Key, LINGER_MS, Logged, Refusal, Sending, SentKey, State, Stop, StoredConversation, StoredUser, Wish,
-    busy, on_its_way,
-};
+use crate::core::{Key, LINGER_MS, Logged, Refusal, Sending, State, Stop, Wish, busy, on_its_way};
 use crate::options::ChatOptions;
 use hashring::bucket_of;
 use protocol::v1::{Head, MessageKind, Send, SendAnswer, SendOutcome};
@@ -23,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// What was seen of a user, or of a pair that had no conversation, is believed for so long, in ms.
-const GLIMPSE_MS: u64 = 2_000;
+pub(super) const GLIMPSE_MS: u64 = 2_000;
 /// A change of members holds back everything else for so long, in ms.
 const HOLD_MS: u64 = 2_000;
 /// A node that watches a large conversation says so again within this time, in ms.
@@ -122,9 +119,10 @@ pub struct Conversations<T> {
     held: BTreeSet<u64>,
     parked: VecDeque<Sent<T>>,
     parked_of: HashMap<(u64, u64), u32>,
-    wanted: Vec<Want>,
-    is_wanted: HashSet<Want>,
-    glimpses: VecDeque<(u64, Key)>,
+    pub(super) wanted: Vec<Want>,
+    /// Wanted, or being read.
+    pub(super) is_wanted: HashSet<Want>,
+    pub(super) glimpses: VecDeque<(u64, Key)>,
 }
 
 impl<T> Conversations<T> {
@@ -385,75 +383,6 @@ impl<T> Conversations<T> {
             && !std::mem::replace(&mut work.queued, true)
         {
             self.ready.push_back(id);
-        }
-    }
-
-    pub(super) fn want_messages(&mut self, conversation: u64, from: u64, to: u64) {
-        let want = Want::Messages { conversation, from, to };
-        if self.is_wanted.insert(want) {
-            self.wanted.push(want);
-        }
-    }
-
-    /// Something is to be read for a decision.
-    pub fn want(&mut self, key: Key) {
-        let want = Want::Key(key);
-        if !matches!(key, Key::Settled(_) | Key::Elsewhere(_)) && self.is_wanted.insert(want) {
-            self.wanted.push(want);
-        }
-    }
-
-    /// What is to be read from the store; whoever takes it reads it, each once.
-    pub fn wants(&mut self) -> Vec<Want> {
-        self.is_wanted.clear();
-        std::mem::take(&mut self.wanted)
-    }
-
-    /// Conversations in which something can be decided again; who waits for one (`Key::Settled`) tries again, and
-    /// [`retry`](Conversations::retry) is to be called.
-    pub fn settled(&mut self) -> Vec<u64> {
-        std::mem::take(&mut self.settled)
-    }
-
-    /// A conversation as the store has it. `term`: of its bucket, when the reading began.
-    pub fn install(&mut self, stored: StoredConversation, term: u32, now_ms: u64) {
-        let (id, bucket) = (stored.id, bucket_of(stored.id).get());
-        if self.term(bucket) != Some(term) || self.works.contains_key(&id) {
-            return;
-        }
-        let mut work = Work::new(term, stored.version, stored.head.last_seq, stored.fanned);
-        work.touched_ms = now_ms;
-        self.works.insert(id, work);
-        self.in_bucket.entry(bucket).or_default().insert(id);
-        self.state.install_conversation(stored, now_ms);
-        self.form(id);
-    }
-
-    /// What the store says of a pair of users.
-    pub fn install_pair(&mut self, low: u64, high: u64, conversation: Option<u64>, now_ms: u64) {
-        self.state.install_pair(low, high, conversation);
-        if conversation.is_none() {
-            self.glimpses.push_back((now_ms + GLIMPSE_MS, Key::Pair(low, high)));
-        }
-    }
-
-    /// What the store says of a user.
-    pub fn install_user(&mut self, stored: StoredUser, now_ms: u64) {
-        self.glimpses.push_back((now_ms + GLIMPSE_MS, Key::User(stored.id)));
-        self.state.install_user(stored, now_ms);
-    }
-
-    /// The first answer to a message, as it was looked up. `term`: of its conversation's bucket, when that began.
-    pub fn install_found(&mut self, key: SentKey, answer: Option<SendAnswer>, term: u32) {
-        if self.term(bucket_of(key.conversation).get()) == Some(term) {
-            self.state.install_found(key, answer);
-        }
-    }
-
-    /// There is no such conversation. `term`: of its bucket, when that was looked up.
-    pub fn install_missing(&mut self, id: u64, term: u32) {
-        if self.term(bucket_of(id).get()) == Some(term) {
-            self.state.install_missing(id);
         }
     }
 

@@ -247,3 +247,60 @@ fn between_of(conversation: &Conversation, user: u64) -> Between {
         blocks: mine & relation::BLOCKS != 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::v1::{Members, MessageKind};
+
+    fn change(seq: u64, what: What) -> Arc<ChatMessage> {
+        let body = Change { by: 1, what: Some(what) }.encode_to_vec();
+        let (kind, fan_out) = (MessageKind::Change as u8, FanOut::Write as u8);
+        Arc::new(ChatMessage { seq, kind, fan_out, body, ..ChatMessage::default() })
+    }
+
+    fn conversation(members: &[(u64, u64)]) -> Conversation {
+        let member = |(user, joined_seq): &(u64, u64)| Member {
+            user: *user,
+            joined_seq: *joined_seq,
+            read_seq: *joined_seq,
+            ..Member::default()
+        };
+        let mut conversation =
+            Conversation { members: members.iter().map(member).collect(), ..Default::default() };
+        conversation.head.last_seq = 9;
+        conversation
+    }
+
+    fn spans(places: &[Place]) -> Vec<(u64, u64, u64, bool, bool)> {
+        places.iter().map(|p| (p.user, p.first_seq, p.until_seq, p.member, p.link)).collect()
+    }
+
+    #[test]
+    fn who_gets_a_message_is_who_was_there() {
+        // 4 is known; 5: user 3 comes, 6: user 2 goes, 7: user 3 goes too.
+        let of = |users: &[u64]| Members { users: users.to_vec() };
+        let messages = [
+            change(5, What::Joined(of(&[3]))),
+            change(6, What::Left(of(&[2]))),
+            change(7, What::Left(of(&[3]))),
+        ];
+        let mut work: Work<()> = Work::new(1, 8, 7, Fanned { version: 4, seq: 4 });
+        work.everyone = false;
+        let all = places(&work, &conversation(&[(1, 1)]), &messages, true);
+        assert_eq!(spans(&all), [(1, 5, 7, true, false), (2, 5, 6, false, true), (3, 5, 7, false, true)]);
+        // He came back later, and has what came before from his first time.
+        let all = places(&work, &conversation(&[(1, 1), (3, 9)]), &messages, true);
+        assert_eq!(spans(&all)[2], (3, 9, 7, true, true));
+    }
+
+    #[test]
+    fn a_reading_is_told_to_the_reader_alone() {
+        let mut work: Work<()> = Work::new(1, 8, 7, Fanned { version: 7, seq: 7 });
+        work.everyone = false;
+        (work.touched, work.telling) = ([2].into(), [2].into());
+        let told = places(&work, &conversation(&[(1, 1), (2, 1)]), &[], true);
+        assert_eq!(spans(&told), [(2, 8, 7, true, false)]);
+        assert!(told[0].tell);
+    }
+}

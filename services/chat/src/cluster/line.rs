@@ -1,7 +1,7 @@
 //! One user's timeline in memory: what was heard of his conversations, what waits, what is in the store's hands.
 
 use super::hand::{Hand, Place};
-use crate::core::{Entry, Loaded, StoredUser, User, entries_after};
+use crate::core::{Entry, Loaded, StoredLink, StoredUser, User, entries_after};
 use crate::store::owned::LinkRow;
 use records::ChatMessage;
 use std::collections::{BTreeMap, VecDeque};
@@ -78,6 +78,9 @@ pub(super) struct Line {
     pub flight: Option<Flight>,
     /// Messages of the newest entries, for pushing them again.
     pub bodies: VecDeque<(u64, Arc<ChatMessage>)>,
+    /// Conversations that a hand alone says he is in, as of which version: it may be a former owner's late word of one
+    /// that he has left, and only the store knows.
+    pub doubts: BTreeMap<u64, u64>,
     /// Large conversations for which he is in the list of those who watch.
     pub watching: Vec<u64>,
 }
@@ -138,6 +141,9 @@ impl Line {
     /// has read.
     pub fn hear(&mut self, item: &Item) -> bool {
         let (key, place) = (&item.hand.key, item.place());
+        if place.member && self.user.loaded.is_some() && !self.heard.contains_key(&key.conversation) {
+            self.doubts.insert(key.conversation, key.version);
+        }
         let heard = self.heard.entry(key.conversation).or_default();
         heard.seq = heard.seq.max(item.messages().last().map_or(0, |m| m.seq));
         if key.version <= heard.version {
@@ -156,21 +162,40 @@ impl Line {
         if self.user.loaded.is_some() {
             return;
         }
-        for link in &stored.links {
-            let heard = self.heard.entry(link.conversation).or_default();
-            if heard.version < link.version {
-                *heard = Heard {
-                    version: link.version,
-                    member: true,
-                    large: link.head.is_large(),
-                    unread: link.head.counted().unread(&link.member, link.own),
-                    read_seq: link.member.read_seq,
-                    seq: heard.seq,
-                };
+        let is_there = |id: &u64| stored.links.iter().any(|link| link.conversation == *id);
+        let doubtful = self.heard.iter().filter(|(id, heard)| heard.member && !is_there(id));
+        self.doubts = doubtful.map(|(id, heard)| (*id, heard.version)).collect();
+        stored.links.iter().for_each(|link| self.learn(link));
+        self.user.unread = self.heard.values().map(Heard::counts).sum();
+        self.user.loaded = Some(Box::new(Loaded { person: stored.person, ..Loaded::default() }));
+    }
+
+    /// What the store says of a conversation that he is in.
+    fn learn(&mut self, link: &StoredLink) {
+        let heard = self.heard.entry(link.conversation).or_default();
+        if heard.version < link.version {
+            *heard = Heard {
+                version: link.version,
+                member: true,
+                large: link.head.is_large(),
+                unread: link.head.counted().unread(&link.member, link.own),
+                read_seq: link.member.read_seq,
+                seq: heard.seq,
+            };
+        }
+    }
+
+    /// What the store says of conversations in doubt, each with the version as of which it was: if he is not in it, and
+    /// nothing was heard since, he has left it.
+    pub fn resolve(&mut self, asked: &[(u64, u64)], found: &[StoredLink]) {
+        found.iter().for_each(|link| self.learn(link));
+        for (id, version) in asked {
+            let is_there = found.iter().any(|link| link.conversation == *id);
+            if !is_there && self.heard.get(id).is_some_and(|heard| heard.version == *version) {
+                self.heard.remove(id);
             }
         }
         self.user.unread = self.heard.values().map(Heard::counts).sum();
-        self.user.loaded = Some(Box::new(Loaded { person: stored.person, ..Loaded::default() }));
     }
 
     /// Large conversations that he is in.
@@ -230,5 +255,69 @@ impl SyncPlan {
         entries.truncate(limit);
         let upto = if more { entries.last().map_or(self.after, |e| e.cursor) } else { self.committed };
         (entries, upto.max(self.after), more)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::HandKey;
+
+    fn hand(version: u64, seqs: std::ops::RangeInclusive<u64>, place: Place) -> Item {
+        let key = HandKey { node: 1, epoch: 1, term: 1, conversation: 7, version, to_seq: *seqs.end() };
+        let message = |seq| Arc::new(ChatMessage { conversation: 7, seq, ..ChatMessage::default() });
+        let messages = seqs.map(message).collect();
+        Item { hand: Arc::new(Hand { key, large: false, messages, places: vec![place] }), at: 0 }
+    }
+
+    fn place(unread: u64, until_seq: u64) -> Place {
+        Place { user: 3, first_seq: 1, until_seq, member: true, unread, ..Place::default() }
+    }
+
+    #[test]
+    fn what_is_heard_twice_or_late_changes_nothing() {
+        let mut line = Line::default();
+        for item in [hand(2, 1..=2, place(2, 2)), hand(3, 3..=3, place(3, 3))] {
+            line.receive(item);
+        }
+        let draft = line.draft();
+        assert_eq!(draft.messages.iter().map(|m| m.seq).collect::<Vec<_>>(), [1, 2, 3]);
+        draft.items.iter().for_each(|item| drop(line.hear(item)));
+        assert_eq!((line.user.unread, line.unread_total()), (3, 3));
+        // An old owner's word comes late, and once more.
+        for _ in 0..2 {
+            line.receive(hand(2, 1..=2, place(2, 2)));
+            let draft = line.draft();
+            assert!(draft.messages.is_empty() && draft.links.is_empty());
+            assert_eq!(draft.items.len(), 1, "it is acknowledged again");
+            line.hear(&draft.items[0]);
+            assert_eq!(line.user.unread, 3);
+        }
+        // He leaves: his last message, and nothing more is counted.
+        let gone = Place { first_seq: 4, until_seq: 4, user: 3, link: true, ..Place::default() };
+        line.receive(hand(4, 4..=5, gone));
+        let draft = line.draft();
+        assert_eq!(draft.messages.len(), 1);
+        assert!(!draft.links[0].member && draft.links[0].version == 4);
+        line.hear(&draft.items[0]);
+        assert_eq!((line.user.unread, line.heard[&7].seq), (0, 4));
+    }
+
+    #[test]
+    fn a_sync_ends_below_what_is_not_committed() {
+        let entry = |cursor| Entry { cursor, conversation: 7, seq: cursor };
+        let mut line = Line::default();
+        line.user.hot_after = 12;
+        line.user.entries = vec![entry(13), entry(15)];
+        let plan = line.sync(10, 17);
+        assert!(plan.reads());
+        // The store has 18 by now, from a step that was not known to be done when the plan was made.
+        let stored = vec![entry(11), entry(12), entry(18)];
+        let cursors = |entries: &[Entry]| entries.iter().map(|e| e.cursor).collect::<Vec<_>>();
+        let (entries, upto, more) = plan.answer(stored.clone(), 10);
+        assert_eq!((cursors(&entries), upto, more), (vec![11, 12, 13, 15], 17, false));
+        let (entries, upto, more) = plan.answer(stored, 3);
+        assert_eq!((cursors(&entries), upto, more), (vec![11, 12, 13], 13, true));
+        assert_eq!(line.sync(15, 17).answer(Vec::new(), 5), (Vec::new(), 17, false));
     }
 }

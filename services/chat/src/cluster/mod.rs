@@ -25,9 +25,11 @@
 //! said, entries have names, and everything else in them is absolute as of a version: so none of that changes anything.
 
 mod conversations;
+mod devices;
 mod fan_out;
 mod hand;
 mod line;
+mod loads;
 mod steps;
 mod timelines;
 mod work;

@@ -167,6 +167,9 @@ impl<T> Conversations<T> {
         let Some(mut flight) = work.flight.take() else { return };
         let has_messages = flight.seq > work.seq;
         (work.version, work.seq, work.marked) = (flight.version, flight.seq, flight.fanned);
+        if work.marked == work.fanned {
+            self.marks.remove(&id);
+        }
         work.touched_ms = now_ms;
         work.touched.extend(flight.touched);
         work.telling.extend(flight.telling);

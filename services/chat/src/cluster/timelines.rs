@@ -12,12 +12,12 @@
 use super::hand::{Ack, Hand, HandKey};
 use super::line::{Draft, Flight, Item, Line, SyncPlan};
 use super::{Batch, CURSOR_BITS};
-use crate::core::{Conn, Entry, LINGER_MS, Pushing, Registration, Stop, StoredUser, User, check_profile};
+use crate::core::{Conn, Entry, Pushing, StoredLink, StoredUser, User};
 use crate::options::ChatOptions;
 use crate::store::owned::{Fence, Outcomes, Step, TimelineOutcome, TimelineStep};
 use hashring::bucket_of;
-use protocol::calls::{CallError, ConnectionAt, DeviceAt};
-use protocol::v1::{Head, PresenceOf, ReadAt};
+use protocol::calls::{ConnectionAt, DeviceAt};
+use protocol::v1::ReadAt;
 use records::ChatMessage;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -26,8 +26,6 @@ use std::sync::Arc;
 const BATCH_TIMELINES: usize = 1_024;
 /// Entries of a batch, about.
 const BATCH_ENTRIES: usize = 4_096;
-/// Confirmed cursors that become due in one go.
-const CONFIRMS_MAX: usize = 4_096;
 
 /// An owned bucket.
 struct Owned {
@@ -49,23 +47,25 @@ pub struct Placed {
 
 /// Timelines of a node.
 pub struct Timelines {
-    options: ChatOptions,
+    pub(super) options: ChatOptions,
     node: u16,
     epoch: u32,
     buckets: BTreeMap<u16, Owned>,
-    lines: HashMap<u64, Line>,
+    pub(super) lines: HashMap<u64, Line>,
     /// Users of each bucket that are in memory.
-    in_bucket: BTreeMap<u16, BTreeSet<u64>>,
+    pub(super) in_bucket: BTreeMap<u16, BTreeSet<u64>>,
     ready: VecDeque<u64>,
     acks: BTreeMap<HandKey, Vec<u64>>,
-    wanted: BTreeSet<u64>,
-    again: VecDeque<(u64, u64, ConnectionAt, u64)>,
-    silence: VecDeque<(u64, u64, ConnectionAt, u64)>,
-    unlogged: VecDeque<u64>,
-    confirm_due_ms: u64,
+    pub(super) wanted: BTreeSet<u64>,
+    /// Users with places that only the store knows.
+    doubtful: BTreeSet<u64>,
+    pub(super) again: VecDeque<(u64, u64, ConnectionAt, u64)>,
+    pub(super) silence: VecDeque<(u64, u64, ConnectionAt, u64)>,
+    pub(super) unlogged: VecDeque<u64>,
+    pub(super) confirm_due_ms: u64,
     /// Large conversations with members who are online.
-    watched: BTreeMap<u64, BTreeSet<u64>>,
-    presence: BTreeSet<u64>,
+    pub(super) watched: BTreeMap<u64, BTreeSet<u64>>,
+    pub(super) presence: BTreeSet<u64>,
     #[cfg(feature = "planted")]
     reads_past: bool,
 }
@@ -83,6 +83,7 @@ impl Timelines {
             ready: VecDeque::new(),
             acks: BTreeMap::new(),
             wanted: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
             again: VecDeque::new(),
             silence: VecDeque::new(),
             unlogged: VecDeque::new(),
@@ -153,7 +154,7 @@ impl Timelines {
     }
 
     /// A user's line, if his bucket is this node's.
-    fn line(&mut self, user: u64, now_ms: u64) -> Option<&mut Line> {
+    pub(super) fn line(&mut self, user: u64, now_ms: u64) -> Option<&mut Line> {
         let bucket = bucket_of(user).get();
         let last = self.buckets.get(&bucket)?.last;
         let in_bucket = &mut self.in_bucket;
@@ -168,7 +169,7 @@ impl Timelines {
     }
 
     /// Whatever a user will ever have with a cursor up to here is durable.
-    fn committed(&self, user: u64) -> Option<u64> {
+    pub(super) fn committed(&self, user: u64) -> Option<u64> {
         let last = self.buckets.get(&bucket_of(user).get())?.last;
         #[cfg(feature = "planted")]
         if self.reads_past {
@@ -193,13 +194,20 @@ impl Timelines {
         }
     }
 
-    fn make_ready(&mut self, user: u64) {
+    pub(super) fn make_ready(&mut self, user: u64) {
         if let Some(line) = self.lines.get_mut(&user)
             && line.flight.is_none()
             && (!line.waiting.is_empty() || line.user.person_dirty)
             && !std::mem::replace(&mut line.queued, true)
         {
             self.ready.push_back(user);
+        }
+    }
+
+    /// A user's stored part could not be read: it is to be tried again.
+    pub fn want(&mut self, user: u64) {
+        if self.lines.contains_key(&user) {
+            self.wanted.insert(user);
         }
     }
 
@@ -220,6 +228,39 @@ impl Timelines {
         self.register(user, now_ms);
         self.rewatch(user);
         self.make_ready(user);
+        self.doubt(user);
+    }
+
+    fn doubt(&mut self, user: u64) {
+        if self.lines.get(&user).is_some_and(|line| !line.doubts.is_empty()) {
+            self.doubtful.insert(user);
+        }
+    }
+
+    /// Places that only the store knows ([`OwnedShelf::links`](crate::store::OwnedShelf::links)): users, each with
+    /// conversations and what [`resolve`](Timelines::resolve) is to be told of them. Whoever takes them reads them.
+    pub fn doubts(&mut self) -> Vec<(u64, Vec<(u64, u64)>)> {
+        let mut doubts = Vec::new();
+        for user in std::mem::take(&mut self.doubtful) {
+            let Some(line) = self.lines.get_mut(&user) else { continue };
+            doubts.push((user, std::mem::take(&mut line.doubts).into_iter().collect()));
+        }
+        doubts
+    }
+
+    /// What the store says of places in doubt; `None` when it could not be read, and is to be read again. `term`: of the
+    /// user's bucket, when the reading began.
+    pub fn resolve(&mut self, user: u64, asked: &[(u64, u64)], found: Option<&[StoredLink]>, term: u32) {
+        if self.term(bucket_of(user).get()) != Some(term) {
+            return;
+        }
+        let Some(line) = self.lines.get_mut(&user) else { return };
+        match found {
+            Some(found) => line.resolve(asked, found),
+            None => line.doubts.extend(asked.iter().copied()),
+        }
+        self.doubt(user);
+        self.rewatch(user);
     }
 
     /// The next steps, if there are any. Several batches may be under way; each goes to the store until there is an
@@ -234,21 +275,17 @@ impl Timelines {
             && let Some(user) = self.ready.pop_front()
         {
             let bucket = bucket_of(user).get();
-            let Some(owned) = self.buckets.get(&bucket) else { continue };
-            if owned.closing {
+            let Some(Owned { term, closing: is_closing, .. }) = self.buckets.get(&bucket) else { continue };
+            let term = *term;
+            if *is_closing {
                 closing.push(user);
-                continue;
-            }
-            terms.insert(bucket, owned.term);
-            if let Some(step) = self.step_of(user, out) {
+            } else if let Some(step) = self.step_of(user, out) {
                 entries += step.entries.len();
+                terms.insert(bucket, term);
                 batch.step.timelines.push(step);
             }
         }
         self.ready.extend(closing);
-        terms.retain(|bucket, _| {
-            batch.step.timelines.iter().any(|step| bucket_of(step.user).get() == *bucket)
-        });
         batch.fence.terms = terms.into_iter().collect();
         (!batch.step.is_empty()).then_some(batch)
     }
@@ -365,6 +402,7 @@ impl Timelines {
         if has_moved {
             self.rewatch(user);
         }
+        self.doubt(user);
     }
 
     /// Acknowledgements for the conversations' owners, each for the node in its key.
@@ -401,236 +439,5 @@ impl Timelines {
         let line = self.lines.get(&user).filter(|line| line.user.loaded.is_some())?;
         let one = line.heard.get(&conversation).filter(|heard| heard.member).map_or(0, |heard| heard.unread);
         Some((line.user.unread, one))
-    }
-
-    /// A device has logged in. False when its user's bucket is not this node's.
-    pub fn arrive(&mut self, device: DeviceAt, now_ms: u64) -> bool {
-        let Some(pushed) = self.committed(device.user) else { return false };
-        let silent_ms = now_ms + self.options.presence_ms();
-        let Some(line) = self.line(device.user, now_ms) else { return false };
-        let was_away = line.user.arrive(device, pushed, now_ms);
-        let is_loaded = line.user.loaded.is_some();
-        self.silence.push_back((silent_ms, device.user, device.at, device.device));
-        if was_away {
-            self.presence.insert(device.user);
-        }
-        if is_loaded {
-            self.register(device.user, now_ms);
-            self.rewatch(device.user);
-        } else {
-            self.wanted.insert(device.user);
-        }
-        true
-    }
-
-    /// New devices on connections are registered.
-    fn register(&mut self, user: u64, now_ms: u64) {
-        let Some(line) = self.lines.get_mut(&user) else { return };
-        let Some(loaded) = &mut line.user.loaded else { return };
-        let steps = loaded.person.registrations(&line.user.conns, self.options.devices_max, now_ms);
-        line.user.person_dirty |= !steps.is_empty();
-        for step in steps {
-            match step {
-                Registration::Forget(device) => loaded.person.forget(device),
-                Registration::Know(device) => loaded.person.know(device, now_ms),
-            }
-        }
-        self.make_ready(user);
-    }
-
-    /// A connection is gone.
-    pub fn leave(&mut self, device: DeviceAt, now_ms: u64) {
-        let Some(line) = self.lines.get_mut(&device.user) else { return };
-        let (_, is_away) = line.user.depart(device.at, device.device, now_ms);
-        if is_away {
-            line.bodies.clear();
-            self.presence.insert(device.user);
-            self.unwatch(device.user);
-        }
-    }
-
-    /// A device has been heard of.
-    pub fn beat(&mut self, device: DeviceAt, now_ms: u64) {
-        let line = self.lines.get_mut(&device.user);
-        if let Some(conn) = line.and_then(|line| line.user.conn_mut(device.at, device.device)) {
-            conn.beat_ms = now_ms;
-        }
-    }
-
-    /// A device has everything up to a cursor. What was not durable it can't have.
-    pub fn confirm(&mut self, device: DeviceAt, cursor: u64, now_ms: u64) {
-        self.beat(device, now_ms);
-        let Some(committed) = self.committed(device.user) else { return };
-        let Some(line) = self.lines.get_mut(&device.user) else { return };
-        let Some(loaded) = &mut line.user.loaded else { return };
-        if loaded.confirm(device.device, cursor.min(committed), now_ms) {
-            self.unlogged.push_back(device.user);
-        }
-    }
-
-    /// Another name or language.
-    ///
-    /// # Errors
-    /// What is wrong with it. Nothing: `Ok(false)`, his own part must be loaded first, which is asked for.
-    pub fn set_profile(&mut self, user: u64, name: &str, language: &str, now_ms: u64) -> Result<bool, Stop> {
-        check_profile(name, language)?;
-        if self.user(user, now_ms).is_none() {
-            return Ok(false);
-        }
-        let Some(line) = self.lines.get_mut(&user) else { return Ok(false) };
-        if let Some(loaded) = &mut line.user.loaded {
-            name.clone_into(&mut loaded.person.name);
-            language.clone_into(&mut loaded.person.language);
-            line.user.person_dirty = true;
-        }
-        self.make_ready(user);
-        Ok(true)
-    }
-
-    /// A device is forgotten.
-    ///
-    /// # Errors
-    /// There is no such device. `Ok(false)` as in [`set_profile`](Timelines::set_profile).
-    pub fn forget_device(&mut self, user: u64, device: u64, now_ms: u64) -> Result<bool, Stop> {
-        let Some(known) = self.user(user, now_ms).and_then(|user| user.loaded.as_ref()) else {
-            return Ok(false);
-        };
-        if known.person.device(device).is_none() {
-            return Err(CallError::NotFound(format!("you have no device {device}")).into());
-        }
-        let Some(line) = self.lines.get_mut(&user) else { return Ok(false) };
-        if let Some(loaded) = &mut line.user.loaded {
-            loaded.person.forget(device);
-            line.user.person_dirty = true;
-        }
-        self.make_ready(user);
-        Ok(true)
-    }
-
-    /// Whether a step of a user is waiting or under way: what was changed of his own part is durable when not.
-    pub fn is_storing(&self, user: u64) -> bool {
-        self.lines.get(&user).is_some_and(|line| line.flight.is_some() || line.user.person_dirty)
-    }
-
-    /// Whether a user is online, and when he was last heard of.
-    pub fn presence_of(&self, user: u64) -> PresenceOf {
-        let nothing = PresenceOf { user, online: false, seen_ms: 0 };
-        self.lines.get(&user).map_or(nothing, |line| line.user.presence())
-    }
-
-    /// Users who came or went since this was last asked.
-    pub fn presence_news(&mut self) -> Vec<PresenceOf> {
-        let users = std::mem::take(&mut self.presence);
-        users.into_iter().map(|user| self.presence_of(user)).collect()
-    }
-
-    /// Large conversations that somebody here watches; their owners are to be told every now and then
-    /// ([`Conversations::watch`](super::Conversations::watch)).
-    pub fn watched(&self) -> impl Iterator<Item = u64> + '_ {
-        self.watched.keys().copied()
-    }
-
-    /// A head for those who watch.
-    pub fn head(&self, head: &Head, out: &mut Pushing) {
-        let Some(users) = self.watched.get(&head.conversation) else { return };
-        out.head(head);
-        for (user, line) in users.iter().filter_map(|user| Some((user, self.lines.get(user)?))) {
-            line.user.conns.iter().for_each(|conn| out.target(*user, conn, conn.pushed, conn.pushed));
-        }
-    }
-
-    fn rewatch(&mut self, user: u64) {
-        self.unwatch(user);
-        let Some(line) = self.lines.get_mut(&user) else { return };
-        if !line.user.conns.is_empty() && line.user.loaded.is_some() {
-            line.watching = line.large();
-            for conversation in &line.watching {
-                self.watched.entry(*conversation).or_default().insert(user);
-            }
-        }
-    }
-
-    fn unwatch(&mut self, user: u64) {
-        let Some(line) = self.lines.get_mut(&user) else { return };
-        for conversation in std::mem::take(&mut line.watching) {
-            if let Some(users) = self.watched.get_mut(&conversation) {
-                users.remove(&user);
-                if users.is_empty() {
-                    self.watched.remove(&conversation);
-                }
-            }
-        }
-    }
-
-    /// Everything that is due at a time.
-    pub fn tick(&mut self, now_ms: u64, out: &mut Pushing) {
-        while self.silence.front().is_some_and(|(due, ..)| *due <= now_ms) {
-            let Some((_, user, at, device)) = self.silence.pop_front() else { break };
-            let line = self.lines.get_mut(&user);
-            let Some(conn) = line.and_then(|line| line.user.conn_mut(at, device)) else { continue };
-            let due = conn.beat_ms + self.options.presence_ms();
-            if due > now_ms {
-                self.silence.push_back((due, user, at, device));
-            } else {
-                self.leave(DeviceAt { user, device, at }, now_ms);
-            }
-        }
-        self.push_again(now_ms, out);
-        if now_ms >= self.confirm_due_ms {
-            self.confirm_due_ms = now_ms + self.options.confirm_log_ms;
-            let count = self.unlogged.len().min(CONFIRMS_MAX);
-            let users: Vec<u64> = self.unlogged.drain(..count).collect();
-            for user in users {
-                if let Some(line) = self.lines.get_mut(&user)
-                    && let Some(loaded) = &mut line.user.loaded
-                {
-                    loaded.unlogged = false;
-                    line.user.person_dirty = true;
-                }
-                self.make_ready(user);
-            }
-        }
-        self.evict(now_ms);
-    }
-
-    /// Entries that nobody has confirmed for a while go out once more, to devices that are still there.
-    fn push_again(&mut self, now_ms: u64, out: &mut Pushing) {
-        while self.again.front().is_some_and(|(due, ..)| *due <= now_ms) {
-            let Some((_, user, at, device)) = self.again.pop_front() else { break };
-            let Some(line) = self.lines.get_mut(&user) else { continue };
-            let Some(conn) = line.user.conn_mut(at, device) else { continue };
-            conn.again = 0;
-            let conn = conn.clone();
-            let Some((mut after, entries)) = line.user.unconfirmed(conn.pushed) else { continue };
-            for entry in entries {
-                let body = line.bodies.iter().find(|(cursor, _)| *cursor == entry.cursor);
-                let Some((_, message)) = body else { break };
-                if (message.sender, message.device) != (user, device) {
-                    out.message(message);
-                    out.target(user, &conn, after, entry.cursor);
-                    after = entry.cursor;
-                }
-            }
-        }
-    }
-
-    /// Users of whom nothing has been heard for a while leave when there are more than memory should hold.
-    fn evict(&mut self, now_ms: u64) {
-        let excess = self.lines.len().saturating_sub(self.options.users_max);
-        if excess == 0 {
-            return;
-        }
-        let before = now_ms.saturating_sub(LINGER_MS);
-        let is_idle = |(_, line): &(&u64, &Line)| {
-            let is_unlogged = line.user.loaded.as_ref().is_some_and(|loaded| loaded.unlogged);
-            line.is_idle() && !is_unlogged && line.user.touched_ms < before
-        };
-        let gone: Vec<u64> = self.lines.iter().filter(is_idle).take(excess).map(|(user, _)| *user).collect();
-        for user in gone {
-            self.lines.remove(&user);
-            if let Some(bucket) = self.in_bucket.get_mut(&bucket_of(user).get()) {
-                bucket.remove(&user);
-            }
-        }
     }
 }

@@ -5,14 +5,14 @@
 //! A user to whom something goes need not be brought in: his new entries and conversations stand beside what the
 //! store has.
 
+use super::apart::Apart;
 use super::conversation::{Author, Conversation, Head, Member, NO_SLOT};
 use super::ids::Ids;
 use super::user::{Conn, Loaded, Person, User};
 use crate::options::ChatOptions;
-use hashring::bucket_of;
 use protocol::v1::SendAnswer;
 use records::ChatMessage;
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// Nothing leaves memory that was used or stored within this time; reads of the store that took longer than a part of
@@ -22,8 +22,6 @@ pub const LINGER_MS: u64 = 30_000;
 const MISSING_MAX: usize = 65_536;
 /// First answers that were looked up and are remembered.
 const FOUND_MAX: usize = 65_536;
-/// Ids that are tried for one in an owned bucket: a node among 200 finds one among 1,024 all but once in 100 times.
-const IDS_TRIED_MAX: usize = 1_024;
 
 /// Something that must be in memory first.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -118,13 +116,6 @@ pub struct StoredLink {
     pub own: u64,
 }
 
-/// What makes a state one of conversations alone: the timelines of their members are with other owners.
-#[derive(Clone, Debug, Default)]
-pub struct Apart {
-    /// Buckets of conversations that are decided here.
-    pub owned: BTreeSet<u16>,
-}
-
 /// The state.
 pub struct State {
     /// Settings.
@@ -134,13 +125,13 @@ pub struct State {
     pub apart: Option<Apart>,
     /// Users in memory, in places that don't change.
     pub users: Vec<User>,
-    free: Vec<u32>,
+    pub(super) free: Vec<u32>,
     pub(super) by_id: HashMap<u64, u32>,
     /// Conversations in memory.
     pub conversations: HashMap<u64, Conversation>,
     /// Conversations of two users, as far as they were looked up; nothing: there is none.
     pub pairs: HashMap<(u64, u64), Option<u64>>,
-    missing: HashSet<u64>,
+    pub(super) missing: HashSet<u64>,
     /// First answers that were looked up; nothing: never stored.
     pub found: HashMap<SentKey, Option<SendAnswer>>,
     /// Ids.
@@ -194,28 +185,6 @@ impl State {
             unlogged: Vec::new(),
             presence: Vec::new(),
         }
-    }
-
-    /// A state of conversations alone. It owns no bucket yet.
-    pub fn apart(options: ChatOptions, ids_above_ms: u64) -> State {
-        State { apart: Some(Apart::default()), ..State::new(options, At::default(), 0, ids_above_ms) }
-    }
-
-    /// Whether a conversation is decided here.
-    pub fn owns(&self, conversation: u64) -> bool {
-        self.apart.as_ref().is_none_or(|apart| apart.owned.contains(&bucket_of(conversation).get()))
-    }
-
-    /// An id for a new conversation, which will be decided here. In a cluster several ids are tried for that; nothing
-    /// when none of them is this node's, or ids are being reserved.
-    pub(super) fn conversation_id(&mut self, now_ms: u64) -> Option<u64> {
-        for _ in 0..IDS_TRIED_MAX {
-            let id = self.ids.next(now_ms)?;
-            if self.owns(id) {
-                return Some(id);
-            }
-        }
-        None
     }
 
     /// Users in memory.
@@ -374,40 +343,6 @@ impl State {
     pub(super) fn make_conversation(&mut self, conversation: Conversation) {
         self.missing.remove(&conversation.id);
         self.conversations.insert(conversation.id, conversation);
-    }
-
-    /// A conversation's memory is not to be trusted, or not needed any more: it is loaded when it is asked for.
-    pub fn forget_conversation(&mut self, id: u64) {
-        if let Some(gone) = self.conversations.remove(&id) {
-            if let [low, high] = &gone.members[..]
-                && self.pairs.get(&(low.user, high.user)) == Some(&Some(id))
-            {
-                self.pairs.remove(&(low.user, high.user));
-            }
-        }
-        self.missing.remove(&id);
-    }
-
-    /// The store has another word about a pair than memory.
-    pub fn correct_pair(&mut self, low: u64, high: u64, conversation: Option<u64>) {
-        match conversation {
-            Some(id) => drop(self.pairs.insert((low, high), Some(id))),
-            None => drop(self.pairs.remove(&(low, high))),
-        }
-    }
-
-    /// A bucket has changed hands: nothing that was looked up is believed any more.
-    pub fn forget_found(&mut self) {
-        self.missing.clear();
-        self.found.clear();
-    }
-
-    /// What was seen of a user is too old to decide by.
-    pub fn forget_glimpse(&mut self, user: u64) {
-        if let Some(slot) = self.by_id.remove(&user) {
-            self.users[slot as usize] = User::default();
-            self.free.push(slot);
-        }
     }
 
     /// What the store says of a pair.

@@ -94,7 +94,8 @@ fn decide(on: &mut Conversations<Then>, ask: &Ask, store: &super::store::Store, 
     let user = ask.user;
     match &ask.kind {
         AskKind::MakeGroup(members, request) => {
-            let name = chat::store::owned::Name::Made { user, device: ask.who.1 as u64 + 1, request: *request };
+            let name =
+                chat::store::owned::Name::Made { user, device: ask.who.1 as u64 + 1, request: *request };
             if let Some(made) = store.names.get(&name) {
                 return Ok((Vec::new(), *made));
             }

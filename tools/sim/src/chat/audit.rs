@@ -83,7 +83,7 @@ impl Anew {
                 anew.entries.extend(anew.members.iter().map(|user| (*user, message.seq)));
             }
             match change {
-                Some(What::Left(gone)) => gone.users.iter().for_each(|user| drop(anew.members.remove(user))),
+                Some(What::Left(gone)) => anew.members.retain(|user| !gone.users.contains(user)),
                 Some(What::FanOut(_)) => anew.is_large = true,
                 Some(What::Made(_)) => anew.is_large = i32::from(message.fan_out) == FanOut::Read as i32,
                 _ => {}
@@ -129,7 +129,10 @@ impl Audit<'_> {
             let last = counters.entry((message.sender, message.device)).or_default();
             if message.counter <= *last {
                 let (sender, seq) = (message.sender, message.seq);
-                self.wrong(1, format!("conversation {id}: {seq} of user {sender} is out of his order, or twice"));
+                self.wrong(
+                    1,
+                    format!("conversation {id}: {seq} of user {sender} is out of his order, or twice"),
+                );
             }
             *last = message.counter;
         }
@@ -172,14 +175,20 @@ impl Audit<'_> {
                     self.wrong(2, format!("timeline of {user} has {id}/{seq} behind {before}"));
                 }
                 if !expected.remove(&(*user, id, seq)) {
-                    self.wrong(2, format!("timeline of {user} has {id}/{seq}, which is not for him, or twice"));
+                    self.wrong(
+                        2,
+                        format!("timeline of {user} has {id}/{seq}, which is not for him, or twice"),
+                    );
                 }
             }
             for (id, anew) in anew {
                 let link = kept.links.get(id).filter(|link| link.member);
                 let is_member = anew.members.contains(user);
                 if link.is_some() != is_member || link.is_some_and(|link| link.large != anew.is_large) {
-                    self.wrong(2, format!("timeline of {user} says {link:?} of {id}; he is in it: {is_member}"));
+                    self.wrong(
+                        2,
+                        format!("timeline of {user} says {link:?} of {id}; he is in it: {is_member}"),
+                    );
                 }
             }
         }
@@ -241,7 +250,8 @@ impl Audit<'_> {
                         && m.sender != user.id
                         && !anew.recalled.contains(&m.seq)
                 };
-                let unread = kept.messages.range(read_seq + 1..).map(|(_, m)| m).filter(counts).count() as u64;
+                let unread =
+                    kept.messages.range(read_seq + 1..).map(|(_, m)| m).filter(counts).count() as u64;
                 if anew.is_large {
                     continue;
                 }
@@ -251,6 +261,13 @@ impl Audit<'_> {
                     let what = format!("user {} has {unread} unread in {id}, and hears {said:?}", user.id);
                     self.wrong(4, what);
                 }
+            }
+            let said: BTreeSet<u64> =
+                timelines.links(user.id).unwrap_or_default().into_iter().map(|(id, _)| id).collect();
+            let is_in = |(id, anew): (&u64, &Anew)| anew.members.contains(&user.id).then_some(*id);
+            let expected: BTreeSet<u64> = anew.iter().filter_map(is_in).collect();
+            if said != expected {
+                self.wrong(4, format!("user {} is in {expected:?}, and hears {said:?}", user.id));
             }
             let said = timelines.unread(user.id, 0).map(|(total, _)| total);
             if said != Some(total) {
@@ -265,24 +282,27 @@ impl Audit<'_> {
         for (id, kept) in &world.store.conversations {
             let users: Vec<u64> = kept.members.keys().copied().collect();
             let [low, high] = users[..] else { continue };
-            if !world.store.names.iter().any(|(name, named)| {
-                named == id && matches!(name, chat::store::owned::Name::Pair { .. })
-            }) {
+            if !world
+                .store
+                .names
+                .iter()
+                .any(|(name, named)| named == id && matches!(name, chat::store::owned::Name::Pair { .. }))
+            {
                 continue;
             }
             for (user, other) in [(low, high), (high, low)] {
                 let both = kept.head.relation;
                 let (mine, theirs) = (relation::of(both, user < other), relation::of(both, other < user));
-                let bits = (
-                    mine & relation::ASKS != 0,
-                    theirs & relation::ASKS != 0,
-                    mine & relation::BLOCKS != 0,
-                );
+                let bits =
+                    (mine & relation::ASKS != 0, theirs & relation::ASKS != 0, mine & relation::BLOCKS != 0);
                 let person = world.store.users.get(&user).map(|kept| &kept.person);
                 let friend = person.and_then(|person| person.friend(other));
                 let said = friend.map_or((false, false, false), |f| (f.asks, f.asked, f.blocks));
                 if bits != said {
-                    self.wrong(5, format!("{user} and {other} stand {bits:?} in {id}, and {user} has {said:?}"));
+                    self.wrong(
+                        5,
+                        format!("{user} and {other} stand {bits:?} in {id}, and {user} has {said:?}"),
+                    );
                 }
             }
         }

@@ -10,7 +10,7 @@ use records::FriendStep;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An answer that stays out for so long is not waited for any more, ms.
-const PATIENCE_MS: u64 = 600;
+const PATIENCE_MS: u64 = 300;
 /// A device says so often that it is there, ms.
 const ARRIVE_MS: u64 = 2_500;
 /// Sync when nothing has been heard for so long, ms.
@@ -45,6 +45,14 @@ pub(super) struct Told {
     pub counter: u64,
 }
 
+/// A message that is not answered.
+struct Out {
+    tag: u64,
+    place: Place,
+    send: Send,
+    sent_ms: u64,
+}
+
 /// A device.
 #[derive(Default)]
 pub(super) struct Device {
@@ -65,7 +73,7 @@ pub(super) struct Device {
     synced_ms: u64,
     counters: BTreeMap<Place, (u64, u64)>,
     conversations: BTreeMap<u64, u64>,
-    out: Option<(Place, Send, u64)>,
+    out: Option<Out>,
     ask: Option<(Ask, u64)>,
     confirmed: u64,
     requests: u64,
@@ -95,7 +103,7 @@ impl World {
                 } else if self.is_calm || self.users[u].devices[d].connection == 0 {
                     self.connect(u, d);
                 }
-                let wait = self.between(40, 260);
+                let wait = self.between(20, 120);
                 self.push(wait, Event::Device(u, d, DeviceStep::Act));
             }
         }
@@ -173,7 +181,8 @@ impl World {
         let (entries, cursor, more) = if plan.after == 0 {
             (Vec::new(), plan.committed, false)
         } else {
-            let stored = if plan.reads() { self.store.entries(user, plan.after, limit + 1) } else { Vec::new() };
+            let stored =
+                if plan.reads() { self.store.entries(user, plan.after, limit + 1) } else { Vec::new() };
             plan.answer(stored, limit)
         };
         self.post(|| Event::Synced(who, number, entries.clone(), cursor, more));
@@ -223,12 +232,14 @@ impl World {
     fn write(&mut self, who: Who) {
         let now_ms = self.now_ms;
         let (u, d) = who;
-        let waits = self.users[u].devices[d].out.as_ref().map(|(_, _, sent_ms)| now_ms < sent_ms + PATIENCE_MS);
+        let waits = self.users[u].devices[d].out.as_ref().map(|out| now_ms < out.sent_ms + PATIENCE_MS);
         match waits {
             Some(true) => {}
             Some(false) => self.send(who),
-            None if !self.is_calm && self.rng.one_in(2) => {
+            None if !self.is_calm && !self.rng.one_in(4) => {
                 let place = self.some_place(u);
+                self.next_id += 1;
+                let tag = self.next_id;
                 let (user, device) = (self.users[u].id, &mut self.users[u].devices[d]);
                 let (counter, given_up) = device.counters.get(&place).copied().unwrap_or_default();
                 let (conversation, to_user) = match place {
@@ -248,7 +259,7 @@ impl World {
                     user,
                     device: device.number,
                 };
-                device.out = Some((place, send, now_ms));
+                device.out = Some(Out { tag, place, send, sent_ms: now_ms });
                 self.send(who);
             }
             None => {}
@@ -256,8 +267,14 @@ impl World {
     }
 
     fn some_place(&mut self, u: usize) -> Place {
-        if !self.groups.is_empty() && !self.rng.one_in(3) {
-            return Place::Group(self.groups[self.rng.below(self.groups.len() as u64) as usize]);
+        let user = self.users[u].id;
+        let is_in =
+            |id: &&u64| self.store.conversations.get(id).is_some_and(|c| c.members.contains_key(&user));
+        let mine: Vec<u64> = self.groups.iter().filter(is_in).copied().collect();
+        // Now and then he has not heard that he is out.
+        let from = if mine.is_empty() || self.rng.one_in(10) { &self.groups } else { &mine };
+        if !from.is_empty() && !self.rng.one_in(3) {
+            return Place::Group(from[self.rng.below(from.len() as u64) as usize]);
         }
         let other = (u + 1 + self.rng.below(self.users.len() as u64 - 1) as usize) % self.users.len();
         Place::Peer(self.users[other].id)
@@ -265,43 +282,41 @@ impl World {
 
     fn send(&mut self, who: Who) {
         let now_ms = self.now_ms;
-        let Some((_, send, sent_ms)) = &mut self.users[who.0].devices[who.1].out else { return };
-        *sent_ms = now_ms;
-        let send = send.clone();
+        let Some(out) = &mut self.users[who.0].devices[who.1].out else { return };
+        out.sent_ms = now_ms;
+        let (tag, send) = (out.tag, out.send.clone());
         let key = if send.conversation == 0 { send.user.min(send.to_user) } else { send.conversation };
         let node = self.door(key);
-        self.post(|| Event::Sends(node, who, send.clone()));
+        self.post(|| Event::Sends(node, who, tag, send.clone()));
     }
 
-    pub fn send_answered(&mut self, who: Who, answer: &SendAnswer) {
+    pub fn send_answered(&mut self, who: Who, tag: u64, answer: &SendAnswer) {
+        let user = self.users[who.0].id;
+        let (outcome, counter) = (answer.outcome, answer.counter);
+        self.say(format_args!("user {user} hears {outcome} of message {counter}: {}", answer.reason));
         let device = &mut self.users[who.0].devices[who.1];
-        let Some((place, send, _)) = &device.out else { return };
-        let place = *place;
-        let is_its = send.counter == answer.counter
-            && (send.conversation == 0 || answer.conversation == 0 || send.conversation == answer.conversation);
-        if !is_its {
-            return;
-        }
-        let stored = answer.outcome == SendOutcome::Stored as i32;
-        if stored || answer.outcome == SendOutcome::StoredBefore as i32 {
-            if let (Place::Peer(peer), true) = (place, answer.conversation != 0) {
-                device.conversations.insert(peer, answer.conversation);
+        let Some(Out { place, send, .. }) = device.out.take_if(|out| out.tag == tag) else { return };
+        let outcome = SendOutcome::try_from(outcome).unwrap_or_default();
+        match outcome {
+            SendOutcome::Stored | SendOutcome::StoredBefore => {
+                if let Place::Peer(peer) = place {
+                    device.conversations.insert(peer, answer.conversation);
+                }
+                device.counters.insert(place, (counter, counter));
+                if outcome == SendOutcome::Stored {
+                    let SendAnswer { conversation, seq, message_id, .. } = *answer;
+                    device.got.insert((conversation, seq));
+                    device.told.push(Told { conversation, seq, message_id, counter });
+                }
             }
-            let counter = answer.counter;
-            device.counters.insert(place, (counter, counter));
-            if stored {
-                let SendAnswer { conversation, seq, message_id, .. } = *answer;
-                device.got.insert((conversation, seq));
-                device.told.push(Told { conversation, seq, message_id, counter });
+            SendOutcome::NotAllowed => drop(device.counters.insert(place, (send.counter, send.counter))),
+            SendOutcome::Busy | SendOutcome::Pending => {
+                device.out = Some(Out { tag, place, send, sent_ms: self.now_ms });
             }
-            device.out = None;
-        } else if answer.outcome == SendOutcome::NotAllowed as i32 {
-            device.counters.insert(place, (answer.counter, answer.counter));
-            device.out = None;
-        } else if answer.outcome == SendOutcome::OutOfTurn as i32 {
-            let what = format!("message {} of user {} is out of turn", send.counter, send.user);
-            self.problems.push(super::ChatViolation { law: 1, what });
-            self.users[who.0].devices[who.1].out = None;
+            other => {
+                let what = format!("message {counter} of user {user} is answered with {other:?}");
+                self.problems.push(super::ChatViolation { law: 1, what });
+            }
         }
     }
 
@@ -313,7 +328,7 @@ impl World {
         match waits {
             Some(true) => {}
             Some(false) => self.send_ask(who),
-            None if !self.is_calm && self.rng.one_in(5) => {
+            None if !self.is_calm && self.rng.one_in(6) => {
                 if let Some(kind) = self.some_ask(u, d) {
                     let ask = self.new_ask(who, kind);
                     self.users[u].devices[d].ask = Some((ask, now_ms));
@@ -360,7 +375,9 @@ impl World {
         *sent_ms = now_ms;
         let ask = ask.clone();
         let key = match &ask.kind {
-            AskKind::Change(id, _) | AskKind::Read(id, _) | AskKind::Recall(id, _) | AskKind::Clear(id) => *id,
+            AskKind::Change(id, _) | AskKind::Read(id, _) | AskKind::Recall(id, _) | AskKind::Clear(id) => {
+                *id
+            }
             AskKind::MakeGroup(..) => ask.user,
             AskKind::Friend(other, _) => ask.user.min(*other),
         };
@@ -382,9 +399,8 @@ impl World {
         let owner = self.store.owner(bucket_of(user.id).get()).map(|(node, _)| node);
         let last = self.store.users.get(&user.id).and_then(|kept| kept.entries.keys().last()).copied();
         let known = owner.and_then(|node| self.nodes[usize::from(node) - 1].up.as_ref());
-        let is_known = known.is_some_and(|up| {
-            up.timelines.links(user.id).is_some() && !up.timelines.is_storing(user.id)
-        });
+        let is_known = known
+            .is_some_and(|up| up.timelines.links(user.id).is_some() && !up.timelines.is_storing(user.id));
         is_known
             && user.devices.iter().all(|d| {
                 d.is_online

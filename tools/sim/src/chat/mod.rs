@@ -14,6 +14,7 @@
 
 mod ask;
 mod audit;
+mod book;
 mod device;
 mod node;
 mod store;
@@ -47,10 +48,10 @@ impl Default for ChatConfig {
             nodes: 3,
             users: 8,
             devices: 2,
-            active_ms: 9_000,
-            store_trouble: 12,
-            network_trouble: 12,
-            upsets: 6,
+            active_ms: 15_000,
+            store_trouble: 10,
+            network_trouble: 10,
+            upsets: 10,
             #[cfg(feature = "planted")]
             reads_past: false,
         }

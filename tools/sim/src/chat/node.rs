@@ -1,10 +1,11 @@
 //! A node: its cores, its calls to store and book, what it sends to others.
 
 use super::ask::Ask;
+use super::book::BookCall;
 use super::store::Store;
-use super::world::{BEGIN_MS, BUCKETS, Event, Who, World};
+use super::world::{Event, Who, World};
 use chat::cluster::{Ack, Batch, Conversations, Hand, Reply, Sent, Timelines, Want};
-use chat::core::{Key, Pushing, StoredConversation, StoredUser, stored};
+use chat::core::{Key, Pushing, StoredConversation, StoredLink, StoredUser, stored};
 use chat::store::owned::Outcomes;
 use hashring::bucket_of;
 use protocol::calls::{DeviceAt, PartKind};
@@ -15,13 +16,11 @@ use std::sync::Arc;
 
 /// Time between two timers of a node, ms.
 const TICK_MS: u64 = 50;
-/// Time between two calls to the book, ms.
-const BOOK_MS: u64 = 200;
 
 /// Who waits for a decision.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Then {
-    /// A sender, for the message of this counter.
+    /// A sender, with his own mark of the message.
     Sender(Who, u64),
     /// Who made a request: its number, the conversation.
     Ask(Who, u64, u64),
@@ -54,30 +53,16 @@ pub(super) struct Up {
     /// Buckets and their terms.
     pub owned: BTreeMap<u16, u32>,
     /// Those that are to be given up.
-    closing: BTreeSet<u16>,
+    pub closing: BTreeSet<u16>,
     /// Free ones, under the terms that were seen.
-    free: BTreeMap<u16, u32>,
+    pub free: BTreeMap<u16, u32>,
     /// Who owned what when the book was last heard.
-    seen: BTreeMap<u16, u16>,
+    pub seen: BTreeMap<u16, u16>,
+    /// The call to the book that is under way.
+    pub call: Option<BookCall>,
     flights: BTreeMap<(Side, u64), Arc<Batch>>,
     next_flight: u64,
     out: Pushing,
-}
-
-/// A call to the owners' book, and its answer.
-pub(super) struct BookCall {
-    n: usize,
-    life: u32,
-    by: (u16, u32),
-    seals: Vec<(u16, u32)>,
-    claims: Vec<(u16, u32)>,
-    ids_until_ms: u64,
-    is_over: bool,
-    sealed: Vec<u16>,
-    claimed: Vec<(u16, u32)>,
-    owners: BTreeMap<u16, u16>,
-    free: BTreeMap<u16, u32>,
-    wanted: BTreeSet<u16>,
 }
 
 /// A question to the store.
@@ -87,6 +72,8 @@ pub(super) enum Load {
     Want(Want, u32),
     /// A timeline's user, under a term.
     User(u64, u32),
+    /// A user's places in conversations, under a term.
+    Links(u64, Vec<(u64, u64)>, u32),
     /// What is not handed on in a bucket.
     Unfanned(u16, u32),
 }
@@ -99,6 +86,7 @@ pub(super) enum Data {
     Sent(chat::core::SentKey, Option<SendAnswer>, u32),
     Messages(u64, Vec<ChatMessage>, u32),
     User(StoredUser, u32),
+    Links(u64, Vec<(u64, u64)>, Option<Vec<StoredLink>>, u32),
     Unfanned(Vec<StoredConversation>, u32),
 }
 
@@ -157,6 +145,7 @@ impl World {
             closing: BTreeSet::new(),
             free: BTreeMap::new(),
             seen: BTreeMap::new(),
+            call: None,
             flights: BTreeMap::new(),
             next_flight: 0,
             out: Pushing::default(),
@@ -192,159 +181,12 @@ impl World {
         self.pump(n);
     }
 
-    /// A node calls the book.
-    pub fn book_called(&mut self, n: usize) {
-        let life = self.nodes[n].life;
-        let number = self.nodes[n].number;
-        let now_ms = self.now_ms;
-        let Some(up) = self.nodes[n].up.as_mut() else { return };
-        let idle = |bucket: &&u16| up.conversations.is_idle(**bucket) && up.timelines.is_idle(**bucket);
-        let seals = up.closing.iter().filter(idle).filter_map(|b| Some((*b, *up.owned.get(b)?))).collect();
-        let claims = up.free.iter().map(|(bucket, term)| (*bucket, *term)).collect();
-        let ids_until_ms = up.conversations.state.ids.wants(now_ms).unwrap_or(0);
-        let call = BookCall {
-            n,
-            life,
-            by: (number, up.epoch),
-            seals,
-            claims,
-            ids_until_ms,
-            is_over: false,
-            sealed: Vec::new(),
-            claimed: Vec::new(),
-            owners: BTreeMap::new(),
-            free: BTreeMap::new(),
-            wanted: BTreeSet::new(),
-        };
-        let trouble = self.config.store_trouble;
-        let wait = if self.trouble(trouble) { self.between(300, 4_000) } else { self.between(1, 8) };
-        self.push(wait, Event::BookComes(Box::new(call)));
-        self.push(BOOK_MS, Event::Book(n, life));
-    }
-
-    /// The call comes to the book.
-    pub fn book_comes(&mut self, mut call: BookCall) {
-        if self.is_out() {
-            return;
-        }
-        let (now_ms, by) = (self.now_ms, call.by);
-        if !self.store.renew(by.0, by.1, now_ms) {
-            call.is_over = true;
-        } else {
-            call.sealed = call.seals.iter().filter(|(b, t)| self.store.seal(by, *b, *t)).map(|(b, _)| *b).collect();
-            for (bucket, seen) in &call.claims {
-                if let Some(term) = self.store.claim(by, *bucket, *seen) {
-                    call.claimed.push((*bucket, term));
-                }
-            }
-            let reserved = self.store.ids.entry(by.0).or_default();
-            *reserved = (*reserved).max(call.ids_until_ms);
-            let open: Vec<(u16, u32)> =
-                self.store.nodes.values().filter(|row| row.is_open()).map(|row| (row.node, row.epoch)).collect();
-            for (node, epoch) in open {
-                if self.store.end(node, epoch, ownership::EndReason::Expired, now_ms) {
-                    self.say(format_args!("node {} ends epoch {epoch} of node {node}", by.0));
-                }
-            }
-            self.book_read(&mut call);
-        }
-        let trouble = self.config.store_trouble;
-        if !self.trouble(trouble) {
-            let wait = self.between(1, 10);
-            self.push(wait, Event::BookAnswers(Box::new(call)));
-        }
-    }
-
-    /// What stands in the book, and which buckets the node is to have.
-    fn book_read(&self, call: &mut BookCall) {
-        let alive = self.store.alive(self.now_ms);
-        let takes = |node: &u16| !self.nodes[usize::from(*node - 1)].is_draining;
-        let mut members: Vec<u16> = alive.iter().copied().filter(takes).collect();
-        if members.is_empty() {
-            members = alive.into_iter().collect();
-        }
-        for bucket in 0..BUCKETS {
-            match self.store.owner(bucket) {
-                Some((node, _)) => drop(call.owners.insert(bucket, node)),
-                None => drop(call.free.insert(bucket, self.store.buckets.get(&bucket).map_or(0, |row| row.term))),
-            }
-            // Neighbours go to different nodes, and every change of the members moves many.
-            if members.get((usize::from(bucket) * 7 + 3) % members.len().max(1)) == Some(&call.by.0) {
-                call.wanted.insert(bucket);
-            }
-        }
-    }
-
-    /// The book's answer comes back.
-    pub fn book_answers(&mut self, call: BookCall) {
-        let n = call.n;
-        if !self.is_there(n, call.life) {
-            return;
-        }
-        if self.is_frozen(n) {
-            let wait = self.nodes[n].frozen_until - self.now_ms;
-            return self.push(wait, Event::BookAnswers(Box::new(call)));
-        }
-        if call.is_over {
-            self.say(format_args!("node {} hears that its epoch is over", n + 1));
-            return self.kill(n, 10);
-        }
-        let Some(up) = self.nodes[n].up.as_mut() else { return };
-        up.conversations.state.ids.reserved(call.ids_until_ms);
-        up.free = call.free.into_iter().filter(|(bucket, _)| call.wanted.contains(bucket)).collect();
-        up.seen = call.owners;
-        up.conversations.hand_again();
-        let mut lost: BTreeSet<u16> = call.sealed.into_iter().collect();
-        // What the book gives to another is another's.
-        let ours = |bucket: &u16| up.seen.get(bucket) == Some(&call.by.0);
-        let claimed: BTreeSet<u16> = call.claimed.iter().map(|(b, _)| *b).collect();
-        lost.extend(up.owned.keys().filter(|b| up.seen.contains_key(b) && !ours(b) && !claimed.contains(b)));
-        for bucket in up.owned.keys().filter(|bucket| !call.wanted.contains(bucket)) {
-            up.closing.insert(*bucket);
-            up.conversations.give_up(*bucket);
-            up.timelines.give_up(*bucket);
-        }
-        self.lose(n, &lost);
-        for (bucket, term) in call.claimed {
-            self.own(n, bucket, term);
-        }
-        self.pump(n);
-    }
-
-    fn own(&mut self, n: usize, bucket: u16, term: u32) {
-        let Some(up) = self.nodes[n].up.as_mut() else { return };
-        up.free.remove(&bucket);
-        if up.owned.get(&bucket).is_some_and(|owned| *owned >= term) {
-            return;
-        }
-        up.owned.insert(bucket, term);
-        up.closing.remove(&bucket);
-        up.conversations.own(bucket, term);
-        up.timelines.own(bucket, term);
-        self.counters.claims += 1;
-        self.say(format_args!("node {} owns bucket {bucket} under term {term}", n + 1));
-        self.load(n, Load::Unfanned(bucket, term));
-    }
-
-    /// Buckets are not this node's any more.
-    pub fn lose(&mut self, n: usize, buckets: &BTreeSet<u16>) {
-        let mut refused = Vec::new();
-        let Some(up) = self.nodes[n].up.as_mut() else { return };
-        for bucket in buckets {
-            up.owned.remove(bucket);
-            up.closing.remove(bucket);
-            refused.extend(up.conversations.disown(*bucket));
-            up.timelines.disown(*bucket);
-        }
-        refused.into_iter().for_each(|then| self.refuse(then));
-    }
-
     /// Whoever waited is to come again.
-    fn refuse(&mut self, then: Then) {
-        if let Then::Sender(who, counter) = then {
+    pub fn refuse(&mut self, then: Then) {
+        if let Then::Sender(who, tag) = then {
             let outcome = SendOutcome::Busy as i32;
-            let answer = SendAnswer { outcome, counter, ..SendAnswer::default() };
-            self.post(|| Event::Answer(who, Box::new(answer.clone())));
+            let answer = SendAnswer { outcome, ..SendAnswer::default() };
+            self.post(|| Event::Answer(who, tag, Box::new(answer.clone())));
         }
     }
 
@@ -355,13 +197,15 @@ impl World {
             let Some(up) = self.nodes[n].up.as_mut() else { return };
             let wants = up.conversations.wants();
             let users = up.timelines.wants();
+            let doubts = up.timelines.doubts();
             let (owned, is_settled) = (up.owned.clone(), !up.conversations.settled().is_empty());
             let conversations = up.conversations.batch(now_ms);
             let timelines = up.timelines.batch(&mut up.out);
             let hands = up.conversations.hands(now_ms);
             let acks = up.timelines.acks();
             let pushes = up.out.take();
-            let is_done = wants.is_empty() && users.is_empty() && !is_settled && hands.is_empty();
+            let is_done =
+                wants.is_empty() && users.is_empty() && doubts.is_empty() && !is_settled && hands.is_empty();
             let is_done = is_done && acks.is_empty() && conversations.is_none() && timelines.is_none();
             for want in wants {
                 let term = term_of(&want, &owned);
@@ -370,6 +214,10 @@ impl World {
             for user in users {
                 let term = owned.get(&bucket_of(user).get()).copied().unwrap_or(0);
                 self.load(n, Load::User(user, term));
+            }
+            for (user, asked) in doubts {
+                let term = owned.get(&bucket_of(user).get()).copied().unwrap_or(0);
+                self.load(n, Load::Links(user, asked, term));
             }
             for (side, batch) in [(Side::Conversations, conversations), (Side::Timelines, timelines)] {
                 let Some(batch) = batch else { continue };
@@ -397,7 +245,8 @@ impl World {
     fn push_out(&mut self, pushes: Vec<(u16, protocol::calls::PushBatch)>) {
         for (_, batch) in pushes {
             for target in &batch.targets {
-                let PartKind::Message { conversation, seq } = batch.parts[target.message as usize].kind else {
+                let PartKind::Message { conversation, seq } = batch.parts[target.message as usize].kind
+                else {
                     continue;
                 };
                 let at = protocol::calls::ConnectionAt { access: 1, connection: target.connection };
@@ -438,9 +287,9 @@ impl World {
                 let stepped = up.conversations.stepped(&batch, outcomes, now_ms);
                 for done in stepped.done {
                     match (done.then, &done.message) {
-                        (Then::Sender(who, _), Some(message)) => {
+                        (Then::Sender(who, tag), Some(message)) => {
                             let answer = stored(message);
-                            self.post(|| Event::Answer(who, Box::new(answer.clone())));
+                            self.post(|| Event::Answer(who, tag, Box::new(answer.clone())));
                         }
                         (Then::Ask(who, number, made), _) => {
                             self.post(|| Event::Asked(who, number, true, made));
@@ -483,23 +332,23 @@ impl World {
     }
 
     /// A message comes to a node.
-    pub fn send_comes(&mut self, n: usize, who: Who, send: Send) {
+    pub fn send_comes(&mut self, n: usize, who: Who, tag: u64, send: Send) {
         let now_ms = self.now_ms;
         let Some(up) = self.nodes[n].up.as_mut() else { return };
-        let then = Then::Sender(who, send.counter);
+        let then = Then::Sender(who, tag);
         let reply = up.conversations.send(Sent { send, content: Ok(()), then }, now_ms);
         reply.into_iter().for_each(|reply| self.reply(n, reply));
     }
 
     fn reply(&mut self, n: usize, reply: Reply<Then>) {
         match reply {
-            Reply::Answer { then: Then::Sender(who, _), answer } => {
-                self.post(|| Event::Answer(who, Box::new(answer.clone())));
+            Reply::Answer { then: Then::Sender(who, tag), answer } => {
+                self.post(|| Event::Answer(who, tag, Box::new(answer.clone())));
             }
-            Reply::Elsewhere { conversation, sent: Sent { send, then: Then::Sender(who, _), .. } } => {
+            Reply::Elsewhere { conversation, sent: Sent { send, then: Then::Sender(who, tag), .. } } => {
                 let owner = self.store.owner(bucket_of(conversation).get());
                 if let Some((node, _)) = owner.filter(|(node, _)| usize::from(*node) != n + 1) {
-                    self.post(|| Event::Sends(node, who, send.clone()));
+                    self.post(|| Event::Sends(node, who, tag, send.clone()));
                 }
             }
             _ => {}
@@ -515,7 +364,7 @@ impl World {
         self.retry_asks(n);
     }
 
-    fn load(&mut self, n: usize, load: Load) {
+    pub fn load(&mut self, n: usize, load: Load) {
         let (life, wait) = (self.nodes[n].life, self.between(1, 10));
         self.push(wait, Event::Load(n, life, load));
     }
@@ -529,16 +378,25 @@ impl World {
             let wait = self.between(50, 300);
             return self.push(wait, Event::Load(n, life, load));
         }
-        let data = if is_lost { None } else { read(&self.store, &load) };
+        let data = match &load {
+            Load::Links(user, asked, term) if is_lost => Some(Data::Links(*user, asked.clone(), None, *term)),
+            _ if is_lost => None,
+            load => read(&self.store, load),
+        };
+        let want = match load {
+            Load::Want(want, _) => Some(want),
+            _ => None,
+        };
         let wait = if self.trouble(trouble) { self.between(50, 2_000) } else { self.between(1, 10) };
-        self.push(wait, Event::Loaded(n, life, Box::new(data)));
+        self.push(wait, Event::Loaded(n, life, want, Box::new(data)));
     }
 
     /// The answer.
-    pub fn loaded(&mut self, n: usize, data: Option<Data>) {
+    pub fn loaded(&mut self, n: usize, want: Option<Want>, data: Option<Data>) {
         let now_ms = self.now_ms;
         let Some(up) = self.nodes[n].up.as_mut() else { return };
         let on = &mut up.conversations;
+        want.iter().for_each(|want| on.answered(want));
         match data {
             None => {}
             Some(Data::Conversation(_, Some(found), term)) => on.install(*found, term, now_ms),
@@ -548,6 +406,9 @@ impl World {
             Some(Data::Sent(key, answer, term)) => on.install_found(key, answer, term),
             Some(Data::Messages(id, messages, term)) => on.give_messages(id, messages, term),
             Some(Data::User(user, term)) => up.timelines.install(user, term, now_ms),
+            Some(Data::Links(user, asked, found, term)) => {
+                up.timelines.resolve(user, &asked, found.as_deref(), term);
+            }
             Some(Data::Unfanned(found, term)) => {
                 self.counters.found_unfanned += found.len() as u64;
                 found.into_iter().for_each(|c| on.install(c, term, now_ms));
@@ -584,11 +445,6 @@ impl World {
             self.push(wait, Event::SyncReads(who, number, Box::new(plan)));
         }
     }
-
-    /// Time since the world began, for people.
-    pub fn at_ms(&self) -> u64 {
-        self.now_ms - BEGIN_MS
-    }
 }
 
 fn term_of(want: &Want, owned: &BTreeMap<u16, u32>) -> u32 {
@@ -604,6 +460,10 @@ fn term_of(want: &Want, owned: &BTreeMap<u16, u32>) -> u32 {
 fn read(store: &Store, load: &Load) -> Option<Data> {
     Some(match load {
         Load::User(user, term) => Data::User(store.user(*user), *term),
+        Load::Links(user, asked, term) => {
+            let links = asked.iter().filter_map(|(id, _)| store.link(*user, *id)).collect();
+            Data::Links(*user, asked.clone(), Some(links), *term)
+        }
         Load::Unfanned(bucket, term) => Data::Unfanned(store.unfanned(*bucket), *term),
         Load::Want(Want::Messages { conversation, from, to }, term) => {
             Data::Messages(*conversation, store.messages(*conversation, *from, *to), *term)

@@ -109,7 +109,8 @@ impl Store {
         let term = fence.terms.iter().find(|(b, _)| *b == bucket).map(|(_, term)| *term);
         let is_open = self.nodes.get(&(fence.node, fence.epoch)).is_some_and(NodeRow::is_open);
         let row = self.buckets.get(&bucket).filter(|row| !row.is_free());
-        is_open && row.is_some_and(|row| row.owner == Some((fence.node, fence.epoch)) && Some(row.term) == term)
+        is_open
+            && row.is_some_and(|row| row.owner == Some((fence.node, fence.epoch)) && Some(row.term) == term)
     }
 
     /// One transaction, as `OwnedShelf::step` promises it.
@@ -139,10 +140,12 @@ impl Store {
 
     fn conversation(&mut self, step: &ConversationStep) -> ConversationOutcome {
         let id = step.rows.id;
-        let (version, last_seq) = self.conversations.get(&id).map_or((0, 0), |c| (c.version, c.head.last_seq));
+        let (version, last_seq) =
+            self.conversations.get(&id).map_or((0, 0), |c| (c.version, c.head.last_seq));
         if version == step.version {
             if last_seq != step.rows.head.last_seq {
-                self.problems.push(format!("two different steps make version {version} of conversation {id}"));
+                self.problems
+                    .push(format!("two different steps make version {version} of conversation {id}"));
             }
             return ConversationOutcome::Done;
         }
@@ -184,7 +187,8 @@ impl Store {
             if stands == entry.cursor
                 && kept.entries.insert(entry.cursor, *entry).is_some_and(|before| before != *entry)
             {
-                self.problems.push(format!("cursor {} of user {} names two entries", entry.cursor, step.user));
+                self.problems
+                    .push(format!("cursor {} of user {} names two entries", entry.cursor, step.user));
             }
         }
         for link in &step.links {
@@ -222,38 +226,44 @@ impl Store {
     /// A user with his places.
     pub fn user(&self, id: u64) -> StoredUser {
         let Some(kept) = self.users.get(&id) else { return StoredUser { id, ..StoredUser::default() } };
-        let link = |link: &LinkRow| {
-            let found = self.conversations.get(&link.conversation)?;
-            Some(StoredLink {
-                conversation: link.conversation,
-                version: found.version,
-                head: found.head.clone(),
-                member: found.members.get(&id)?.clone(),
-                own: found.authors.get(&id).map_or(0, |a| a.own),
-            })
-        };
-        let links = kept.links.values().filter(|l| l.member).filter_map(link).collect();
+        let links = kept.links.values().filter(|l| l.member);
+        let links = links.filter_map(|l| self.link(id, l.conversation)).collect();
         StoredUser { id, person: kept.person.clone(), links }
+    }
+
+    /// A user's place in a conversation.
+    pub fn link(&self, user: u64, conversation: u64) -> Option<StoredLink> {
+        let found = self.conversations.get(&conversation)?;
+        Some(StoredLink {
+            conversation,
+            version: found.version,
+            head: found.head.clone(),
+            member: found.members.get(&user)?.clone(),
+            own: found.authors.get(&user).map_or(0, |a| a.own),
+        })
     }
 
     /// Messages, both ends inclusive.
     pub fn messages(&self, id: u64, from: u64, to: u64) -> Vec<ChatMessage> {
         let kept = self.conversations.get(&id).filter(|_| from <= to);
-        kept.map_or_else(Vec::new, |kept| kept.messages.range(from..=to).map(|(_, m)| (**m).clone()).collect())
+        kept.map_or_else(Vec::new, |kept| {
+            kept.messages.range(from..=to).map(|(_, m)| (**m).clone()).collect()
+        })
     }
 
     /// Entries behind a cursor.
     pub fn entries(&self, user: u64, after: u64, limit: usize) -> Vec<Entry> {
         let kept = self.users.get(&user);
-        kept.map_or_else(Vec::new, |kept| kept.entries.range(after + 1..).take(limit).map(|(_, e)| *e).collect())
+        kept.map_or_else(Vec::new, |kept| {
+            kept.entries.range(after + 1..).take(limit).map(|(_, e)| *e).collect()
+        })
     }
 
     /// The message that a client named so.
     pub fn sent(&self, key: SentKey) -> Option<ChatMessage> {
         let kept = self.conversations.get(&key.conversation)?;
-        let same = |m: &&Arc<ChatMessage>| {
-            (m.sender, m.device, m.counter) == (key.sender, key.device, key.counter)
-        };
+        let same =
+            |m: &&Arc<ChatMessage>| (m.sender, m.device, m.counter) == (key.sender, key.device, key.counter);
         kept.messages.values().find(same).map(|m| (**m).clone())
     }
 }

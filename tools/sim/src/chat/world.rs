@@ -1,13 +1,14 @@
 //! The world: virtual time, what happens when, and what goes wrong.
 
 use super::ask::{Ask, AskKind};
+use super::book::BookCall;
 use super::device::{DeviceStep, User};
-use super::node::{BookCall, Data, Load, Node, Side};
+use super::node::{Data, Load, Node, Side};
 use super::store::Store;
 use super::{ChatConfig, ChatCounters, ChatViolation};
 use crate::trace::Trace;
 use chat::ChatOptions;
-use chat::cluster::{Ack, Batch, Hand, SyncPlan};
+use chat::cluster::{Ack, Batch, Hand, SyncPlan, Want};
 use chat::core::Entry;
 use chat::store::owned::{ConversationOutcome, Outcomes, TimelineOutcome};
 use hashring::bucket_of;
@@ -50,15 +51,15 @@ pub(super) enum Event {
     /// A question comes to the store.
     Load(usize, u32, Load),
     /// The answer; nothing when it was lost.
-    Loaded(usize, u32, Box<Option<Data>>),
+    Loaded(usize, u32, Option<Want>, Box<Option<Data>>),
     /// A hand comes to a node.
     Hand(u16, Arc<Hand>),
     /// An acknowledgement comes to a node.
     Ack(Ack),
-    /// A message comes to a node.
-    Sends(u16, Who, Send),
+    /// A message comes to a node, with the sender's mark.
+    Sends(u16, Who, u64, Send),
     /// Its answer comes to the device.
-    Answer(Who, Box<SendAnswer>),
+    Answer(Who, u64, Box<SendAnswer>),
     /// A request comes to a node.
     Asks(u16, Ask),
     /// Its answer: whether it was done.
@@ -108,7 +109,7 @@ pub(super) struct World {
 impl World {
     pub fn new(seed: u64, config: ChatConfig) -> World {
         let mut rng = SimRng::new(seed);
-        let count = 3 + rng.below(config.users.saturating_sub(2).max(1));
+        let count = 4 + rng.below(config.users.saturating_sub(3).max(1));
         let in_play = (1u64..).filter(|user| bucket_of(*user).get() < BUCKETS);
         let ids: Vec<u64> = in_play.take(count as usize).collect();
         let users = ids.iter().map(|id| User::new(*id, 1 + rng.below(config.devices))).collect();
@@ -260,21 +261,25 @@ impl World {
                 }
             }
             Event::Load(n, life, load) => self.load_comes(n, life, load),
-            Event::Loaded(n, life, data) => {
+            Event::Loaded(n, life, want, data) => {
                 if self.is_there(n, life) {
                     if self.is_frozen(n) {
-                        return self.later(n, Event::Loaded(n, life, data));
+                        return self.later(n, Event::Loaded(n, life, want, data));
                     }
-                    self.loaded(n, *data);
+                    self.loaded(n, want, *data);
                 }
             }
             Event::Hand(node, hand) => self.at_node(node, |world, n| world.handed(n, &hand)),
             Event::Ack(ack) => self.at_node(ack.key.node, |world, n| world.acked(n, &ack)),
-            Event::Sends(node, who, send) => self.at_node(node, |world, n| world.send_comes(n, who, send)),
-            Event::Answer(who, answer) => self.send_answered(who, &answer),
+            Event::Sends(node, who, tag, send) => {
+                self.at_node(node, |world, n| world.send_comes(n, who, tag, send));
+            }
+            Event::Answer(who, tag, answer) => self.send_answered(who, tag, &answer),
             Event::Asks(node, ask) => self.at_node(node, |world, n| world.ask_comes(n, ask)),
             Event::Asked(who, number, done, made) => self.asked(who, number, done, made),
-            Event::Arrives(node, at, comes) => self.at_node(node, |world, n| world.device_arrives(n, at, comes)),
+            Event::Arrives(node, at, comes) => {
+                self.at_node(node, |world, n| world.device_arrives(n, at, comes))
+            }
             Event::Sync(node, who, number, after) => {
                 self.at_node(node, |world, n| world.sync_comes(n, who, number, after));
             }
@@ -282,7 +287,9 @@ impl World {
             Event::Synced(who, number, entries, cursor, more) => {
                 self.synced(who, number, &entries, cursor, more);
             }
-            Event::Confirms(node, at, cursor) => self.at_node(node, |world, n| world.confirm_comes(n, at, cursor)),
+            Event::Confirms(node, at, cursor) => {
+                self.at_node(node, |world, n| world.confirm_comes(n, at, cursor))
+            }
             Event::Push(at, after, cursor, conversation, seq) => {
                 self.pushed(at, (after, cursor), (conversation, seq));
             }
@@ -422,7 +429,8 @@ impl World {
     }
 
     fn is_at_rest(&mut self) -> bool {
-        let owned: usize = self.nodes.iter().filter_map(|node| node.up.as_ref()).map(|up| up.owned.len()).sum();
+        let owned: usize =
+            self.nodes.iter().filter_map(|node| node.up.as_ref()).map(|up| up.owned.len()).sum();
         owned == usize::from(BUCKETS)
             && self.nodes.iter().all(|node| node.up.as_ref().is_some_and(super::node::Up::is_quiet))
             && self.store.conversations.values().all(|kept| kept.fanned.version == kept.version)
