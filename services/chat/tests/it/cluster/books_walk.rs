@@ -72,7 +72,7 @@ async fn both_kinds_of_books_say_the_same() {
     let memory = MemoryBooks::default();
     for seed in 1..=walks(4) {
         // Other keys are a server that was flushed.
-        let Some(real) = redis() else { return };
+        let Some(real) = redis().await else { return };
         memory.flush();
         walk(&memory, &real, seed).await;
     }
