@@ -401,7 +401,7 @@ impl World {
     pub fn is_content(&self, u: usize) -> bool {
         let user = &self.users[u];
         let owner = self.store.owner(bucket_of(user.id).get()).map(|(node, _)| node);
-        let last = self.store.users.get(&user.id).and_then(|kept| kept.entries.keys().last()).copied();
+        let last = self.store.users.get(&user.id).and_then(|kept| kept.entries.keys().next_back()).copied();
         let known = owner.and_then(|node| self.nodes[usize::from(node) - 1].up.as_ref());
         let is_known = known
             .is_some_and(|up| up.timelines.links(user.id).is_some() && !up.timelines.is_storing(user.id));
