@@ -226,6 +226,11 @@ impl<T> Conversations<T> {
         self.works.get(&id).map(|work| work.seq)
     }
 
+    /// Conversations in memory.
+    pub fn in_memory(&self) -> usize {
+        self.works.len()
+    }
+
     /// Decisions that wait for a step.
     pub fn pending(&self) -> usize {
         self.pending

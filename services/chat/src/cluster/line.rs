@@ -282,7 +282,9 @@ mod tests {
         }
         let draft = line.draft();
         assert_eq!(draft.messages.iter().map(|m| m.seq).collect::<Vec<_>>(), [1, 2, 3]);
-        draft.items.iter().for_each(|item| drop(line.hear(item)));
+        for item in &draft.items {
+            line.hear(item);
+        }
         assert_eq!((line.user.unread, line.unread_total()), (3, 3));
         // An old owner's word comes late, and once more.
         for _ in 0..2 {

@@ -116,6 +116,11 @@ impl Timelines {
         self.buckets.get(&bucket).map(|owned| owned.term)
     }
 
+    /// Users in memory.
+    pub fn in_memory(&self) -> usize {
+        self.lines.len()
+    }
+
     /// Whether a user's timeline is this node's.
     pub fn owns(&self, user: u64) -> bool {
         self.buckets.contains_key(&bucket_of(user).get())

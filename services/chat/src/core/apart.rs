@@ -45,12 +45,11 @@ impl State {
 
     /// A conversation's memory is not to be trusted, or not needed any more: it is loaded when it is asked for.
     pub fn forget_conversation(&mut self, id: u64) {
-        if let Some(gone) = self.conversations.remove(&id) {
-            if let [low, high] = &gone.members[..]
-                && self.pairs.get(&(low.user, high.user)) == Some(&Some(id))
-            {
-                self.pairs.remove(&(low.user, high.user));
-            }
+        if let Some(gone) = self.conversations.remove(&id)
+            && let [low, high] = &gone.members[..]
+            && self.pairs.get(&(low.user, high.user)) == Some(&Some(id))
+        {
+            self.pairs.remove(&(low.user, high.user));
         }
         self.missing.remove(&id);
     }

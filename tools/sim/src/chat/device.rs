@@ -131,13 +131,17 @@ impl World {
 
     fn act(&mut self, u: usize, d: usize) {
         let (who, now_ms) = ((u, d), self.now_ms);
+        if let Some(until_ms) = self.pauses_until() {
+            return self.disconnect(who, until_ms - now_ms);
+        }
         let owner = self.store.owner(bucket_of(self.users[u].id).get()).map(|(node, _)| node);
         let device = &self.users[u].devices[d];
         if (owner.is_some() && device.node != owner) || now_ms >= device.arrived_ms + ARRIVE_MS {
             self.arrive(who);
         }
         if self.trouble(60) {
-            return self.disconnect(who);
+            let wait = self.between(300, 4_000);
+            return self.disconnect(who, wait);
         }
         let device = &self.users[u].devices[d];
         let asked = device.question.is_some_and(|(_, since)| now_ms < since + PATIENCE_MS);
@@ -151,8 +155,8 @@ impl World {
         self.request(who);
     }
 
-    fn disconnect(&mut self, who: Who) {
-        let (at, wait) = (self.at(who), self.between(300, 4_000));
+    fn disconnect(&mut self, who: Who, wait: u64) {
+        let at = self.at(who);
         let device = &mut self.users[who.0].devices[who.1];
         device.is_online = false;
         if let Some(node) = device.node {
@@ -397,7 +401,7 @@ impl World {
     pub fn is_content(&self, u: usize) -> bool {
         let user = &self.users[u];
         let owner = self.store.owner(bucket_of(user.id).get()).map(|(node, _)| node);
-        let last = self.store.users.get(&user.id).and_then(|kept| kept.entries.keys().last()).copied();
+        let last = self.store.users.get(&user.id).and_then(|kept| kept.entries.keys().next_back()).copied();
         let known = owner.and_then(|node| self.nodes[usize::from(node) - 1].up.as_ref());
         let is_known = known
             .is_some_and(|up| up.timelines.links(user.id).is_some() && !up.timelines.is_storing(user.id));

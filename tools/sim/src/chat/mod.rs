@@ -93,6 +93,8 @@ pub struct ChatCounters {
     pub syncs: u64,
     /// Entries that came by push.
     pub pushes: u64,
+    /// Conversations and users that left memory in a break.
+    pub evicted: u64,
     /// Events.
     pub events: u64,
 }

@@ -125,10 +125,10 @@ impl World {
         let above_ms = self.store.ids.get(&number).copied().unwrap_or(0);
         let until_ms = self.now_ms.max(above_ms) + 5_000;
         self.store.ids.insert(number, until_ms);
-        let mut conversations = Conversations::new(World::options(number), number, epoch, above_ms);
+        let mut conversations = Conversations::new(self.options(number), number, epoch, above_ms);
         conversations.state.ids.reserved(until_ms);
         #[cfg_attr(not(feature = "planted"), allow(unused_mut))]
-        let mut timelines = Timelines::new(World::options(number), number, epoch);
+        let mut timelines = Timelines::new(self.options(number), number, epoch);
         #[cfg(feature = "planted")]
         if self.config.reads_past {
             timelines.plant_reading_past_committed();
@@ -160,8 +160,11 @@ impl World {
     pub fn node_ticks(&mut self, n: usize) {
         let now_ms = self.now_ms;
         let Some(up) = self.nodes[n].up.as_mut() else { return };
+        let before = up.conversations.in_memory() + up.timelines.in_memory();
         let ticked = up.conversations.tick(now_ms);
         up.timelines.tick(now_ms, &mut up.out);
+        let after = up.conversations.in_memory() + up.timelines.in_memory();
+        self.counters.evicted += before.saturating_sub(after) as u64;
         let watched: Vec<u64> = up.timelines.watched().collect();
         let life = self.nodes[n].life;
         // Heads and watches are hints, and syncs do without them: between the nodes of this world they are always in time.

@@ -55,7 +55,7 @@ pub(super) struct Store {
 impl Store {
     /// A node begins anew; nothing while its last epoch is alive.
     pub fn begin(&mut self, node: u16, now_ms: u64) -> Option<u32> {
-        let last = self.nodes.range((node, 0)..=(node, u32::MAX)).map(|(key, _)| *key).last();
+        let last = self.nodes.range((node, 0)..=(node, u32::MAX)).map(|(key, _)| *key).next_back();
         if let Some((node, epoch)) = last {
             self.end(node, epoch, EndReason::Expired, now_ms);
         }

@@ -26,6 +26,8 @@ pub(super) const BUCKETS: u16 = 24;
 const DRAIN_MAX_MS: u64 = 180_000;
 /// Events after which a run is given up.
 const EVENTS_MAX: u64 = 2_000_000;
+/// Length of a break, in which everybody is away: memory lets go of whatever it may.
+const BREAK_MS: u64 = 45_000;
 
 /// A device, by its numbers in the world.
 pub(super) type Who = (usize, usize);
@@ -103,12 +105,17 @@ pub(super) struct World {
     upsets: u32,
     /// Nothing goes wrong any more, and nobody begins anything.
     pub is_calm: bool,
+    /// The break of this run, if there is one: from, to.
+    pub pause: Option<(u64, u64)>,
     pub next_id: u64,
 }
 
 impl World {
-    pub fn new(seed: u64, config: ChatConfig) -> World {
+    pub fn new(seed: u64, mut config: ChatConfig) -> World {
         let mut rng = SimRng::new(seed);
+        let from = BEGIN_MS + config.active_ms / 2;
+        let pause = rng.one_in(3).then_some((from, from + BREAK_MS));
+        config.active_ms += pause.map_or(0, |_| BREAK_MS);
         let count = 4 + rng.below(config.users.saturating_sub(3).max(1));
         let in_play = (1u64..).filter(|user| bucket_of(*user).get() < BUCKETS);
         let ids: Vec<u64> = in_play.take(count as usize).collect();
@@ -130,16 +137,21 @@ impl World {
             users,
             groups: Vec::new(),
             is_calm: false,
+            pause,
             next_id: 0,
         }
     }
 
     /// Small bounds, so that what is rare elsewhere happens.
-    pub fn options(node: u16) -> ChatOptions {
+    pub fn options(&self, node: u16) -> ChatOptions {
+        let (conversations_max, users_max) = if self.pause.is_some() { (0, 0) } else { (1_000, 1_000) };
         ChatOptions {
             node,
+            conversations_max,
+            users_max,
             friends_only: false,
             write_members_max: 4,
+            heartbeat_ms: 1_000,
             confirm_log_ms: 700,
             recent_messages: 2,
             recent_entries: 2,
@@ -155,6 +167,11 @@ impl World {
 
     pub fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.rng.below(most - least + 1)
+    }
+
+    /// When the break is over, if there is one now.
+    pub fn pauses_until(&self) -> Option<u64> {
+        self.pause.filter(|(from, to)| (*from..*to).contains(&self.now_ms)).map(|(_, to)| to)
     }
 
     /// One in `n`, while things go wrong.
@@ -380,6 +397,11 @@ impl World {
     fn upset(&mut self) {
         if self.is_calm || self.upsets == 0 {
             return;
+        }
+        if let Some(until_ms) = self.pauses_until() {
+            // What is not idle does not leave memory.
+            let wait = until_ms - self.now_ms + self.between(0, 1_000);
+            return self.push(wait, Event::Upset);
         }
         self.upsets -= 1;
         let n = self.rng.below(self.nodes.len() as u64) as usize;
