@@ -16,6 +16,10 @@
 //! 4. [`Timelines::batch`], the store, [`Timelines::stepped`]: pushes, and [`Timelines::acks`] for
 //!    [`Conversations::acked`].
 //!
+//! After each of these calls, and after `tick`, there may be more to send, to read (`wants`, each followed by
+//! [`answered`](Conversations::answered); [`Timelines::doubts`]) and to decide again ([`Conversations::settled`], then
+//! [`retry`](Conversations::retry) and whoever else was told `Key::Settled`).
+//!
 //! A bucket comes with [`own`](Conversations::own) after its claim (and whatever the store calls `unfanned` is brought
 //! in), and goes with [`disown`](Conversations::disown), as soon as the store says that it belongs to somebody else; then
 //! nothing of it stays in memory. Who is asked to give a bucket up stops deciding (`give_up`), and seals it once nothing

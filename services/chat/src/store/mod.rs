@@ -5,12 +5,9 @@
 //! in memory ([`MessageStore`], [`Timeline`]) and of committing checkpoints ([`Shelf`]). Where the lines run:
 //!
 //! - A message store and a timeline that are written one message at a time would be a fiction here: the log does that,
-//!   for both together. In a cluster they are two stores with a writer each; there the conditional step (`last_seq`
-//!   from the expected value, under the owner's epoch), the look-up by client id after an unknown commit
-//!   ([`MessageStore::sent`] is that already) and the conversation's durable fan-out position take the log's place, and
-//!   what a step writes is a [`ConversationRows`](crate::core::ConversationRows) or a
-//!   [`UserRows`](crate::core::UserRows), which is idempotent: rows are absolute, messages have their seq and entries
-//!   their cursor.
+//!   for both together. In a cluster they are two stores with a writer each, and [`owned`] takes the log's place: steps
+//!   under an owner's terms, and the conversation's durable fan-out position. What a step writes of a conversation is a
+//!   [`ConversationRows`](crate::core::ConversationRows) there too.
 //! - The unread book is no store here. A count follows from positions that are stored with each member
 //!   ([`crate::core::Counted`]), totals are sums of them that are made when a user is loaded. An adapter that keeps
 //!   totals elsewhere (Redis) may forget them at any time.
