@@ -10,12 +10,12 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
-use redis::{AsyncConnectionConfig, FromRedisValue, IntoConnectionInfo};
+use redis::{AsyncConnectionConfig, IntoConnectionInfo};
 use tokio::sync::{Mutex, RwLock};
 use tokio::time::Instant;
 
-/// A script, as the library underneath has it.
-pub use redis::Script;
+/// Scripts and what can be made of their answers, as the library underneath has them.
+pub use redis::{FromRedisValue, Script};
 
 /// Between attempts to connect, at first and at most.
 const RETRY_MS: (u64, u64) = (100, 2_000);
@@ -61,6 +61,17 @@ pub enum RedisError {
         /// Its words.
         error: String,
     },
+}
+
+/// What is handed to a script.
+#[derive(Clone, Copy, Debug)]
+pub enum RedisArg<'a> {
+    /// A number. A script that counts with it has 53 bits.
+    Int(i64),
+    /// A name of 64 bits, not to be counted with.
+    Id(u64),
+    /// Bytes.
+    Bytes(&'a [u8]),
 }
 
 enum Client {
@@ -129,7 +140,7 @@ impl Redis {
         self.away.load(Ordering::Relaxed)
     }
 
-    /// Runs a script on one key.
+    /// Runs a script on one key, with numbers.
     ///
     /// # Errors
     /// When there is no connection now, or it breaks, or the server refuses.
@@ -139,10 +150,28 @@ impl Redis {
         key: &str,
         args: &[i64],
     ) -> Result<T, RedisError> {
+        let args: Vec<RedisArg<'_>> = args.iter().map(|arg| RedisArg::Int(*arg)).collect();
+        self.call(script, key, &args).await
+    }
+
+    /// Runs a script on one key.
+    ///
+    /// # Errors
+    /// As [`Redis::run`].
+    pub async fn call<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        key: &str,
+        args: &[RedisArg<'_>],
+    ) -> Result<T, RedisError> {
         let mut connection = self.connected().await?;
         let mut call = script.key(key);
         args.iter().for_each(|arg| {
-            call.arg(*arg);
+            match arg {
+                RedisArg::Int(number) => call.arg(*number),
+                RedisArg::Id(id) => call.arg(*id),
+                RedisArg::Bytes(bytes) => call.arg(*bytes),
+            };
         });
         let within = Duration::from_millis(self.options.answer_ms);
         let answer = tokio::time::timeout(within, async {

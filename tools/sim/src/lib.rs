@@ -10,11 +10,14 @@
 //! The components are the platform's own cores and loops over their adapters in memory; only what owns threads and
 //! sockets is replaced. The same seed gives the same events in the same order, and so the same [`Report::trace_hash`].
 //!
+//! [`chat`] does the same for the chat service in a cluster, which shares nothing with the rest.
+//!
 //! [`rehearse`] is the other use of virtual time: a real plan with millions of players, and nothing going wrong.
 //!
 //! With the feature `planted` faults can be built in, to show that the auditor finds them.
 
 mod audit;
+pub mod chat;
 mod cluster;
 mod config;
 mod delivery;

@@ -72,6 +72,13 @@ async fn one_try(
 ) -> Result<Migrated, MigrationError> {
     // By itself, so that nobody waits for a table that is not committed yet.
     let mut connection = pg.connection().await?;
+    if let Some(schema) = pg.options().schema {
+        // Making one needs a right that the user may lack where somebody made the schema for him.
+        let there = sqlx::query("SELECT to_regnamespace($1) IS NOT NULL").bind(schema);
+        if !there.fetch_one(&mut *connection).await?.try_get::<bool, _>(0)? {
+            (&mut *connection).execute(format!("CREATE SCHEMA IF NOT EXISTS {schema}").as_str()).await?;
+        }
+    }
     (&mut *connection).execute(RECORD).await?;
     drop(connection);
     let mut transaction = pg.begin().await?;

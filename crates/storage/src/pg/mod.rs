@@ -15,6 +15,7 @@
 //! if it had been replicated.
 
 mod address;
+mod arrays;
 mod error;
 mod migrate;
 mod open;
@@ -22,6 +23,7 @@ mod probe;
 mod transaction;
 mod values;
 
+pub use arrays::{ArrayKind, ArrayRow, ArrayRows};
 pub(crate) use error::sort;
 pub use error::{CommitError, PgOpenError};
 pub use migrate::migrate;

@@ -46,6 +46,9 @@ pub struct PgOptions {
     pub lock_timeout_ms: u64,
     /// Take a server without a synchronous standby. What it loses, players were told; reports say 'not replicated'.
     pub development: bool,
+    /// The schema that names without one stand for, small letters and underscores; [`migrate`](super::migrate) makes
+    /// it. `None`: the server's choice. A service has one of its own where its tables have names that others use too.
+    pub schema: Option<&'static str>,
 }
 
 impl PgOptions {
@@ -60,6 +63,7 @@ impl PgOptions {
             statement_timeout_ms: 10_000,
             lock_timeout_ms: 5_000,
             development: false,
+            schema: None,
         }
     }
 
@@ -76,6 +80,7 @@ impl fmt::Debug for PgOptions {
             .field("connections_max", &self.connections_max)
             .field("statement_timeout_ms", &self.statement_timeout_ms)
             .field("development", &self.development)
+            .field("schema", &self.schema)
             .finish_non_exhaustive()
     }
 }
@@ -384,8 +389,9 @@ fn pool(target: &Target, options: &PgOptions) -> PgPool {
 
 /// What each connection is set to.
 fn settings(options: &PgOptions) -> String {
+    let path = options.schema.map(|schema| format!("SET search_path = {schema}; ")).unwrap_or_default();
     format!(
-        "SET lock_timeout = {lock}; SET idle_in_transaction_session_timeout = {idle}; \
+        "{path}SET lock_timeout = {lock}; SET idle_in_transaction_session_timeout = {idle}; \
          SET default_transaction_isolation = 'read committed'; \
          SELECT CASE WHEN current_setting('synchronous_commit') IN ('off', 'local', 'remote_write') \
          THEN set_config('synchronous_commit', 'on', false) ELSE '' END; \

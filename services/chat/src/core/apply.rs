@@ -43,7 +43,8 @@ impl State {
                 let members = vec![member(*low), member(*high)];
                 let made = Conversation { id: *conversation, head, members, ..Conversation::default() };
                 let mut made = Conversation { touched_ms: now_ms, pins: 1, ..made };
-                for user in [*low, *high] {
+                let here: &[u64] = if self.apart.is_none() { &[*low, *high] } else { &[] };
+                for user in here.iter().copied() {
                     let slot = self.place(user, self.cursor, now_ms);
                     self.users[slot as usize].refs += 1;
                     made.slots.push(slot);
@@ -180,6 +181,9 @@ impl State {
         now_ms: u64,
         out: &mut Pushing,
     ) {
+        if self.apart.is_some() {
+            return;
+        }
         let Some(conversation) = self.conversations.get_mut(&entry.conversation) else { return };
         if conversation.head.is_large() {
             if !std::mem::replace(&mut conversation.in_news, true) {
@@ -190,26 +194,17 @@ impl State {
         let counted = counts(message.kind);
         let again_ms = now_ms + self.options.again_ms;
         out.message(message);
+        let queue = &mut self.again;
         for slot in &conversation.slots {
             let user = &mut self.users[*slot as usize];
-            user.entries.push(entry);
             user.touched_ms = now_ms;
             user.unread += u64::from(counted && user.id != message.sender);
             if !user.dirty {
                 user.dirty = true;
                 self.dirty_users.push(*slot);
             }
-            for conn in &mut user.conns {
-                if user.id == message.sender && conn.device == message.device {
-                    continue;
-                }
-                let after = std::mem::replace(&mut conn.pushed, entry.cursor);
-                if conn.again == 0 {
-                    conn.again = entry.cursor;
-                    self.again.push_back((again_ms, *slot, conn.at, conn.device));
-                }
-                out.target(user.id, conn, after, entry.cursor);
-            }
+            let again = |at, device| queue.push_back((again_ms, *slot, at, device));
+            user.give(message, entry, out, again);
         }
     }
 
@@ -315,6 +310,9 @@ impl State {
             }
         }
         self.conversation_changed(id);
+        if self.apart.is_some() {
+            return;
+        }
         for (of, with, is_first) in [(user, other, true), (other, user, false)] {
             let Some(slot) = self.slot(of) else { continue };
             if let Some(loaded) = &mut self.users[slot as usize].loaded {
@@ -328,8 +326,7 @@ impl State {
                         friend.blocks |= first;
                     }
                 }
-                let empty = !friend.asks && !friend.asked && !friend.blocks;
-                if empty {
+                if friend.is_nothing() {
                     loaded.person.friends.retain(|f| f.user != with);
                 }
             }
@@ -339,6 +336,9 @@ impl State {
 
     /// A user came into a conversation, or left it. If he was not in memory, no entry behind `after` is his.
     pub(super) fn link(&mut self, user: u64, id: u64, came: bool, large: bool, after: u64) {
+        if self.apart.is_some() {
+            return;
+        }
         let slot = self.place(user, after, 0);
         let entry = &mut self.users[slot as usize];
         entry.links.push((id, came));

@@ -46,8 +46,9 @@ pub(super) fn apply(
     }
     if let Some(conversation) = state.conversations.get_mut(&id) {
         conversation.head.members = conversation.members.len() as u32;
-        // Only the last of several changes that were decided together lets others be decided.
-        conversation.changing = conversation.taken_seq > message.seq;
+        // Only the last of several changes that were decided together lets others be decided; where timelines are
+        // elsewhere, not before they have heard of it.
+        conversation.changing = conversation.taken_seq > message.seq || state.apart.is_some();
     }
     Ok(())
 }
@@ -66,7 +67,7 @@ fn make(state: &mut State, message: &ChatMessage, by: u64, made: &GroupMade, now
     {
         conversation.members[at].role = Role::Owner as u32;
     }
-    let Some(slot) = state.slot(by) else { return };
+    let Some(slot) = state.slot(by).filter(|_| state.apart.is_none()) else { return };
     if let Some(loaded) = &mut state.users[slot as usize].loaded {
         let list = &mut loaded.person.made;
         if list.len() >= limits::MADE_REMEMBERED {
@@ -82,13 +83,19 @@ fn make(state: &mut State, message: &ChatMessage, by: u64, made: &GroupMade, now
 fn join(state: &mut State, id: u64, entry: Entry, users: &[u64], now_ms: u64) {
     let Some(large) = state.conversations.get(&id).map(|c| c.head.is_large()) else { return };
     let mut slots = Vec::with_capacity(users.len());
+    let apart = state.apart.is_some();
     for user in users {
+        if apart {
+            slots.push(NO_SLOT);
+            continue;
+        }
         let slot = state.place(*user, entry.cursor - 1, now_ms);
         state.users[slot as usize].refs += u32::from(!large);
         state.link(*user, id, true, large, entry.cursor - 1);
         slots.push(slot);
     }
-    let online: Vec<bool> = slots.iter().map(|s| !state.users[*s as usize].conns.is_empty()).collect();
+    let is_online = |slot: &u32| state.users.get(*slot as usize).is_some_and(|user| !user.conns.is_empty());
+    let online: Vec<bool> = slots.iter().map(is_online).collect();
     let Some(conversation) = state.conversations.get_mut(&id) else { return };
     let old = std::mem::take(&mut conversation.members);
     let old_slots = std::mem::take(&mut conversation.slots);
@@ -131,12 +138,13 @@ fn join(state: &mut State, id: u64, entry: Entry, users: &[u64], now_ms: u64) {
             conversation.online.push(slot);
         }
     }
-    if large {
+    if large || apart {
         conversation.slots = Vec::new();
     }
 }
 
 fn leave(state: &mut State, id: u64, users: &[u64]) {
+    let apart = state.apart.is_some();
     for user in users {
         let Some(conversation) = state.conversations.get_mut(&id) else { return };
         let Some(at) = conversation.index_of(*user) else { continue };
@@ -145,7 +153,7 @@ fn leave(state: &mut State, id: u64, users: &[u64]) {
         conversation.dirty_members.retain(|d| d != user);
         conversation.gone_members.push(*user);
         let large = conversation.head.is_large();
-        let slot = if large { None } else { Some(conversation.slots.remove(at)) };
+        let slot = if large || apart { None } else { Some(conversation.slots.remove(at)) };
         if let Some(slot) = slot {
             let left = &mut state.users[slot as usize];
             left.unread = left.unread.saturating_sub(unread);

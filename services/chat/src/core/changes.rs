@@ -127,7 +127,7 @@ impl State {
         let members: Vec<u64> = all.into_iter().collect();
         let large = members.len() > self.options.write_members_max;
         let what = What::Made(GroupMade { name: name.to_owned(), members });
-        let id = self.id(now_ms)?;
+        let id = self.new_id(now_ms)?;
         let body = Change { by: user, what: Some(what) }.encode_to_vec();
         let fan_out = if large { FanOut::Read } else { FanOut::Write };
         let message = ChatMessage {
@@ -163,6 +163,11 @@ impl State {
     /// The next id.
     pub fn id(&mut self, now_ms: u64) -> Result<u64, Stop> {
         self.ids.next(now_ms).ok_or(Stop::No(CallError::Busy(50)))
+    }
+
+    /// The id of a new conversation.
+    pub(super) fn new_id(&mut self, now_ms: u64) -> Result<u64, Stop> {
+        self.conversation_id(now_ms).ok_or(Stop::No(CallError::Busy(50)))
     }
 
     /// Decides about a change; nothing to write when it is so already.

@@ -62,6 +62,11 @@ pub mod relation {
     pub const FRIENDS: u32 = ASKS | ASKS << 1;
     /// Somebody has blocked the other.
     pub const BLOCKED: u32 = BLOCKS | BLOCKS << 1;
+
+    /// One's own bits of the two.
+    pub const fn of(both: u32, is_smaller: bool) -> u32 {
+        (if is_smaller { both } else { both >> 1 }) & (ASKS | BLOCKS)
+    }
 }
 
 impl Head {

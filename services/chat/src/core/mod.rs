@@ -7,6 +7,7 @@
 //! A message's cursor is its number in the log (the first has 2), the same in every member's timeline: so it rises in each of them, and
 //! nothing need be known of a member to give him an entry.
 
+mod apart;
 mod apply;
 mod changed;
 mod changes;
@@ -23,16 +24,16 @@ mod tick;
 mod unread;
 mod user;
 
+pub use apart::Apart;
 pub use apply::Misfit;
 pub use changes::{Stop, Wish, check_name};
 pub use conversation::{Author, Conversation, Head, Member, Numbered, relation};
 pub use ids::Ids;
 pub use intake::{NoRisk, Refusal, Risk, Verdict, Words, WordsError, content, form};
+pub use people::check_profile;
 pub use pushes::{Pushing, goes_along, wire};
 pub use rows::{Checkpoint, ConversationRows, UserRows};
-pub use send::{Logged, Sending, answer, busy, counts, pair_made, refused, stored};
-pub use state::{
-    At, Key, LINGER_MS, SentKey, State, StoredConversation, StoredLink, StoredUser, entries_after,
-};
+pub use send::{Logged, Sending, answer, busy, counts, on_its_way, pair_made, refused, stored};
+pub use state::{At, Fanned, Key, LINGER_MS, SentKey, State, StoredConversation, StoredLink, StoredUser};
 pub use unread::Counted;
-pub use user::{Conn, Device, Entry, Friend, Loaded, Made, Person, User};
+pub use user::{Conn, Device, Entry, Friend, Loaded, Made, Person, Registration, User, entries_after};

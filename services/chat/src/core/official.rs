@@ -36,7 +36,7 @@ impl State {
                 (id, found.map_or(1, |c| c.taken_seq + 1))
             }
             None => {
-                let id = self.id(now_ms)?;
+                let id = self.new_id(now_ms)?;
                 records.push(Logged::Fact(pair_made(id, account, user, ConversationKind::Official)));
                 (id, 1)
             }

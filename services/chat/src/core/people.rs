@@ -1,10 +1,11 @@
 //! Users' own things: devices, profile, friends; their connections; who is online.
 
 use super::changes::{Stop, check_name, invalid, refuse};
+use super::conversation::relation;
 use super::pushes::Pushing;
 use super::send::{Logged, pair_made};
 use super::state::{Key, State};
-use super::user::{Conn, Device};
+use super::user::Registration;
 use crate::limits;
 use protocol::calls::{CallError, ConnectionAt, DeviceAt};
 use protocol::v1::{ConversationKind, PresenceOf, ReadAt};
@@ -16,15 +17,7 @@ impl State {
         let slot = self.place(device.user, self.cursor, now_ms);
         let pushed = self.cursor;
         let user = &mut self.users[slot as usize];
-        user.touched_ms = now_ms;
-        user.conns.retain(|c| (c.at, c.device) != (device.at, device.device));
-        if user.conns.len() >= limits::CONNECTIONS_MAX {
-            user.conns.remove(0);
-        }
-        let (was_away, at) = (user.conns.is_empty(), device.at);
-        let conn =
-            Conn { at, device: device.device, pushed, beat_ms: now_ms, again: 0, watching: Vec::new() };
-        user.conns.push(conn);
+        let (was_away, at) = (user.arrive(device, pushed, now_ms), device.at);
         let loaded = user.loaded.is_some();
         self.silence.push_back((now_ms + self.options.presence_ms(), slot, at, device.device));
         if was_away {
@@ -53,23 +46,13 @@ impl State {
         let Some(loaded) = &entry.loaded else { return (Vec::new(), Vec::new()) };
         let missing = loaded.large.iter().filter(|id| !self.conversations.contains_key(*id));
         let keys: Vec<Key> = missing.map(|id| Key::Conversation(*id)).collect();
-        let mut records = Vec::new();
-        let mut known: Vec<Device> = loaded.person.devices.clone();
+        let steps = loaded.person.registrations(&entry.conns, self.options.devices_max, now_ms);
         let online = !entry.conns.is_empty();
-        for conn in &entry.conns {
-            if known.iter().any(|d| d.device == conn.device) {
-                continue;
-            }
-            if known.len() >= self.options.devices_max
-                && let Some(at) = (0..known.len()).min_by_key(|at| known[*at].seen_ms)
-            {
-                let device = known.remove(at).device;
-                records.push(Logged::Fact(ChatFact::DeviceForgotten { user, device }));
-            }
-            known.push(Device { device: conn.device, since_ms: now_ms, cursor: 0, seen_ms: now_ms });
-            let fact = ChatFact::DeviceKnown { user, device: conn.device, at_ms: now_ms };
-            records.push(Logged::Fact(fact));
-        }
+        let record = |step| match step {
+            Registration::Forget(device) => Logged::Fact(ChatFact::DeviceForgotten { user, device }),
+            Registration::Know(device) => Logged::Fact(ChatFact::DeviceKnown { user, device, at_ms: now_ms }),
+        };
+        let records = steps.into_iter().map(record).collect();
         if online {
             self.came_online(slot);
         }
@@ -84,21 +67,9 @@ impl State {
 
     pub(super) fn end_conn(&mut self, slot: u32, at: ConnectionAt, device: u64, now_ms: u64) {
         let user = &mut self.users[slot as usize];
-        let before = user.conns.len();
-        let mut watching = Vec::new();
-        user.conns.retain_mut(|c| {
-            let gone = (c.at, c.device) == (at, device);
-            if gone {
-                watching = std::mem::take(&mut c.watching);
-            }
-            !gone
-        });
         let id = user.id;
-        user.touched_ms = now_ms;
-        if let Some(known) = user.loaded.as_mut().and_then(|l| l.person.device_mut(device)) {
-            known.seen_ms = known.seen_ms.max(now_ms);
-        }
-        if before > 0 && user.conns.is_empty() {
+        let (watching, is_away) = user.depart(at, device, now_ms);
+        if is_away {
             self.presence.push(slot);
             let large = user.loaded.as_ref().map(|l| l.large.clone()).unwrap_or_default();
             for conversation in large {
@@ -132,12 +103,8 @@ impl State {
             conn.beat_ms = now_ms;
         }
         let Some(loaded) = &mut self.users[slot as usize].loaded else { return };
-        let Some(known) = loaded.person.device_mut(device.device) else { return };
-        if cursor > known.cursor {
-            (known.cursor, known.seen_ms) = (cursor, now_ms);
-            if !std::mem::replace(&mut loaded.unlogged, true) {
-                self.unlogged.push(slot);
-            }
+        if loaded.confirm(device.device, cursor, now_ms) {
+            self.unlogged.push(slot);
         }
     }
 
@@ -159,11 +126,8 @@ impl State {
                 person.name.clone_from(name);
                 person.language.clone_from(language);
             }
-            ChatFact::DeviceKnown { device, at_ms, .. } if person.device(*device).is_none() => {
-                let (device, at_ms) = (*device, *at_ms);
-                person.devices.push(Device { device, since_ms: at_ms, cursor: 0, seen_ms: at_ms });
-            }
-            ChatFact::DeviceForgotten { device, .. } => person.devices.retain(|d| d.device != *device),
+            ChatFact::DeviceKnown { device, at_ms, .. } => person.know(*device, *at_ms),
+            ChatFact::DeviceForgotten { device, .. } => person.forget(*device),
             ChatFact::Confirmed { device, cursor, seen_ms, .. } => {
                 if let Some(device) = person.device_mut(*device) {
                     device.cursor = device.cursor.max(*cursor);
@@ -201,11 +165,8 @@ impl State {
 
     /// Whether a user is online, and when he was last heard of.
     pub fn presence_of(&self, user: u64) -> PresenceOf {
-        let Some(entry) = self.user(user) else { return PresenceOf { user, online: false, seen_ms: 0 } };
-        let beat = entry.conns.iter().map(|c| c.beat_ms).max();
-        let seen = entry.loaded.iter().flat_map(|l| &l.person.devices).map(|d| d.seen_ms).max();
-        let seen_ms = beat.max(seen).unwrap_or(0);
-        PresenceOf { user, online: beat.is_some(), seen_ms }
+        let nothing = PresenceOf { user, online: false, seen_ms: 0 };
+        self.user(user).map_or(nothing, super::user::User::presence)
     }
 
     /// Whether a user may see another's presence.
@@ -260,33 +221,34 @@ impl State {
             return invalid("name another user".to_owned());
         }
         let (mine, theirs) = (self.loaded(user)?, self.loaded(other)?);
-        let known = mine.person.friend(other);
+        let full = |l: &super::user::Loaded, who| {
+            l.person.friends.len() >= limits::FRIENDS_MAX && l.person.friend(who).is_none()
+        };
+        let full = full(mine, other) || full(theirs, user);
+        let mut records = Vec::new();
+        let pair = self.pair(user, other)?;
+        // It is changed here and must not leave.
+        let found = pair.map(|id| self.settled(id)).transpose()?.flatten();
+        let between = found.map_or(0, |c| c.head.relation);
+        let (mine, theirs) = (relation::of(between, user < other), relation::of(between, other < user));
         let is_so = match step {
-            FriendStep::Ask => known.is_some_and(|f| f.asks && !f.blocks),
-            FriendStep::End => known.is_none_or(|f| !f.asks && !f.asked),
-            FriendStep::Block => known.is_some_and(|f| f.blocks),
+            FriendStep::Ask => mine & relation::ASKS != 0,
+            FriendStep::End => (mine | theirs) & relation::ASKS == 0,
+            FriendStep::Block => mine & relation::BLOCKS != 0,
         };
         if is_so {
             return Ok(Vec::new());
         }
-        if step == FriendStep::Ask && theirs.person.friend(user).is_some_and(|f| f.blocks) {
+        if step == FriendStep::Ask && theirs & relation::BLOCKS != 0 {
             return refuse("this user has blocked you");
         }
-        let full = |l: &super::user::Loaded, who| {
-            l.person.friends.len() >= limits::FRIENDS_MAX && l.person.friend(who).is_none()
-        };
-        if full(mine, other) || full(theirs, user) {
+        if full {
             return refuse("one of you has as many friends as one can have");
         }
-        let mut records = Vec::new();
-        let conversation = match self.pair(user, other)? {
-            Some(id) => {
-                // It is changed here and must not leave.
-                self.settled(id)?;
-                id
-            }
+        let conversation = match pair {
+            Some(id) => id,
             None => {
-                let id = self.id(now_ms)?;
+                let id = self.new_id(now_ms)?;
                 records.push(Logged::Fact(pair_made(id, user, other, ConversationKind::Pair)));
                 id
             }
@@ -300,13 +262,7 @@ impl State {
     /// # Errors
     /// What is needed, or why not.
     pub fn decide_profile(&mut self, user: u64, name: &str, language: &str) -> Result<Vec<Logged>, Stop> {
-        if !name.is_empty() {
-            check_name(name)?;
-        }
-        let right = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        if language.len() > limits::LANGUAGE_MAX || !language.chars().all(right) {
-            return invalid(format!("`{language}` is no language tag (BCP 47), like zh-CN"));
-        }
+        check_profile(name, language)?;
         let person = &self.loaded(user)?.person;
         if person.name == name && person.language == language {
             return Ok(Vec::new());
@@ -325,4 +281,19 @@ impl State {
         }
         Ok(vec![Logged::Fact(ChatFact::DeviceForgotten { user, device })])
     }
+}
+
+/// Checks a profile.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_profile(name: &str, language: &str) -> Result<(), Stop> {
+    if !name.is_empty() {
+        check_name(name)?;
+    }
+    let right = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if language.len() > limits::LANGUAGE_MAX || !language.chars().all(right) {
+        return invalid(format!("`{language}` is no language tag (BCP 47), like zh-CN"));
+    }
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! What a checkpoint takes: everything that has changed since the one before, at one place of the log.
 
-use super::conversation::{Author, Head, Member};
+use super::conversation::{Author, Conversation, Head, Member};
 use super::state::{At, State};
 use super::user::{Entry, Person};
 use records::ChatMessage;
@@ -60,7 +60,37 @@ impl Checkpoint {
     }
 }
 
+impl Conversation {
+    /// Takes out what has changed; it counts as unchanged and its messages as stored from now on.
+    pub fn collect(&mut self) -> ConversationRows {
+        self.dirty = false;
+        let members = std::mem::take(&mut self.dirty_members);
+        let authors = std::mem::take(&mut self.dirty_authors);
+        let new = self.recent.iter().filter(|m| m.seq > self.stored_seq).map(Arc::clone);
+        let rows = ConversationRows {
+            id: self.id,
+            head: self.head.clone(),
+            messages: new.collect(),
+            members: members.into_iter().filter_map(|u| self.member(u).cloned()).collect(),
+            authors: authors.into_iter().filter_map(|u| self.author(u).cloned()).collect(),
+            gone: std::mem::take(&mut self.gone_members),
+        };
+        self.stored_seq = self.head.last_seq;
+        rows
+    }
+}
+
 impl State {
+    /// Where timelines are elsewhere: takes out what has changed in one conversation.
+    pub fn collect_one(&mut self, id: u64) -> Option<ConversationRows> {
+        self.dirty_conversations.clear();
+        self.new_pairs.clear();
+        let rows = self.conversations.get_mut(&id)?.collect();
+        let bytes: usize = rows.messages.iter().map(|m| m.body.len() + 100).sum();
+        self.unstored_bytes = self.unstored_bytes.saturating_sub(bytes);
+        Some(rows)
+    }
+
     /// Takes out what has changed; it counts as unchanged from now on. Whoever gets it must bring it into the store
     /// before anything of it may leave memory, see [`State::stored`].
     pub fn collect(&mut self) -> Checkpoint {
@@ -72,20 +102,7 @@ impl State {
             ..Checkpoint::default()
         };
         for id in std::mem::take(&mut self.dirty_conversations) {
-            let Some(c) = self.conversations.get_mut(&id) else { continue };
-            c.dirty = false;
-            let members = std::mem::take(&mut c.dirty_members);
-            let authors = std::mem::take(&mut c.dirty_authors);
-            let new = c.recent.iter().filter(|m| m.seq > c.stored_seq).map(Arc::clone);
-            checkpoint.conversations.push(ConversationRows {
-                id,
-                head: c.head.clone(),
-                messages: new.collect(),
-                members: members.into_iter().filter_map(|u| c.member(u).cloned()).collect(),
-                authors: authors.into_iter().filter_map(|u| c.author(u).cloned()).collect(),
-                gone: std::mem::take(&mut c.gone_members),
-            });
-            c.stored_seq = c.head.last_seq;
+            checkpoint.conversations.extend(self.conversations.get_mut(&id).map(Conversation::collect));
         }
         for slot in std::mem::take(&mut self.dirty_users) {
             let user = &mut self.users[slot as usize];
@@ -122,17 +139,7 @@ impl State {
             let user = &mut self.users[slot as usize];
             user.touched_ms = now_ms;
             let stored = rows.entries.last().map_or(0, |e| e.cursor);
-            let in_store = user.entries.partition_point(|e| e.cursor <= stored);
-            let drop = in_store.min(user.entries.len().saturating_sub(self.options.recent_entries));
-            if drop > 0 {
-                user.hot_after = user.entries[drop - 1].cursor;
-                user.entries.drain(..drop);
-                user.stored -= drop;
-                let room = user.entries.len() * 2 + self.options.recent_entries;
-                if user.entries.capacity() > 4 * room {
-                    user.entries.shrink_to(room);
-                }
-            }
+            user.trim(stored, self.options.recent_entries);
         }
         self.evict(now_ms);
     }

@@ -49,6 +49,12 @@ pub fn busy(send: &Send, retry_after_ms: u32, reason: &str) -> SendAnswer {
     SendAnswer { retry_after_ms, ..answer(send, SendOutcome::Busy, reason) }
 }
 
+/// The answer to a message that is taken and not durable yet.
+pub fn on_its_way(send: &Send, conversation: u64) -> SendAnswer {
+    let pending = answer(send, SendOutcome::Pending, "on its way to the disk");
+    SendAnswer { retry_after_ms: PENDING_RETRY_MS, conversation, ..pending }
+}
+
 /// The answer to a stored message.
 pub fn stored(message: &ChatMessage) -> SendAnswer {
     SendAnswer {
@@ -128,7 +134,7 @@ impl State {
         if let Err(refusal) = content {
             return Sending::Answer(refused(send, refusal));
         }
-        let (Some(id), Some(message_id)) = (self.ids.next(now_ms), self.ids.next(now_ms)) else {
+        let (Some(id), Some(message_id)) = (self.conversation_id(now_ms), self.ids.next(now_ms)) else {
             return Sending::Answer(busy(send, IDS_RETRY_MS, "ids are being reserved"));
         };
         let made = pair_made(id, send.user, send.to_user, ConversationKind::Pair);
@@ -146,8 +152,7 @@ impl State {
             return Ok(stored(message));
         }
         if conversation.pins > 0 {
-            let pending = answer(send, SendOutcome::Pending, "on its way to the disk");
-            return Ok(SendAnswer { retry_after_ms: PENDING_RETRY_MS, conversation: id, ..pending });
+            return Ok(on_its_way(send, id));
         }
         let key = SentKey { conversation: id, sender: send.user, device: send.device, counter: send.counter };
         match self.found.get(&key) {

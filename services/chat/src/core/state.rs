@@ -5,9 +5,10 @@
 //! A user to whom something goes need not be brought in: his new entries and conversations stand beside what the
 //! store has.
 
+use super::apart::Apart;
 use super::conversation::{Author, Conversation, Head, Member, NO_SLOT};
 use super::ids::Ids;
-use super::user::{Conn, Entry, Loaded, Person, User};
+use super::user::{Conn, Loaded, Person, User};
 use crate::options::ChatOptions;
 use protocol::v1::SendAnswer;
 use records::ChatMessage;
@@ -35,6 +36,8 @@ pub enum Key {
     Sent(SentKey),
     /// Nothing to load: a change of the conversation is under way.
     Settled(u64),
+    /// Nothing to load: the conversation belongs to another node of the cluster.
+    Elsewhere(u64),
 }
 
 /// Names a message by its client's number.
@@ -59,11 +62,24 @@ pub struct At {
     pub index: u32,
 }
 
+/// How far the timelines of a conversation's members have heard of it (in a cluster).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Fanned {
+    /// Of everything up to this version.
+    pub version: u64,
+    /// Of every message up to this one.
+    pub seq: u64,
+}
+
 /// A conversation as the store has it.
 #[derive(Clone, Debug, Default)]
 pub struct StoredConversation {
     /// Its id.
     pub id: u64,
+    /// Rises with each of its owner's steps; 0 where one log is the truth.
+    pub version: u64,
+    /// How far its members' timelines are; means something in a cluster only.
+    pub fanned: Fanned,
     /// Itself.
     pub head: Head,
     /// By user.
@@ -90,6 +106,8 @@ pub struct StoredUser {
 pub struct StoredLink {
     /// The conversation.
     pub conversation: u64,
+    /// Its version, of which everything here holds; 0 where one log is the truth.
+    pub version: u64,
     /// Itself.
     pub head: Head,
     /// His place.
@@ -102,15 +120,18 @@ pub struct StoredLink {
 pub struct State {
     /// Settings.
     pub options: ChatOptions,
+    /// In a cluster: only conversations of these buckets are changed here, and no timeline. Users in memory are
+    /// glimpses then, for what must be known of them to decide.
+    pub apart: Option<Apart>,
     /// Users in memory, in places that don't change.
     pub users: Vec<User>,
-    free: Vec<u32>,
+    pub(super) free: Vec<u32>,
     pub(super) by_id: HashMap<u64, u32>,
     /// Conversations in memory.
     pub conversations: HashMap<u64, Conversation>,
     /// Conversations of two users, as far as they were looked up; nothing: there is none.
     pub pairs: HashMap<(u64, u64), Option<u64>>,
-    missing: HashSet<u64>,
+    pub(super) missing: HashSet<u64>,
     /// First answers that were looked up; nothing: never stored.
     pub found: HashMap<SentKey, Option<SendAnswer>>,
     /// Ids.
@@ -142,6 +163,7 @@ impl State {
         let ids = Ids::new(options.node, ids_above_ms);
         State {
             options,
+            apart: None,
             users: Vec::new(),
             free: Vec::new(),
             by_id: HashMap::new(),
@@ -199,6 +221,7 @@ impl State {
     /// What must be loaded, or waited for.
     pub fn settled(&self, id: u64) -> Result<Option<&Conversation>, Key> {
         match self.conversations.get(&id) {
+            _ if self.apart.is_some() && !self.owns(id) => Err(Key::Elsewhere(id)),
             Some(found) if found.changing => Err(Key::Settled(id)),
             Some(found) => Ok(Some(found)),
             None if self.missing.contains(&id) => Ok(None),
@@ -281,7 +304,9 @@ impl State {
             next -= 1;
             conversation.recent.push_front(Arc::new(message));
         }
-        if conversation.head.is_large() {
+        if self.apart.is_some() {
+            // Its members are elsewhere.
+        } else if conversation.head.is_large() {
             conversation.online = self.online_of(&conversation.members);
         } else {
             let after = self.cursor;
@@ -390,8 +415,7 @@ impl State {
         at: protocol::calls::ConnectionAt,
         device: u64,
     ) -> Option<&mut Conn> {
-        let user = self.users.get_mut(slot as usize)?;
-        user.conns.iter_mut().find(|c| c.at == at && c.device == device)
+        self.users.get_mut(slot as usize)?.conn_mut(at, device)
     }
 
     /// Lets go of what has not been used for a while, when there is more than memory should hold. Only what every
@@ -440,9 +464,4 @@ impl State {
             gone += 1;
         }
     }
-}
-
-/// A timeline's entries behind a cursor, of those in memory.
-pub fn entries_after(entries: &[Entry], cursor: u64) -> &[Entry] {
-    &entries[entries.partition_point(|e| e.cursor <= cursor)..]
 }

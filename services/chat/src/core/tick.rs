@@ -1,15 +1,37 @@
 //! What time brings: heads of large conversations, presence, entries pushed again, silent connections, cursors that
 //! the log should have, ids to reserve.
 
+use super::conversation::Conversation;
 use super::pushes::{Pushing, goes_along, wire};
 use super::send::Logged;
-use super::state::{State, entries_after};
+use super::state::State;
 use crate::limits;
 use protocol::v1::Head;
 use records::ChatFact;
 
 /// Confirmed cursors that go into the log in one go.
 const CONFIRMS_MAX: usize = 4_096;
+
+impl Conversation {
+    /// The head to tell of at a tick, when everything up to `last` is durable: with the last small messages since the
+    /// tick before.
+    pub fn news(&mut self, last: u64) -> Head {
+        let from = self.recent_from().max(self.told_seq + 1);
+        let from = from.max((last + 1).saturating_sub(limits::HEAD_MESSAGES_MAX as u64));
+        self.told_seq = last;
+        let mut messages = Vec::new();
+        for seq in (from..=last).rev() {
+            match self.recent(seq) {
+                Some(message) if goes_along(message) => {
+                    messages.push(wire(message, self.head.is_recalled(seq)));
+                }
+                _ => break,
+            }
+        }
+        messages.reverse();
+        Head { conversation: self.id, seq: last, messages }
+    }
+}
 
 impl State {
     /// Everything that is due at a time.
@@ -25,21 +47,7 @@ impl State {
         for id in std::mem::take(&mut self.news) {
             let Some(conversation) = self.conversations.get_mut(&id) else { continue };
             conversation.in_news = false;
-            let last = conversation.head.last_seq;
-            let from = conversation.recent_from().max(conversation.told_seq + 1);
-            let from = from.max((last + 1).saturating_sub(limits::HEAD_MESSAGES_MAX as u64));
-            conversation.told_seq = last;
-            let mut messages = Vec::new();
-            for seq in (from..=last).rev() {
-                match conversation.recent(seq) {
-                    Some(message) if goes_along(message) => {
-                        messages.push(wire(message, conversation.head.is_recalled(seq)));
-                    }
-                    _ => break,
-                }
-            }
-            messages.reverse();
-            out.head(&Head { conversation: id, seq: last, messages });
+            out.head(&conversation.news(conversation.head.last_seq));
             for slot in &conversation.online {
                 let user = &self.users[*slot as usize];
                 for conn in &user.conns {
@@ -89,13 +97,8 @@ impl State {
             conn.again = 0;
             let conn = conn.clone();
             let user = &self.users[slot as usize];
-            let Some(loaded) = &user.loaded else { continue };
-            // What another device has confirmed is left for sync.
-            let confirmed = loaded.person.confirmed().max(user.hot_after);
-            let entries = entries_after(&user.entries, confirmed);
-            let entries = entries.iter().take_while(|e| e.cursor <= conn.pushed);
-            let mut after = confirmed;
-            for entry in entries.take(limits::AGAIN_ENTRIES_MAX) {
+            let Some((mut after, entries)) = user.unconfirmed(conn.pushed) else { continue };
+            for entry in entries {
                 let message = self.conversations.get(&entry.conversation).and_then(|c| c.recent(entry.seq));
                 let Some(message) = message else { break };
                 if (message.sender, message.device) != (user.id, device) {

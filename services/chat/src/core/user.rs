@@ -3,7 +3,11 @@
 //!
 //! A user to whom messages go is in memory with his timeline only. The rest is loaded when he comes.
 
-use protocol::calls::ConnectionAt;
+use super::pushes::Pushing;
+use crate::limits;
+use protocol::calls::{ConnectionAt, DeviceAt};
+use protocol::v1::PresenceOf;
+use records::ChatMessage;
 
 /// An entry of a timeline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -68,9 +72,17 @@ pub struct Friend {
     /// He has blocked the other.
     #[prost(bool, tag = "5")]
     pub blocks: bool,
+    /// In a cluster: all this as of that version of their conversation. What ended stays as a row that says so.
+    #[prost(uint64, tag = "6")]
+    pub version: u64,
 }
 
 impl Friend {
+    /// There is nothing between them (any more).
+    pub fn is_nothing(&self) -> bool {
+        !self.asks && !self.asked && !self.blocks
+    }
+
     /// Both have asked.
     pub fn is_friend(&self) -> bool {
         self.asks && self.asked
@@ -139,10 +151,51 @@ impl Person {
         self.devices.iter_mut().find(|d| d.device == device)
     }
 
+    /// A device is registered.
+    pub fn know(&mut self, device: u64, at_ms: u64) {
+        if self.device(device).is_none() {
+            self.devices.push(Device { device, since_ms: at_ms, cursor: 0, seen_ms: at_ms });
+        }
+    }
+
+    /// A device is forgotten.
+    pub fn forget(&mut self, device: u64) {
+        self.devices.retain(|d| d.device != device);
+    }
+
+    /// What registers the devices of these connections, so that there are at most `devices_max`: the one silent longest
+    /// makes room.
+    pub fn registrations(&self, conns: &[Conn], devices_max: usize, now_ms: u64) -> Vec<Registration> {
+        let mut steps = Vec::new();
+        let mut known: Vec<Device> = self.devices.clone();
+        for conn in conns {
+            if known.iter().any(|d| d.device == conn.device) {
+                continue;
+            }
+            if known.len() >= devices_max
+                && let Some(at) = (0..known.len()).min_by_key(|at| known[*at].seen_ms)
+            {
+                steps.push(Registration::Forget(known.remove(at).device));
+            }
+            known.push(Device { device: conn.device, since_ms: now_ms, cursor: 0, seen_ms: now_ms });
+            steps.push(Registration::Know(conn.device));
+        }
+        steps
+    }
+
     /// The furthest that any device has confirmed.
     pub fn confirmed(&self) -> u64 {
         self.devices.iter().map(|d| d.cursor).max().unwrap_or(0)
     }
+}
+
+/// A step of registering devices.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Registration {
+    /// This one makes room.
+    Forget(u64),
+    /// This one is new.
+    Know(u64),
 }
 
 /// A user's stored part, with what follows from it.
@@ -193,9 +246,115 @@ pub struct User {
     pub loaded: Option<Box<Loaded>>,
 }
 
+impl Loaded {
+    /// A device has everything up to a cursor. True when this is to be stored from now on.
+    pub fn confirm(&mut self, device: u64, cursor: u64, now_ms: u64) -> bool {
+        let Some(known) = self.person.device_mut(device).filter(|known| cursor > known.cursor) else {
+            return false;
+        };
+        (known.cursor, known.seen_ms) = (cursor, now_ms);
+        !std::mem::replace(&mut self.unlogged, true)
+    }
+}
+
 impl User {
     /// The cursor of his newest entry, as far as memory knows.
     pub fn last_cursor(&self) -> u64 {
         self.entries.last().map_or(self.hot_after, |e| e.cursor)
     }
+
+    /// A message comes into his timeline, and goes to his connections but the one that sent it. `again` is told of each
+    /// connection that is to be looked at again from now on. `out` has the message as its current part.
+    pub fn give(
+        &mut self,
+        message: &ChatMessage,
+        entry: Entry,
+        out: &mut Pushing,
+        mut again: impl FnMut(ConnectionAt, u64),
+    ) {
+        self.entries.push(entry);
+        for conn in &mut self.conns {
+            if self.id == message.sender && conn.device == message.device {
+                continue;
+            }
+            let after = std::mem::replace(&mut conn.pushed, entry.cursor);
+            if conn.again == 0 {
+                conn.again = entry.cursor;
+                again(conn.at, conn.device);
+            }
+            out.target(self.id, conn, after, entry.cursor);
+        }
+    }
+
+    /// A device has logged in; everything up to `pushed` is its own to ask for. True when he was away before.
+    pub fn arrive(&mut self, device: DeviceAt, pushed: u64, now_ms: u64) -> bool {
+        self.touched_ms = now_ms;
+        self.conns.retain(|c| (c.at, c.device) != (device.at, device.device));
+        if self.conns.len() >= limits::CONNECTIONS_MAX {
+            self.conns.remove(0);
+        }
+        let was_away = self.conns.is_empty();
+        let (at, device) = (device.at, device.device);
+        self.conns.push(Conn { at, device, pushed, beat_ms: now_ms, again: 0, watching: Vec::new() });
+        was_away
+    }
+
+    /// A connection is gone. Whom it watched, and true when he is away now.
+    pub fn depart(&mut self, at: ConnectionAt, device: u64, now_ms: u64) -> (Vec<u64>, bool) {
+        let before = self.conns.len();
+        let mut watching = Vec::new();
+        self.conns.retain_mut(|c| {
+            let gone = (c.at, c.device) == (at, device);
+            if gone {
+                watching = std::mem::take(&mut c.watching);
+            }
+            !gone
+        });
+        self.touched_ms = now_ms;
+        if let Some(known) = self.loaded.as_mut().and_then(|l| l.person.device_mut(device)) {
+            known.seen_ms = known.seen_ms.max(now_ms);
+        }
+        (watching, before > 0 && self.conns.is_empty())
+    }
+
+    /// A device on a connection.
+    pub fn conn_mut(&mut self, at: ConnectionAt, device: u64) -> Option<&mut Conn> {
+        self.conns.iter_mut().find(|c| c.at == at && c.device == device)
+    }
+
+    /// What was pushed up to a cursor and no device has confirmed, as far as memory has it, with the cursor before it.
+    /// What one device has confirmed is left for the others' sync.
+    pub fn unconfirmed(&self, pushed: u64) -> Option<(u64, &[Entry])> {
+        let confirmed = self.loaded.as_ref()?.person.confirmed().max(self.hot_after);
+        let entries = entries_after(&self.entries, confirmed);
+        let entries = &entries[..entries.partition_point(|e| e.cursor <= pushed)];
+        Some((confirmed, &entries[..entries.len().min(limits::AGAIN_ENTRIES_MAX)]))
+    }
+
+    /// The store has his entries up to a cursor: all but the newest leave memory.
+    pub fn trim(&mut self, in_store: u64, keep: usize) {
+        let count = self.entries.partition_point(|e| e.cursor <= in_store);
+        let drop = count.min(self.entries.len().saturating_sub(keep));
+        if drop > 0 {
+            self.hot_after = self.entries[drop - 1].cursor;
+            self.entries.drain(..drop);
+            self.stored = self.stored.saturating_sub(drop);
+            let room = self.entries.len() * 2 + keep;
+            if self.entries.capacity() > 4 * room {
+                self.entries.shrink_to(room);
+            }
+        }
+    }
+
+    /// Whether he is online, and when he was last heard of.
+    pub fn presence(&self) -> PresenceOf {
+        let beat = self.conns.iter().map(|c| c.beat_ms).max();
+        let seen = self.loaded.iter().flat_map(|l| &l.person.devices).map(|d| d.seen_ms).max();
+        PresenceOf { user: self.id, online: beat.is_some(), seen_ms: beat.max(seen).unwrap_or(0) }
+    }
+}
+
+/// A timeline's entries behind a cursor, of those in memory.
+pub fn entries_after(entries: &[Entry], cursor: u64) -> &[Entry] {
+    &entries[entries.partition_point(|e| e.cursor <= cursor)..]
 }

@@ -60,7 +60,7 @@ impl<D: Disk> ChatNode<D> {
                 Key::User(user) => desk.state.loaded(user).is_ok(),
                 Key::Conversation(id) => desk.state.settled(id).is_ok(),
                 Key::Pair(low, high) => desk.state.pair(low, high).is_ok(),
-                Key::Sent(_) | Key::Settled(_) => true,
+                Key::Sent(_) | Key::Settled(_) | Key::Elsewhere(_) => true,
             };
             if !there {
                 desk.want(key);

@@ -69,7 +69,7 @@ impl Desk {
 
     /// Wants something from the store.
     pub fn want(&mut self, key: Key) {
-        if !matches!(key, Key::Settled(_)) {
+        if !matches!(key, Key::Settled(_) | Key::Elsewhere(_)) {
             self.wanted.insert(key);
         }
     }

@@ -98,7 +98,7 @@ impl<D: Disk> ChatNode<D> {
                     };
                     round.found.push((*key, first));
                 }
-                Key::Settled(_) => {}
+                Key::Settled(_) | Key::Elsewhere(_) => {}
             }
         }
         if !users.is_empty() {

@@ -2,7 +2,7 @@
 
 use super::{Mark, MessageStore, Shelf, StoreError, Timeline};
 use crate::core::{
-    Author, Checkpoint, Entry, Head, Member, Person, StoredConversation, StoredLink, StoredUser,
+    Author, Checkpoint, Entry, Fanned, Head, Member, Person, StoredConversation, StoredLink, StoredUser,
 };
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -59,6 +59,8 @@ impl MessageStore for MemoryShelf {
             let recent = kept.messages.values().rev().take(RECENT).rev();
             Some(StoredConversation {
                 id: *id,
+                version: 0,
+                fanned: Fanned::default(),
                 head: kept.head.clone(),
                 members: kept.members.values().cloned().collect(),
                 authors: kept.authors.values().cloned().collect(),
@@ -93,6 +95,7 @@ impl Timeline for MemoryShelf {
             let link = |c: &u64| {
                 let conversation = inner.conversations.get(c)?;
                 Some(StoredLink {
+                    version: 0,
                     conversation: *c,
                     head: conversation.head.clone(),
                     member: conversation.members.get(id)?.clone(),

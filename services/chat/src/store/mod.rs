@@ -5,19 +5,22 @@
 //! in memory ([`MessageStore`], [`Timeline`]) and of committing checkpoints ([`Shelf`]). Where the lines run:
 //!
 //! - A message store and a timeline that are written one message at a time would be a fiction here: the log does that,
-//!   for both together. In a cluster they are two stores with a writer each; there the conditional step (`last_seq`
-//!   from the expected value, under the owner's epoch), the look-up by client id after an unknown commit
-//!   ([`MessageStore::sent`] is that already) and the conversation's durable fan-out position take the log's place, and
-//!   what a step writes is a [`ConversationRows`](crate::core::ConversationRows) or a
-//!   [`UserRows`](crate::core::UserRows), which is idempotent: rows are absolute, messages have their seq and entries
-//!   their cursor.
+//!   for both together. In a cluster they are two stores with a writer each, and [`owned`] takes the log's place: steps
+//!   under an owner's terms, and the conversation's durable fan-out position. What a step writes of a conversation is a
+//!   [`ConversationRows`](crate::core::ConversationRows) there too.
 //! - The unread book is no store here. A count follows from positions that are stored with each member
 //!   ([`crate::core::Counted`]), totals are sums of them that are made when a user is loaded. An adapter that keeps
 //!   totals elsewhere (Redis) may forget them at any time.
 //! - Presence is what connections say of themselves, and lives in [`State`](crate::core::State) with its expiry; nothing
 //!   of it survives a process, as it must not.
 
+pub mod books;
 mod memory;
+mod memory_owned;
+pub mod owned;
+pub mod owners;
+mod pg;
+mod redis;
 mod sql;
 
 use crate::core::{At, Checkpoint, Entry, SentKey, StoredConversation, StoredUser};
@@ -26,6 +29,10 @@ use async_trait::async_trait;
 use records::ChatMessage;
 
 pub use memory::MemoryShelf;
+pub use memory_owned::MemoryOwned;
+pub use owned::OwnedShelf;
+pub use pg::{OpenPgShelfError, PARTS, PgShelf, SCHEMA};
+pub use redis::{RedisBooks, RedisBooksOptions};
 pub use sql::{OpenShelfError, SqlShelf};
 
 /// Why the store did not answer.
@@ -71,24 +78,34 @@ pub trait MessageStore: Send + Sync {
     /// it is not among those that were looked through.
     async fn sent(&self, key: SentKey, now_ms: u64) -> Result<Result<ChatMessage, bool>, StoreError> {
         let Some(found) = self.conversations(&[key.conversation]).await?.pop() else { return Ok(Err(true)) };
-        let mut to = found.head.last_seq;
-        let end = to.saturating_sub(limits::ANSWER_SEARCH_MAX);
-        while to > end {
-            let from = to.saturating_sub(499).max(end + 1);
-            let page = self.messages(key.conversation, from, to).await?;
-            let same =
-                |m: &&ChatMessage| (m.sender, m.device, m.counter) == (key.sender, key.device, key.counter);
-            if let Some(found) = page.iter().rev().find(same) {
-                return Ok(Ok(found.clone()));
-            }
-            let Some(first) = page.first() else { return Ok(Err(false)) };
-            if first.sent_ms + limits::ANSWERS_KEPT_MS < now_ms {
-                return Ok(Err(false));
-            }
-            to = from - 1;
-        }
-        Ok(Err(end == 0))
+        sent_among(self, key, now_ms, found.head.last_seq).await
     }
+}
+
+/// What [`MessageStore::sent`] promises, of a conversation whose last message is `last_seq`.
+async fn sent_among<S: MessageStore + ?Sized>(
+    store: &S,
+    key: SentKey,
+    now_ms: u64,
+    last_seq: u64,
+) -> Result<Result<ChatMessage, bool>, StoreError> {
+    let mut to = last_seq;
+    let end = to.saturating_sub(limits::ANSWER_SEARCH_MAX);
+    while to > end {
+        let from = to.saturating_sub(499).max(end + 1);
+        let page = store.messages(key.conversation, from, to).await?;
+        let same =
+            |m: &&ChatMessage| (m.sender, m.device, m.counter) == (key.sender, key.device, key.counter);
+        if let Some(found) = page.iter().rev().find(same) {
+            return Ok(Ok(found.clone()));
+        }
+        let Some(first) = page.first() else { return Ok(Err(false)) };
+        if first.sent_ms + limits::ANSWERS_KEPT_MS < now_ms {
+            return Ok(Err(false));
+        }
+        to = from - 1;
+    }
+    Ok(Err(end == 0))
 }
 
 /// Users and their timelines.

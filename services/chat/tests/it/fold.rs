@@ -117,6 +117,7 @@ impl Fold {
                 self.state.install_found(key, found.ok().map(|m| chat::core::stored(&m)));
             }
             Key::Settled(_) => self.apply(usize::MAX),
+            Key::Elsewhere(_) => unreachable!("there is one node"),
         }
     }
 

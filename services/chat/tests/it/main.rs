@@ -1,6 +1,7 @@
 //! Chat as its front doors see it.
 
 mod accounts;
+mod cluster;
 mod fold;
 mod groups;
 mod kills;

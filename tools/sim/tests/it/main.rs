@@ -1,5 +1,6 @@
 //! Runs of the simulation.
 
+mod chat;
 mod clean;
 mod cluster;
 mod planted;

@@ -133,6 +133,7 @@ pub(super) async fn users(sql: &Sql, ids: &[u64]) -> Result<Vec<StoredUser>, Sto
             None => 0,
         };
         user.links.push(StoredLink {
+            version: 0,
             conversation: bits(&row, "conversation")?,
             head: decoded(&row, "head")?,
             member: decoded(&row, "member")?,
