@@ -8,14 +8,20 @@ use loadgen::chat::Harm;
 use loadgen::chat::crowd::{self, CrowdConfig, CrowdReport};
 use loadgen::token::TokenKey;
 use runtime::{Shutdown, SystemClock};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 fn config(place: &Place, platform: &Platform) -> CrowdConfig {
     let path = place.data().parent().unwrap().join("token-key");
     std::fs::write(&path, place.print(&["token", "key"])).unwrap();
+    crowd(vec![platform.tcp], TokenKey::from_file(&path).unwrap())
+}
+
+/// Neighbours and groups of both kinds on bad networks, at these front doors.
+pub fn crowd(frames: Vec<SocketAddr>, key: TokenKey) -> CrowdConfig {
     CrowdConfig {
-        frames: vec![platform.tcp],
-        key: TokenKey::from_file(&path).unwrap(),
+        frames,
+        key,
         users: 300,
         first_user: 1_000,
         devices: 2,
