@@ -37,7 +37,6 @@ impl Talking {
         // As long as it takes; the kills say when it is over.
         let config = CrowdConfig {
             run_ms: 3_600_000,
-            grace_ms: 180_000,
             rate: 120.0,
             ..crowd(frames, TokenKey::from_file(&path).unwrap())
         };
