@@ -17,6 +17,7 @@ mod accept;
 mod asked;
 mod campaigns;
 mod chat_desk;
+mod chat_ways;
 mod connection;
 mod counters;
 mod desk;
@@ -49,6 +50,7 @@ mod wire;
 mod worker;
 
 pub use crate::campaigns::{FixedPlans, PlanSource};
+pub use crate::chat_ways::ChatWays;
 pub use crate::counters::Count;
 pub use crate::http::{Body, HttpExtra};
 pub use crate::limits::{Limits, LimitsChange};

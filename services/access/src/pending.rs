@@ -97,8 +97,9 @@ impl Pending {
         for parcel in parcels {
             let held = self.hold(Arc::clone(&parcel.batch));
             for run in parcel.runs {
-                let (_, place, generation) = parts(parcel.batch.targets[run.start as usize].connection);
-                match slots.addressed(place, generation) {
+                let Target { connection, user, device, .. } = parcel.batch.targets[run.start as usize];
+                let (_, place, generation) = parts(connection);
+                match slots.addressed(place, generation).filter(|slot| slot.is_of(user, device)) {
                     Some(slot) => self.line_up(slot, held, run, mono_ms, counters),
                     None => counters.add(Count::PushesStale, run.count.into()),
                 }
@@ -280,6 +281,12 @@ impl Writer<'_> {
     /// gap, or entries that were pushed before.
     fn add(&mut self, batch: &PushBatch, target: &Target) {
         let Some((part, bytes)) = part_of(batch, target) else { return };
+        if part.kind == PartKind::Bare {
+            // Only how far its timeline has come: a device that is behind syncs.
+            self.end();
+            self.begin(target.user, target.device, target.after, target.cursor);
+            return self.end();
+        }
         let same = self.open.filter(|open| (open.user, open.device) == (target.user, target.device));
         if matches!(part.kind, PartKind::Message { .. })
             && same.is_some_and(|open| open.after < target.cursor && target.cursor <= open.cursor)
@@ -317,7 +324,7 @@ impl Writer<'_> {
                 }
             }
             // Some bytes; they fit the smallest frame that a client may name.
-            PartKind::Read | PartKind::Presence => {}
+            PartKind::Read | PartKind::Presence | PartKind::Bare => {}
         }
     }
 
@@ -357,6 +364,7 @@ impl Writer<'_> {
             PartKind::Head => delimited(out, tag::PUSH_HEAD, bytes.unwrap_or_default()),
             PartKind::Read => delimited(out, tag::PUSH_READ, bytes.unwrap_or_default()),
             PartKind::Presence => delimited(out, tag::PUSH_PRESENCE, bytes.unwrap_or_default()),
+            PartKind::Bare => {}
         }
         if let Some(open) = &mut self.open {
             open.parts += 1;
@@ -406,6 +414,7 @@ fn size_of(part: &Part, bytes: usize, target: &Target) -> usize {
             delimited_size(entry_size(conversation, seq, target.cursor, Some(bytes)))
         }
         PartKind::Head | PartKind::Read | PartKind::Presence => delimited_size(bytes),
+        PartKind::Bare => 0,
     }
 }
 

@@ -18,6 +18,7 @@ use protocol::calls::{Draws, ServiceSet};
 use runtime::Shutdown;
 use tokio::time::MissedTickBehavior;
 
+use crate::chat_ways::ChatWays;
 use crate::routes::{Nowhere, RouteTable, Routes};
 
 /// How often the lists are looked at, in ms.
@@ -84,6 +85,31 @@ pub struct Router {
     /// A lottery node in this very process.
     local: Option<(u16, Arc<dyn Draws>)>,
     routes: Arc<RouteTable>,
+    chat: Option<FollowedChat>,
+}
+
+/// Chat's nodes, and which version of their list was seen last.
+struct FollowedChat {
+    nodes: Nodes,
+    ways: Arc<ChatWays>,
+    seen: Option<u64>,
+}
+
+impl FollowedChat {
+    fn follow(&mut self, dialer: &Dialer) {
+        let list = self.nodes.members.current();
+        if self.seen == Some(list.epoch) {
+            return;
+        }
+        self.seen = Some(list.epoch);
+        match self.ways.follow(dialer, &list, &*self.nodes.address) {
+            Ok(()) => tracing::info!(epoch = list.epoch, nodes = list.members.len(), "ways to chat changed"),
+            // Said once for each version of the list; the ways there are stay.
+            Err(error) => {
+                tracing::warn!(epoch = list.epoch, %error, "no ways to chat can be made of the member list")
+            }
+        }
+    }
 }
 
 impl Router {
@@ -96,7 +122,14 @@ impl Router {
             delivery: Followed::new(delivery, "delivery", ServiceSet::ACCOUNTS),
             local: None,
             routes: RouteTable::new(Routes::nowhere()),
+            chat: None,
         }
+    }
+
+    /// Has chat's nodes followed too.
+    pub fn with_chat(mut self, nodes: Nodes, ways: Arc<ChatWays>) -> Router {
+        self.chat = Some(FollowedChat { nodes, ways, seen: None });
+        self
     }
 
     /// Has one lottery node called directly: it is in this process.
@@ -129,6 +162,9 @@ impl Router {
     pub fn step(&mut self) -> bool {
         self.flow.follow(&self.dialer);
         self.delivery.follow(&self.dialer);
+        if let Some(chat) = &mut self.chat {
+            chat.follow(&self.dialer);
+        }
         let list = self.lottery.nodes.members.current();
         if self.lottery.seen == Some(list.epoch) {
             return false;

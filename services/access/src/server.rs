@@ -267,7 +267,8 @@ impl BoundAccess {
         for number in 0..self.workers {
             let (sender, incoming) = mpsc::channel(HANDOVER_MAX);
             senders.push(sender);
-            let worker = Worker::new(Arc::clone(&self.shared), number, random_key()?);
+            let first = getrandom::u32().map_err(BindError::Random)?;
+            let worker = Worker::new(Arc::clone(&self.shared), number, random_key()?, first);
             let shutdown = tasks.shutdown().clone();
             tasks
                 .spawn_thread(format!("access-{number}"), TaskKind::Essential, move || {

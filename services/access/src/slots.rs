@@ -60,6 +60,8 @@ const _: () = assert!(size_of::<Slot>() <= 112);
 pub(crate) struct Slots {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// Generation of the first connection at each place.
+    first: u32,
 }
 
 /// Puts a connection's address together.
@@ -74,6 +76,11 @@ pub(crate) fn parts(connection: u64) -> (usize, u32, u32) {
 }
 
 impl Slots {
+    /// An empty table. `first`: drawn anew by each process, so that no address of one before it reaches anybody here.
+    pub fn new(first: u32) -> Self {
+        Self { first, ..Self::default() }
+    }
+
     /// A place for a new connection that must have logged in by `deadline_ms`.
     pub fn open(&mut self, deadline_ms: u64, late: Count) -> u32 {
         let slot = Slot { deadline_ms, late: Some(late), expires_s: u64::MAX, used: true, ..Slot::default() };
@@ -85,7 +92,7 @@ impl Slots {
                 place
             }
             None => {
-                self.slots.push(Slot { generation: 1, ..slot });
+                self.slots.push(Slot { generation: self.first.max(1), ..slot });
                 self.slots.len() as u32 - 1
             }
         }
@@ -225,6 +232,12 @@ impl Slot {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
         }
+    }
+
+    /// Whether pushes for this user's device may go there: an address that is stale may name a connection of another
+    /// process under the same number, and so another's.
+    pub fn is_of(&self, user: u64, device: u64) -> bool {
+        self.carries() || (self.user, self.device) == (user, device)
     }
 
     /// Whether it is a gateway's, which carries many devices.

@@ -65,11 +65,16 @@ pub(crate) struct State {
 }
 
 impl Worker {
-    pub fn new(shared: Arc<Shared>, number: usize, token_mark_key: (u64, u64)) -> Arc<Self> {
+    pub fn new(
+        shared: Arc<Shared>,
+        number: usize,
+        token_mark_key: (u64, u64),
+        first_generation: u32,
+    ) -> Arc<Self> {
         let state = State {
             read: vec![0; REQUEST_FRAME_MAX + 4 + READ_BYTES].into_boxed_slice(),
             desk: Desk::new(Arc::clone(&shared), number, token_mark_key),
-            slots: Slots::default(),
+            slots: Slots::new(first_generation),
             pending: Pending::new(),
         };
         let (draining, leaving) = (AtomicBool::new(false), AtomicBool::new(false));

@@ -31,7 +31,7 @@ pub struct Admin {
     on: Handle,
 }
 
-/// How a lottery node stands, asked at any time.
+/// How a node of lottery or chat stands, asked at any time.
 pub trait NodeView: Send + Sync {
     /// As JSON; null while there is none.
     fn status(&self) -> Value;
@@ -54,6 +54,10 @@ pub struct AdminParts {
     pub delivery: Option<Delivery>,
     /// There may be other nodes that deliver: limits are set at the desk, which reaches all of them.
     pub others_deliver: bool,
+    /// The chat node.
+    pub chat: Option<Arc<dyn NodeView>>,
+    /// The front door's ways to chat nodes in other processes.
+    pub ways: Option<Arc<dyn NodeView>>,
 }
 
 struct Shared {
@@ -230,7 +234,9 @@ impl Shared {
             json!({
                 "node": self.parts.node.as_ref().map(|node| node.status()),
                 "access": access,
-            "flow": status,
+                "chat": self.parts.chat.as_ref().map(|node| node.status()),
+                "chat_nodes": self.parts.ways.as_ref().map(|ways| ways.status()),
+                "flow": status,
                 "statistics": flow.map(|flow| json!(*flow.statistics())),
                 "delivery": delivery,
             }),

@@ -72,13 +72,13 @@ pub struct UpArgs {
 /// What `run` is told.
 #[derive(Args, Clone)]
 pub struct RunArgs {
-    /// Roles of this process, with commas: access, lottery, flow, delivery, console.
+    /// Roles of this process, with commas: access, lottery, flow, delivery, console, chat.
     #[arg(long = "role", value_name = "ROLE", value_delimiter = ',', required = true, value_parser = role)]
     pub roles: Vec<Role>,
     /// Configuration file, laid over the default (see `default-config`); its section [cluster] says where the servers are.
     #[arg(long)]
     pub config: Option<PathBuf>,
-    /// Folder of what this process keeps on its own disk: a lottery node's log.
+    /// Folder of what this process keeps on its own disk: a lottery node's log, chat's log and database.
     #[arg(long, default_value = "data")]
     pub data: PathBuf,
     /// Campaign file to publish; may be given several times. Changes of the file are noticed.

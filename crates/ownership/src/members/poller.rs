@@ -210,6 +210,21 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
+    async fn a_role_of_a_newer_release_hides_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let sql = Sql::open(&folder.path().join("members.db"), SqlOptions::default()).await.unwrap();
+        storage::migrate(&sql, SERVICE, MIGRATIONS, 0).await.unwrap();
+        let table = SqlMembers::new(sql.clone(), ManualClock::new(10_000));
+        table.announce(&[lottery(2, "a:1")]).await.unwrap();
+        let mut transaction = sql.write().await.unwrap();
+        let newer =
+            "INSERT INTO member SELECT 'oracle', node, address, weight, draining, seen_at_ms FROM member";
+        sqlx::query(newer).execute(&mut *transaction).await.unwrap();
+        transaction.commit().await.unwrap();
+        assert_eq!(table.alive().await.unwrap(), [lottery(2, "a:1")]);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
     async fn in_postgres() {
         let Some(database) = FreshDatabase::new() else { return };
         let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use runtime::SharedClock;
 use storage::pg::Pg;
-use storage::{Migration, Sql, SqlError, StoredRow, impossible};
+use storage::{Migration, Sql, SqlError, StoredRow};
 
 use crate::pg::NOW_MS;
 
@@ -43,11 +43,14 @@ pub enum Role {
     Delivery,
     /// The admin API.
     Console,
+    /// Conversations and timelines.
+    Chat,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Role; 5] = [Role::Access, Role::Lottery, Role::Flow, Role::Delivery, Role::Console];
+    pub const ALL: [Role; 6] =
+        [Role::Access, Role::Lottery, Role::Flow, Role::Delivery, Role::Console, Role::Chat];
 
     /// Its name in the table and in configurations.
     pub fn name(self) -> &'static str {
@@ -57,6 +60,7 @@ impl Role {
             Role::Flow => "flow",
             Role::Delivery => "delivery",
             Role::Console => "console",
+            Role::Chat => "chat",
         }
     }
 
@@ -160,13 +164,13 @@ fn select_alive(now: &str) -> String {
 const HOLDER: &str = "SELECT address FROM member WHERE role = $1 AND node = $2";
 const LEAVE: &str = "DELETE FROM member WHERE role = $1 AND node = $2 AND address = $3";
 
-fn read(row: &impl StoredRow) -> Result<Announcement, SqlError> {
+/// Nothing for a role that this program does not know: a newer release has it, and routes to it.
+fn read(row: &impl StoredRow) -> Result<Option<Announcement>, SqlError> {
+    let Some(role) = Role::of_name(row.text("role")?) else { return Ok(None) };
     let draining: u8 = row.int("draining")?;
     let state = if draining == 0 { MemberState::Serving } else { MemberState::Draining };
     let address = row.text("address")?.to_owned();
-    let role = row.text("role")?;
-    let role = Role::of_name(role).ok_or_else(|| impossible("role", role))?;
-    Ok(Announcement { role, node: row.int("node")?, address, weight: row.int("weight")?, state })
+    Ok(Some(Announcement { role, node: row.int("node")?, address, weight: row.int("weight")?, state }))
 }
 
 fn is_draining(member: &Announcement) -> i64 {
@@ -216,7 +220,7 @@ impl MemberTable for PgMembers {
         let mut connection = self.0.connection().await?;
         let text = select_alive(NOW_MS);
         let rows = sqlx::query(&text).fetch_all(&mut *connection).await.map_err(SqlError::from)?;
-        Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+        Ok(rows.iter().filter_map(|row| read(row).transpose()).collect::<Result<_, _>>()?)
     }
 
     async fn leave(&self, mine: &[Announcement]) -> Result<(), MemberError> {
@@ -281,7 +285,7 @@ impl MemberTable for SqlMembers {
         let text = select_alive("$1");
         let query = sqlx::query(&text).bind(self.clock.now_ms().cast_signed());
         let rows = query.fetch_all(self.sql.readers()).await.map_err(SqlError::from)?;
-        Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+        Ok(rows.iter().filter_map(|row| read(row).transpose()).collect::<Result<_, _>>()?)
     }
 
     async fn leave(&self, mine: &[Announcement]) -> Result<(), MemberError> {

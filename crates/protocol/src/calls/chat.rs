@@ -108,6 +108,8 @@ pub enum PartKind {
     Read,
     /// A `PresenceOf`.
     Presence,
+    /// No bytes: the device only hears how far its timeline has come, and syncs if it is behind.
+    Bare,
 }
 
 /// Chat, as the front door sees it.
@@ -118,6 +120,11 @@ pub enum PartKind {
 pub trait Chat: Send + Sync {
     /// A device has logged in on a connection. Never blocks. What the device missed it asks for itself.
     fn arrive(&self, device: DeviceAt);
+
+    /// A device that has arrived before is told of once more, because whoever served its user until now is another, or
+    /// began anew, or was out of reach. As [`Chat::arrive`]; beyond that the device is pushed a word to sync
+    /// ([`PartKind::Bare`]), because pushes since then may have gone nowhere. Never blocks.
+    fn arrive_again(&self, device: DeviceAt);
 
     /// The connection, or this device of it, is gone. Never blocks.
     fn leave(&self, device: DeviceAt);
@@ -134,6 +141,15 @@ pub trait Chat: Send + Sync {
 
     /// Any other request; `user` and `device` in it are proved. `from`: the connection, for what is bound to it.
     async fn ask(&self, from: ConnectionAt, request: ChatRequest) -> Result<ChatAnswer, CallError>;
+}
+
+/// Chat, as a process that serves it to front doors elsewhere sees it.
+pub trait ChatHost: Chat {
+    /// Pushes for connections of this access node go there from now on, and no longer to where they went before.
+    fn attach(&self, access: u16, door: Arc<dyn Pushes>);
+
+    /// There is no way to this access node now; pushes for it are left out.
+    fn detach(&self, access: u16);
 }
 
 /// The front door, as chat sees it.

@@ -247,17 +247,19 @@ impl<'a> Doorkeeper<'a> {
         Self { cluster, node, services, nonce, talk: None }
     }
 
-    /// Takes a frame; gives the name of whoever connected once the connection is open. A refusal is appended, too.
+    /// Takes a frame; gives the name of whoever connected, and what he wants, once the connection is open. A refusal is
+    /// appended, too.
     pub fn take(
         &mut self,
         kind: CallKind,
         body: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<Option<String>, GreetingError> {
+    ) -> Result<Option<(String, ServiceSet)>, GreetingError> {
         let taken = match (kind, self.talk.take()) {
             (CallKind::Hello, None) => self.hello(body, out).map(|()| None),
             (CallKind::Proof, Some((key, talk))) => {
-                self.proof(body, key, &talk, out).map(|()| Some(talk.from))
+                let wants = ServiceSet::of_bits(talk.services);
+                self.proof(body, key, &talk, out).map(|()| Some((talk.from, wants)))
             }
             (kind, _) => {
                 let text = format!("{kind:?} is not due here: a connection begins with Hello and Proof");
@@ -365,7 +367,10 @@ mod tests {
             while let Ok(Some(((kind, body), used))) = next(&there) {
                 match keeper.take(kind, body, &mut back) {
                     Ok(None) => {}
-                    Ok(Some(name)) => from = Some(name),
+                    Ok(Some((name, asked))) => {
+                        assert_eq!(asked.bits(), wants);
+                        from = Some(name);
+                    }
                     Err(_) => {
                         there.clear();
                         break;

@@ -32,6 +32,27 @@ pub(super) const UNSENT_MAX: usize = 16 << 20;
 /// Calls other than submits that may be under way on one connection: each may hold a query in a database.
 pub(super) const SLOW_MAX: usize = 512;
 
+/// A frame of pushes, of messages or of their answers is closed when it has so many bytes, about.
+pub(super) const PUSH_FRAME_BYTES: usize = 256 * 1024;
+
+/// Messages that may be unanswered on one connection to chat: more than its log has waiting for the disk. What comes above
+/// hears 'busy'.
+pub const SENDS_MAX: usize = 65_536;
+
+/// Pushes that wait for one connection to an access node, in bytes. What comes above is left out: devices find the gap.
+pub const PUSHES_WAITING_MAX: usize = 32 << 20;
+
+/// Devices in one frame of what has become of them.
+pub(super) const STEPS_MAX: usize = 4096;
+
+/// Devices that are told of again after a connection to chat was made, each tick: 40,000 a second, since each of them may
+/// have to be loaded there and asks for what it missed.
+pub(super) const TELL_AGAIN_MAX: usize = 2_000;
+
+/// For how long chat keeps the devices of an access node that is out of reach, in ms: as long as an access node takes to
+/// connect again, longer than a process that was killed stays in the member list.
+pub(super) const ACCESS_AWAY_MS: u64 = 10_000;
+
 /// Connections that a server keeps: some hundred nodes with a few each.
 pub(super) const CONNECTIONS_MAX: usize = 2048;
 

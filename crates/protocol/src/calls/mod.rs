@@ -7,6 +7,7 @@
 
 mod awards;
 mod chat;
+mod chat_wire;
 pub mod client;
 mod draws;
 mod greeting;
@@ -20,8 +21,8 @@ mod wire;
 
 pub use awards::{Accounts, AwardView, Awards, CallError};
 pub use chat::{
-    Chat, ConnectionAt, DeviceAt, Part, PartKind, PushBatch, Pushes, SEND_BODY_MAX, SendCall, SendReply,
-    Target,
+    Chat, ChatHost, ConnectionAt, DeviceAt, Part, PartKind, PushBatch, Pushes, SEND_BODY_MAX, SendCall,
+    SendReply, Target,
 };
 pub use draws::{Draws, SubmitCall, SubmitReply};
 pub use greeting::{CALL_KEY_BYTES_MIN, CallKey, CallKeyError, Cluster, GreetingError};

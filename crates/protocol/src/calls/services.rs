@@ -1,6 +1,6 @@
 //! Which calls a process serves, or wants of another.
 
-use super::{Accounts, Awards, Draws, Histories};
+use super::{Accounts, Awards, ChatHost, Draws, Histories};
 use std::fmt;
 use std::ops::BitOr;
 use std::sync::Arc;
@@ -18,8 +18,10 @@ impl ServiceSet {
     pub const ACCOUNTS: ServiceSet = ServiceSet(4);
     /// [`Histories`].
     pub const HISTORIES: ServiceSet = ServiceSet(8);
+    /// [`Chat`](super::Chat), with pushes back. A connection that asks for it carries nothing else.
+    pub const CHAT: ServiceSet = ServiceSet(16);
 
-    const NAMES: [&'static str; 4] = ["draws", "awards", "accounts", "histories"];
+    const NAMES: [&'static str; 5] = ["draws", "awards", "accounts", "histories", "chat"];
 
     /// The bits.
     pub(super) const fn bits(self) -> u32 {
@@ -34,6 +36,11 @@ impl ServiceSet {
     /// What is in this set and not in the other.
     pub const fn without(self, other: ServiceSet) -> ServiceSet {
         ServiceSet(self.0 & !other.0)
+    }
+
+    /// Whether everything of the other set is in this one.
+    pub const fn contains(self, other: ServiceSet) -> bool {
+        other.0 & !self.0 == 0
     }
 
     /// Nothing.
@@ -75,6 +82,8 @@ pub struct Served {
     pub accounts: Option<Arc<dyn Accounts>>,
     /// Flow's memory of wins.
     pub histories: Option<Arc<dyn Histories>>,
+    /// A chat node.
+    pub chat: Option<Arc<dyn ChatHost>>,
 }
 
 impl Served {
@@ -85,5 +94,6 @@ impl Served {
             | there(self.awards.is_some(), ServiceSet::AWARDS)
             | there(self.accounts.is_some(), ServiceSet::ACCOUNTS)
             | there(self.histories.is_some(), ServiceSet::HISTORIES)
+            | there(self.chat.is_some(), ServiceSet::CHAT)
     }
 }

@@ -56,6 +56,20 @@ frame_kinds! {
     Wins = 50,
     /// Answer to Wins.
     WinsAnswer = 51,
+    /// To chat, first on its connection: which access node this is.
+    ChatOpen = 60,
+    /// To chat: what has become of devices.
+    ChatDevices = 61,
+    /// To chat: messages to store.
+    ChatSends = 62,
+    /// Answers to them.
+    ChatReplies = 63,
+    /// To chat: any other request.
+    ChatAsk = 64,
+    /// Answer to ChatAsk: the players' ChatAnswer.
+    ChatAskAnswer = 65,
+    /// From chat, unasked: pushes for connections of the access node.
+    ChatPushes = 66,
 }
 
 impl CallKind {

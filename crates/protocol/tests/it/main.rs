@@ -1,5 +1,6 @@
 //! Calls between services on real sockets.
 
+mod chat;
 mod cut;
 mod desks;
 mod greeting;

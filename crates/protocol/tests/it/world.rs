@@ -186,6 +186,7 @@ pub fn serve(tasks: &Tasks, at: Option<SocketAddr>) -> Server {
         awards: Some(fake.clone()),
         accounts: Some(fake.clone()),
         histories: Some(fake.clone()),
+        ..Served::default()
     };
     let at = at.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
     let server = CallServer::bind(at, cluster(1), NODE, served, SystemClock::shared()).unwrap();

@@ -153,6 +153,22 @@ fn other_parts_and_gateways() {
     assert_eq!(push.presence, [presence]);
 }
 
+#[test]
+fn a_word_to_sync_is_a_push_of_its_own_and_reaches_nobody_else() {
+    let mut world = World::new();
+    let word = |world: &World, user| {
+        let mut bare = batch(world.connection, &[(3, 4), (9, 9), (9, 10)], 5);
+        bare.parts[1] = Part { kind: PartKind::Bare, bytes: 0..0 };
+        bare.targets.iter_mut().for_each(|target| target.user = user);
+        parcel(bare)
+    };
+    let parcels = vec![word(&world, USER), word(&world, USER + 1)];
+    world.pending.sort(&mut world.slots, parcels, 1_000, &world.counters);
+    let seen: Vec<_> = world.written(60_000).iter().map(|p| (p.after, p.cursor, p.entries.len())).collect();
+    assert_eq!(seen, [(3, 4, 1), (9, 9, 0), (9, 10, 1)]);
+    assert_eq!(world.counters.get(Count::PushesStale), 3, "another user's are not for this connection");
+}
+
 proptest! {
     /// Whatever is left out or pushed again, a device that takes pushes only where they join on never believes that it has
     /// what it was not sent.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use protocol::calls::{CallError, Chat, ConnectionAt, DeviceAt, Inbox, SendCall, SendReply};
+use protocol::calls::{
+    CallError, Chat, ChatHost, ConnectionAt, DeviceAt, Inbox, Pushes, SendCall, SendReply,
+};
 use protocol::v1::{self, SendOutcome, chat_answer::Answer, chat_request::Ask};
 
 use crate::harness::SILENT;
@@ -13,6 +15,8 @@ use crate::harness::SILENT;
 #[derive(Default)]
 pub struct Seen {
     pub arrived: Vec<DeviceAt>,
+    /// Those of them that had arrived before.
+    pub again: Vec<DeviceAt>,
     pub left: Vec<DeviceAt>,
     pub beats: Vec<DeviceAt>,
     pub batches: Vec<usize>,
@@ -24,6 +28,8 @@ pub struct Seen {
 #[derive(Default)]
 pub struct FakeChat {
     pub seen: Mutex<Seen>,
+    /// The way to an access node that is another process.
+    pub door: Mutex<Option<Arc<dyn Pushes>>>,
 }
 
 impl FakeChat {
@@ -39,6 +45,11 @@ impl FakeChat {
 impl Chat for FakeChat {
     fn arrive(&self, device: DeviceAt) {
         self.seen.lock().arrived.push(device);
+    }
+
+    fn arrive_again(&self, device: DeviceAt) {
+        self.arrive(device);
+        self.seen.lock().again.push(device);
     }
 
     fn leave(&self, device: DeviceAt) {
@@ -106,5 +117,15 @@ impl Chat for FakeChat {
             _ => Answer::Done(v1::Done { conversation: 5, seq: 1 }),
         };
         Ok(v1::ChatAnswer { answer: Some(answer), user: 0 })
+    }
+}
+
+impl ChatHost for FakeChat {
+    fn attach(&self, _access: u16, door: Arc<dyn Pushes>) {
+        *self.door.lock() = Some(door);
+    }
+
+    fn detach(&self, _access: u16) {
+        *self.door.lock() = None;
     }
 }

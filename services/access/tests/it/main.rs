@@ -1,6 +1,7 @@
 //! The front door on real sockets, with a lottery, flow and delivery that are made for the test.
 
 mod chat;
+mod chat_ways;
 mod drain;
 mod fake_chat;
 mod frames;

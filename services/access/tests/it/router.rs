@@ -19,9 +19,9 @@ use runtime::{Shutdown, SystemClock, Tasks};
 
 /// A member list that a test writes.
 #[derive(Default)]
-struct List {
+pub struct List {
     list: RwLock<(u64, Vec<Member>)>,
-    addresses: RwLock<HashMap<u16, String>>,
+    pub addresses: RwLock<HashMap<u16, String>>,
 }
 
 impl Members for List {
@@ -32,13 +32,13 @@ impl Members for List {
 }
 
 impl List {
-    fn set(&self, members: &[(u16, u32)]) {
+    pub fn set(&self, members: &[(u16, u32)]) {
         let mut list = self.list.write();
         let members = members.iter().map(|&(node, weight)| Member { node, weight }).collect();
         *list = (list.0 + 1, members);
     }
 
-    fn nodes(self: &Arc<Self>) -> Nodes {
+    pub fn nodes(self: &Arc<Self>) -> Nodes {
         let of = Arc::clone(self);
         Nodes::new(self.clone(), move |node| of.addresses.read().get(&node).map(|a| a.as_str().into()))
     }
@@ -98,7 +98,7 @@ struct World {
     servers: HashMap<u16, Tasks>,
 }
 
-fn cluster() -> Cluster {
+pub fn cluster() -> Cluster {
     Cluster::new("test", vec![CallKey::new("k", &[1; 32]).unwrap()]).unwrap()
 }
 

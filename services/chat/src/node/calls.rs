@@ -5,7 +5,10 @@ use super::desk::Parked;
 use crate::core::{content, form, refused};
 use async_trait::async_trait;
 use flowlog::Disk;
-use protocol::calls::{CallError, Chat, ConnectionAt, DeviceAt, Inbox, SendCall, SendReply};
+use protocol::calls::{
+    CallError, Chat, ChatHost, ConnectionAt, DeviceAt, Inbox, Part, PartKind, PushBatch, Pushes, SendCall,
+    SendReply, Target,
+};
 use protocol::v1::{ChatAnswer, ChatRequest};
 use std::sync::Arc;
 
@@ -28,6 +31,16 @@ impl<D: Disk> Chat for ChatNode<D> {
                     self.wanted.notify_one();
                 }
             }
+        }
+    }
+
+    fn arrive_again(&self, device: DeviceAt) {
+        self.arrive(device);
+        let door = self.doors.read().get(&device.at.access).cloned();
+        if let Some(door) = door {
+            // Whatever is applied by now may have been pushed to nowhere; what is applied later is pushed.
+            let cursor = self.desk.lock().state.cursor;
+            door.push(bare(device, cursor));
         }
     }
 
@@ -89,4 +102,22 @@ impl<D: Disk> Chat for ChatNode<D> {
         let answer = self.answer_to(DeviceAt { user, device, at: from }, ask).await?;
         Ok(ChatAnswer { user, answer: Some(answer) })
     }
+}
+
+impl<D: Disk> ChatHost for ChatNode<D> {
+    fn attach(&self, access: u16, door: Arc<dyn Pushes>) {
+        ChatNode::attach(self, access, door);
+    }
+
+    fn detach(&self, access: u16) {
+        ChatNode::detach(self, access);
+    }
+}
+
+/// A word to sync, for a device that has not come as far as the cursor.
+fn bare(device: DeviceAt, cursor: u64) -> PushBatch {
+    let DeviceAt { user, device, at } = device;
+    let target = Target { connection: at.connection, user, device, after: cursor, cursor, message: 0 };
+    let part = Part { kind: PartKind::Bare, bytes: 0..0 };
+    PushBatch { bytes: Vec::new(), parts: vec![part], targets: vec![target] }
 }

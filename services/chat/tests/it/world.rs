@@ -30,6 +30,7 @@ pub struct Got {
     pub heads: Vec<Head>,
     pub reads: Vec<ReadAt>,
     pub presence: Vec<protocol::v1::PresenceOf>,
+    pub told_to_sync: Vec<u64>,
 }
 
 /// The front door.
@@ -55,6 +56,7 @@ impl Pushes for Door {
                 PartKind::Head => to.heads.push(Head::decode(bytes).unwrap()),
                 PartKind::Read => to.reads.push(ReadAt::decode(bytes).unwrap()),
                 PartKind::Presence => to.presence.push(protocol::v1::PresenceOf::decode(bytes).unwrap()),
+                PartKind::Bare => to.told_to_sync.push(target.cursor),
             }
         }
     }

@@ -8,6 +8,7 @@
 
 mod base;
 mod brokers;
+mod chat;
 mod desk;
 mod front;
 mod health;
@@ -34,14 +35,14 @@ use std::time::Duration;
 /// Format of the data folder.
 const DATA_FORMAT: u32 = 1;
 
-/// Numbers that are drawn begin here; below are those of lottery nodes.
+/// Numbers that are drawn begin here; below are those of lottery and chat nodes.
 const DRAWN_FROM: u16 = 1_024;
 
 /// Runs until it is asked to stop.
 pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let mut config = config::load(args.config.as_deref(), &args.set)?;
     telemetry::init(&config.log, std::env::var("RUST_LOG").ok().as_deref())?;
-    if !args.roles.contains(&Role::Lottery) {
+    if !args.roles.iter().any(|role| matches!(role, Role::Lottery | Role::Chat)) {
         config.node.id = drawn_number()?;
     }
     config.cluster.check(config.node.id, &args.roles)?;
@@ -69,7 +70,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     })
 }
 
-/// A number for a process without a lane: others only have to tell it from its like. Two that draw the same are told apart by
+/// A number for a process without a lane and without conversations: others only have to tell it from its like. Two that draw the same are told apart by
 /// the table of members, which refuses the second; started again, it draws another.
 fn drawn_number() -> anyhow::Result<u16> {
     let mut bytes = [0u8; 2];

@@ -1,11 +1,12 @@
 //! A process with some of the roles.
 //!
-//! Start: servers, then flow and delivery, then the lottery node, then the calls that others make, then the front door and
-//! the desk. Stop, in the order that loses nothing: the roles are announced as draining, so that nobody sends new work;
-//! the front door ends its connections; the lottery node gives its buckets and leases back and ends its epoch; then the
-//! calls end, then what stood behind them.
+//! Start: servers, then flow and delivery, then the lottery node and chat, then the calls that others make, then the front
+//! door and the desk. Stop, in the order that loses nothing: the roles are announced as draining, so that nobody sends new
+//! work; the front door ends its connections; the lottery node gives its buckets and leases back and ends its epoch; then
+//! the calls end, then what stood behind them, and last chat, for which official accounts write until then.
 
 use super::base::Base;
+use super::chat;
 use super::desk;
 use super::front;
 use super::health::{Condition, Health};
@@ -15,6 +16,8 @@ use crate::cli::RunArgs;
 use crate::config::{Config, Mistake};
 use crate::keys::Keys;
 use crate::up::plans::{AccessPlans, Follower, PlanTarget, PlanTargets};
+use ::chat::ChatNode;
+use access::ChatWays;
 use anyhow::Context as _;
 use campaign::NodeId;
 use delivery::{Delivery, DeliveryParts, limits};
@@ -24,10 +27,12 @@ use lottery::node::NodeConfig;
 use lottery::node::cluster::cache::{Memcached, MemcachedOptions};
 use lottery::node::cluster::{ClusterParts, HistoryCache, NoCache};
 use ownership::members::Role;
+use protocol::calls::client::ChatHealth;
 use protocol::calls::server::CallServer;
 use protocol::calls::{Draws, Served};
 use quota_config::{PlanCell, PlanRepository};
 use runtime::{Metrics, SharedClock, TaskKind, Tasks, exit};
+use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -61,6 +66,7 @@ struct Roles {
     flow: Option<FlowHandle>,
     delivery: Option<Delivery>,
     access: Option<Arc<AccessPlans>>,
+    chat: Option<Arc<ChatNode>>,
 }
 
 impl Process {
@@ -76,7 +82,7 @@ impl Process {
         tasks: &Tasks,
     ) -> anyhow::Result<Process> {
         let has = |role: Role| args.roles.contains(&role);
-        let [at_desk, front, middle, calls, back] = [(); 5].map(|()| tasks.stage());
+        let [at_desk, front, middle, calls, back, talk] = [(); 6].map(|()| tasks.stage());
         let listening = TcpListener::bind(config.cluster.calls)
             .with_context(|| format!("listening on {} (cluster.calls)", config.cluster.calls))?;
         let address = listening.local_addr()?;
@@ -97,6 +103,9 @@ impl Process {
         }
         if has(Role::Lottery) {
             roles.lottery = Some(start_lottery(args, &base, &middle).await?);
+        }
+        if has(Role::Chat) {
+            roles.chat = Some(chat::open(&base, &args.data, (&talk, &back)).await?);
         }
         if has(Role::Access) {
             roles.access = Some(AccessPlans::new());
@@ -127,16 +136,24 @@ impl Process {
             ports.console = desk::open(&base, (&plans.repository, &plans.cell), &at_desk).await?;
         }
         base.members.serve().await.context("announcing this process in the table of members")?;
+        let mut open = None;
         if let Some(plans) = roles.access.clone() {
-            (ports.tcp, ports.http) = front::open(&base, plans, &front).await?;
+            let door = front::open(&base, plans, &front).await?;
+            (ports.tcp, ports.http) = (door.tcp, door.http);
+            open = Some(door);
         }
         let parts = AdminParts {
             node: roles.lottery.clone().map(|slot| slot as Arc<dyn NodeView>),
             flow: roles.flow.clone(),
             delivery: roles.delivery.clone(),
             others_deliver: true,
+            chat: roles.chat.clone().map(|node| node as Arc<dyn NodeView>),
+            ways: open.as_ref().and_then(|door| door.chat.clone()).map(|ways| ways as Arc<dyn NodeView>),
         };
         let admin = Admin::new(base.keys.admin_token.clone(), parts, Handle::current());
+        if let Some(door) = open {
+            admin.set_access(door.control);
+        }
         let health = Health::new(admin, Metrics::new(), condition);
         ports.health = Some(health.open(base.config.cluster.http, &calls).await?);
         tracing::info!(roles = ?args.roles, ?ports, "serving");
@@ -146,6 +163,7 @@ impl Process {
             ("lottery", middle),
             ("calls", calls),
             ("flow and delivery", back),
+            ("chat", talk),
         ];
         Ok(Process { base, ports, stages })
     }
@@ -235,6 +253,18 @@ impl Plans {
     }
 }
 
+impl NodeView for ChatWays {
+    fn status(&self) -> Value {
+        let way = |(node, health): (u16, ChatHealth)| {
+            json!({
+                "node": node, "up": health.up, "failures": health.failures, "timed_out": health.timed_out,
+                "devices": health.devices, "untold": health.untold, "last_error": health.last_error,
+            })
+        };
+        self.health().into_iter().map(way).collect()
+    }
+}
+
 /// What others may call here.
 fn served(roles: &Roles) -> Served {
     Served {
@@ -245,6 +275,7 @@ fn served(roles: &Roles) -> Served {
             .clone()
             .map(|delivery| Arc::new(crate::up::AccountsApart::new(delivery, Handle::current())) as _),
         histories: roles.flow.clone().map(|flow| Arc::new(flow) as _),
+        chat: roles.chat.clone().map(|node| node as _),
     }
 }
 

@@ -6,6 +6,9 @@ use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+/// Highest number of a chat node: ids of messages have 10 bits for it.
+pub const CHAT_NODE_MAX: u16 = 1_023;
+
 /// Where everything is. Empty in the default configuration: `hongbao up` needs none of it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ClusterSection {
@@ -66,6 +69,11 @@ impl ClusterSection {
                  (the topic must have as many partitions)",
                 self.lanes,
                 self.lanes.saturating_sub(1)
+            )));
+        }
+        if roles.contains(&Role::Chat) && node > CHAT_NODE_MAX {
+            return Err(Mistake(format!(
+                "node.id is {node}: a chat node's number goes into the ids that it gives, and is 0 to {CHAT_NODE_MAX}"
             )));
         }
         if self.lanes == 0 || self.lanes > 1_024 {

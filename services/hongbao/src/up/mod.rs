@@ -296,6 +296,8 @@ impl AccessDoor<'_> {
             flow: Some(self.flow.clone()),
             delivery: Some(self.delivery.clone()),
             others_deliver: false,
+            chat: self.chat.clone().map(|node| node as Arc<dyn NodeView>),
+            ways: None,
         };
         let admin = Arc::new(Admin::new(self.keys.admin_token, parts, handle.clone()));
         let mut mounts: Vec<Arc<dyn HttpExtra>> = vec![admin.clone() as Arc<dyn HttpExtra>];

@@ -8,14 +8,20 @@ use loadgen::chat::Harm;
 use loadgen::chat::crowd::{self, CrowdConfig, CrowdReport};
 use loadgen::token::TokenKey;
 use runtime::{Shutdown, SystemClock};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 fn config(place: &Place, platform: &Platform) -> CrowdConfig {
     let path = place.data().parent().unwrap().join("token-key");
     std::fs::write(&path, place.print(&["token", "key"])).unwrap();
+    crowd(vec![platform.tcp], TokenKey::from_file(&path).unwrap())
+}
+
+/// Neighbours and groups of both kinds on bad networks, at these front doors.
+pub fn crowd(frames: Vec<SocketAddr>, key: TokenKey) -> CrowdConfig {
     CrowdConfig {
-        frames: vec![platform.tcp],
-        key: TokenKey::from_file(&path).unwrap(),
+        frames,
+        key,
         users: 300,
         first_user: 1_000,
         devices: 2,
@@ -27,7 +33,8 @@ fn config(place: &Place, platform: &Platform) -> CrowdConfig {
         rate: 250.0,
         body: 128,
         run_ms: 8_000,
-        grace_ms: 60_000,
+        // A loaded machine may take ten seconds for each start.
+        grace_ms: 180_000,
         seed: 11,
         harm: Harm {
             cut: 50,
@@ -52,7 +59,6 @@ fn judge(report: &CrowdReport) {
 
 /// Two of each: groups by write fan-out, and one that is told by its head, because it has more members than the bound.
 #[test]
-#[ignore = "fails: devices stay behind after the kills, and a few sends find no conversation; to be run by hand until that is found"]
 fn nothing_is_lost_doubled_or_out_of_order_over_kills() {
     let large = ["--set", "chat.write_members_max=50"];
     let place = Place::new(CROWD);

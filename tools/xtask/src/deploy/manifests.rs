@@ -219,12 +219,13 @@ mod tests {
     use crate::deploy::yaml;
     use serde_json::json;
 
-    const FILES: [(&str, &str); 7] = [
+    const FILES: [(&str, &str); 8] = [
         ("access.yaml", include_str!("../../../../deploy/k8s/access.yaml")),
         ("lottery.yaml", include_str!("../../../../deploy/k8s/lottery.yaml")),
         ("flow.yaml", include_str!("../../../../deploy/k8s/flow.yaml")),
         ("delivery.yaml", include_str!("../../../../deploy/k8s/delivery.yaml")),
         ("console.yaml", include_str!("../../../../deploy/k8s/console.yaml")),
+        ("chat.yaml", include_str!("../../../../deploy/k8s/chat.yaml")),
         ("network.yaml", include_str!("../../../../deploy/k8s/network.yaml")),
         ("secrets.example.yaml", include_str!("../../../../deploy/k8s/secrets.example.yaml")),
     ];

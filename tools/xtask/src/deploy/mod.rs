@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::Findings;
 
 /// The roles that the binary has.
-const ROLES: [&str; 5] = ["access", "lottery", "flow", "delivery", "console"];
+const ROLES: [&str; 6] = ["access", "lottery", "flow", "delivery", "console", "chat"];
 /// Least time between SIGTERM and SIGKILL, seconds: a lottery node gives away what it owns meanwhile.
 const DRAIN_S_MIN: u64 = 45;
 

@@ -5,9 +5,9 @@
 //! however it ends, every call on it is answered: submits with 'pending', others with an error that says whether they
 //! were sent. The next connection is tried after a back-off with random spread.
 
+use super::connect::{BACKOFF, connect};
 use super::pending::{Mail, Pending, Rising};
 use super::{CallOptions, Target};
-use crate::calls::greeting::{self, Caller};
 use crate::calls::limits::{
     BATCH_MAX, BUFFER_KEPT, CALL_FRAME_MAX, OUTSTANDING_MAX, SLOW_MAX, TICK_MS, UNSENT_MAX,
 };
@@ -18,7 +18,7 @@ use crate::frame::put_parts;
 use crate::v1;
 use parking_lot::Mutex;
 use prost::Message;
-use runtime::{Backoff, BackoffPolicy, SharedClock, Shutdown};
+use runtime::{Backoff, SharedClock, Shutdown};
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
@@ -28,10 +28,6 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::MissedTickBehavior;
-
-/// Between attempts to connect. Short at first: a process that restarts is back in a second or two.
-const BACKOFF: BackoffPolicy =
-    BackoffPolicy { first_ms: 50, max_ms: 2_000, repeats: 1, spread_permille: 500 };
 
 /// Why a link did not take a batch of submits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -191,12 +187,14 @@ impl Link {
         shutdown: Shutdown,
     ) {
         let mut backoff = Backoff::new(BACKOFF);
-        let mut io = Io::default();
+        let mut io;
         loop {
             if self.is_stopping() || shutdown.is_requested() {
                 return;
             }
-            let ended = match self.connect(&target, &cluster, (&from, wants), &mut io).await {
+            io = Io::default();
+            let connected = connect(&self.options, &target, &cluster, (&from, wants), &mut io.input).await;
+            let ended = match connected {
                 Ok(stream) => {
                     backoff.succeeded();
                     self.begin(&target);
@@ -233,62 +231,6 @@ impl Link {
     async fn stopped(&self) {
         while !self.is_stopping() {
             self.wake.notified().await;
-        }
-    }
-
-    async fn connect(
-        &self,
-        target: &Target,
-        cluster: &Cluster,
-        (from, wants): (&str, ServiceSet),
-        io: &mut Io,
-    ) -> Result<TcpStream, String> {
-        let within = Duration::from_millis(self.options.connect_ms.into());
-        *io = Io::default();
-        let dial = async {
-            let stream = TcpStream::connect(&target.address).await.map_err(|error| error.to_string())?;
-            stream.set_nodelay(true).map_err(|error| error.to_string())?;
-            self.greet(&stream, target, cluster, (from, wants), io).await?;
-            Ok(stream)
-        };
-        tokio::time::timeout(within, dial)
-            .await
-            .unwrap_or_else(|_| Err(format!("no greeting within {} ms", self.options.connect_ms)))
-    }
-
-    async fn greet(
-        &self,
-        stream: &TcpStream,
-        target: &Target,
-        cluster: &Cluster,
-        (from, wants): (&str, ServiceSet),
-        io: &mut Io,
-    ) -> Result<(), String> {
-        let nonce = greeting::nonce().map_err(|error| format!("no random numbers: {error}"))?;
-        let mut out = Vec::new();
-        let mut caller = Caller::begin(cluster, from, target.node, wants.bits(), nonce, &mut out);
-        loop {
-            let mut sent = 0;
-            while sent < out.len() {
-                stream.writable().await.map_err(|error| error.to_string())?;
-                sent += write(stream, &out[sent..])?;
-            }
-            out.clear();
-            let mut used = 0;
-            while let Some(((kind, body), size)) =
-                greeting::next(&io.input[used..]).map_err(|error| error.to_string())?
-            {
-                used += size;
-                if caller.take(kind, body, &mut out).map_err(|error| error.to_string())? {
-                    io.input.drain(..used);
-                    return Ok(());
-                }
-            }
-            io.input.drain(..used);
-            if out.is_empty() {
-                stream.readable().await.map_err(|error| error.to_string())?;
-                read(stream, &mut io.input)?;
-            }
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A [`Dialer`] makes a [`Peer`] for each process that is called: a few links, each a connection that is kept up.
 //! [`RemoteDraws`] speaks to one peer, because a user has one node; [`RemoteAwards`], [`RemoteAccounts`] and
-//! [`RemoteHistories`] to any of [`Peers`], and go to the next where that is safe.
+//! [`RemoteHistories`] to any of [`Peers`], and go to the next where that is safe. [`RemoteChat`] is a process of its own kind:
+//! one connection that carries everything of an access node's devices, and pushes back.
 //!
 //! What is asked again, and what not. A submit is never sent twice from here: when its answer does not come in time,
 //! or its connection ends, or there is none, the player hears 'pending' with a wait, and asks again with the same
@@ -12,12 +13,15 @@
 //! Health: a link sends a heartbeat of nine bytes each 400 ms. Silence of 1.5 s ends the connection, and everything
 //! on it is answered; a process that stopped without closing its sockets costs its callers no more than that.
 
+mod chat;
+mod connect;
 mod desks;
 mod draws;
 mod link;
 mod peer;
 mod pending;
 
+pub use chat::{ChatHealth, RemoteChat};
 pub use desks::{RemoteAccounts, RemoteAwards, RemoteHistories};
 pub use draws::RemoteDraws;
 pub use peer::{Dialer, Health, Peer, Peers, Target};

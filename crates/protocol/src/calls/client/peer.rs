@@ -29,11 +29,11 @@ pub struct Target {
 /// Makes connections to other processes of the cluster.
 #[derive(Clone)]
 pub struct Dialer {
-    cluster: Arc<Cluster>,
-    from: Arc<str>,
-    options: CallOptions,
-    clock: SharedClock,
-    tasks: Tasks,
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) from: Arc<str>,
+    pub(super) options: CallOptions,
+    pub(super) clock: SharedClock,
+    pub(super) tasks: Tasks,
 }
 
 impl Dialer {

@@ -1,6 +1,6 @@
 //! One connection of a caller.
 
-use super::{Shared, slow};
+use super::{Shared, chat, slow};
 use crate::calls::greeting::{self, Doorkeeper};
 use crate::calls::limits::{
     BATCH_MAX, BUFFER_KEPT, CALL_FRAME_MAX, DRAIN_MS, GREETING_MS, OUTSTANDING_MAX, SILENCE_MS, SLOW_MAX,
@@ -8,7 +8,7 @@ use crate::calls::limits::{
 };
 use crate::calls::socket::{read, write};
 use crate::calls::wire::{self, CallKind, put_empty, put_message, put_replies, read_submits};
-use crate::calls::{CallError, Inbox, SubmitCall, SubmitReply};
+use crate::calls::{CallError, Inbox, ServiceSet, SubmitCall, SubmitReply};
 use crate::error::Code;
 use crate::v1::Outcome;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -46,8 +46,8 @@ pub(super) async fn serve(
         tokio::time::timeout(Duration::from_millis(GREETING_MS), greet(shared, &stream, &mut input));
     let greeted = greeted.await.unwrap_or_else(|_| Err(format!("no greeting within {GREETING_MS} ms")));
     drop(stranger);
-    let from = match greeted {
-        Ok(from) => from,
+    let (from, wants) = match greeted {
+        Ok(greeted) => greeted,
         Err(error) => {
             shared.counts.refused.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(%peer, error, "a call connection was refused");
@@ -56,6 +56,9 @@ pub(super) async fn serve(
     };
     shared.counts.connections.fetch_add(1, Ordering::Relaxed);
     tracing::debug!(%peer, from, "calls are served");
+    if wants.contains(ServiceSet::CHAT) {
+        return chat::serve(shared, &stream, (peer, &from), input, shutdown).await;
+    }
     let mut caller = Caller {
         shared,
         inbox: Arc::new(Inbox::new()),
@@ -63,7 +66,7 @@ pub(super) async fn serve(
         out: Vec::new(),
         sent: 0,
         unanswered: 0,
-        heard_ms: mono_ms(shared),
+        heard_ms: shared.mono_ms(),
         calls: Vec::new(),
         replies: Vec::new(),
         slow: FuturesUnordered::new(),
@@ -73,7 +76,11 @@ pub(super) async fn serve(
     }
 }
 
-async fn greet(shared: &Shared, stream: &TcpStream, input: &mut Vec<u8>) -> Result<String, String> {
+async fn greet(
+    shared: &Shared,
+    stream: &TcpStream,
+    input: &mut Vec<u8>,
+) -> Result<(String, ServiceSet), String> {
     let say = |error: std::io::Error| error.to_string();
     stream.set_nodelay(true).map_err(say)?;
     let nonce = greeting::nonce().map_err(|error| format!("no random numbers: {error}"))?;
@@ -98,16 +105,12 @@ async fn greet(shared: &Shared, stream: &TcpStream, input: &mut Vec<u8>) -> Resu
             sent += write(stream, &out[sent..])?;
         }
         out.clear();
-        if let Some(from) = greeted? {
-            return Ok(from);
+        if let Some(greeted) = greeted? {
+            return Ok(greeted);
         }
         stream.readable().await.map_err(say)?;
         read(stream, input)?;
     }
-}
-
-fn mono_ms(shared: &Shared) -> u64 {
-    shared.clock.mono_ns() / 1_000_000
 }
 
 struct Caller<'a> {
@@ -134,9 +137,9 @@ impl Caller<'_> {
         loop {
             let all_sent = self.flush(stream)?;
             if shutdown.is_requested() {
-                let until_ms = *drain_until_ms.get_or_insert(mono_ms(self.shared) + DRAIN_MS);
+                let until_ms = *drain_until_ms.get_or_insert(self.shared.mono_ms() + DRAIN_MS);
                 let done = all_sent && self.unanswered == 0 && self.slow.is_empty();
-                if done || mono_ms(self.shared) >= until_ms {
+                if done || self.shared.mono_ms() >= until_ms {
                     return Ok(());
                 }
             }
@@ -161,7 +164,7 @@ impl Caller<'_> {
                 () = late => {}
                 Some(frame) = self.slow.next(), if !self.slow.is_empty() => self.out.extend_from_slice(&frame),
                 _ = tick.tick() => {
-                    let silent_ms = mono_ms(self.shared).saturating_sub(self.heard_ms);
+                    let silent_ms = self.shared.mono_ms().saturating_sub(self.heard_ms);
                     if silent_ms >= SILENCE_MS {
                         return Err(format!("nothing was heard for {silent_ms} ms"));
                     }
@@ -205,7 +208,7 @@ impl Caller<'_> {
         if read(stream, &mut self.input)? == 0 {
             return Ok(());
         }
-        self.heard_ms = mono_ms(self.shared);
+        self.heard_ms = self.shared.mono_ms();
         let input = std::mem::take(&mut self.input);
         let taken = self.take(&input);
         self.input = input;

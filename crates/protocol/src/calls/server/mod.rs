@@ -2,16 +2,18 @@
 //!
 //! Each connection is one task: it reads what has come, has all entries of that read decided with one call, and writes
 //! all answers with one write; wins and other late decisions follow as they come. Other calls run beside it and are
-//! answered in whatever order they end.
+//! answered in whatever order they end. A connection to chat carries nothing else, and pushes come back on it (see
+//! `chat.rs`).
 //!
 //! It refuses whoever does not prove the cluster's key, and closes what is no frame, silent, or not read. Bounds: frames
 //! of 4 MiB, 262,144 unanswered submits a connection ('busy' above), 512 other calls, 2,048 connections. A crash loses
 //! connections only: what was decided is in the log, and the same counter asked again finds it.
 
+mod chat;
 mod connection;
 mod slow;
 
-use super::limits::{CONNECTIONS_MAX, STRANGERS_MAX};
+use super::limits::{ACCESS_AWAY_MS, CONNECTIONS_MAX, STRANGERS_MAX};
 use super::{Cluster, Served};
 use runtime::{SharedClock, Shutdown, TaskKind, Tasks};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -45,6 +47,9 @@ pub struct CallCounts {
     submits: AtomicU64,
     busy: AtomicU64,
     others: AtomicU64,
+    sends: AtomicU64,
+    pushes: AtomicU64,
+    pushes_dropped: AtomicU64,
 }
 
 macro_rules! counts {
@@ -68,7 +73,13 @@ counts! {
     /// Submits and calls over a bound.
     busy,
     /// Other calls.
-    others
+    others,
+    /// Messages handed to chat.
+    sends,
+    /// Targets of pushes that went out to access nodes.
+    pushes,
+    /// Targets of pushes that were left out, because an access node did not take them in time.
+    pushes_dropped
 }
 
 /// A server whose address is bound, and that serves nobody yet.
@@ -84,6 +95,20 @@ struct Shared {
     served: Served,
     clock: SharedClock,
     counts: Arc<CallCounts>,
+    front_doors: chat::FrontDoors,
+    access_away_ms: AtomicU64,
+}
+
+impl Shared {
+    fn new(cluster: Cluster, node: u16, served: Served, clock: SharedClock) -> Arc<Shared> {
+        let (counts, front_doors) = (Arc::default(), chat::FrontDoors::default());
+        let access_away_ms = AtomicU64::new(ACCESS_AWAY_MS);
+        Arc::new(Shared { cluster, node, served, clock, counts, front_doors, access_away_ms })
+    }
+
+    fn mono_ms(&self) -> u64 {
+        self.clock.mono_ns() / 1_000_000
+    }
 }
 
 impl CallServer {
@@ -110,8 +135,7 @@ impl CallServer {
         };
         let bound = open().and_then(|listener| Ok((listener.local_addr()?, listener)));
         let (address, listener) = bound.map_err(|error| BindError { address, error })?;
-        let shared = Shared { cluster, node, served, clock, counts: Arc::default() };
-        Ok(CallServer { listener, address, shared: Arc::new(shared) })
+        Ok(CallServer { listener, address, shared: Shared::new(cluster, node, served, clock) })
     }
 
     /// The same on a listener that is bound already, because its address had to be known before there was anything to
@@ -128,8 +152,13 @@ impl CallServer {
     ) -> std::io::Result<CallServer> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let shared = Shared { cluster, node, served, clock, counts: Arc::default() };
-        Ok(CallServer { listener, address, shared: Arc::new(shared) })
+        Ok(CallServer { listener, address, shared: Shared::new(cluster, node, served, clock) })
+    }
+
+    /// How long the devices of an access node that is out of reach are kept; 10 s if nothing is said.
+    pub fn keep_devices_for(&self, away: Duration) {
+        let ms = u64::try_from(away.as_millis()).unwrap_or(u64::MAX);
+        self.shared.access_away_ms.store(ms, Ordering::Relaxed);
     }
 
     /// Where it listens.

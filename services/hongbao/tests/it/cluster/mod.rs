@@ -1,8 +1,11 @@
 //! Roles apart, as processes on the real servers: an installation of a test's own, with a database and topics that nobody else
 //! uses.
 
+mod accounts;
 mod desk;
+mod member;
 mod refusals;
+mod talkers;
 mod zombie;
 
 use crate::platform::{Ended, print};

@@ -1,0 +1,395 @@
+//! One access node's connection to the chat node of this process.
+//!
+//! Messages of one read are one call; their answers, requests and pushes are written as they come. Pushes wait in a queue of
+//! their own with a bound, so that an access node that does not read costs its devices their pushes and nobody anything else.
+//!
+//! A connection that ends says nothing about the devices on it: the access node comes back within seconds and tells of those
+//! it still has; those it does not name have left, and if it does not come back, all of them.
+
+mod doors;
+
+use self::doors::{Door, Place};
+use super::Shared;
+use crate::calls::chat_wire::{device_of, put_pushes, put_replies};
+use crate::calls::limits::{
+    BUFFER_KEPT, CALL_FRAME_MAX, DRAIN_MS, PUSH_FRAME_BYTES, SENDS_MAX, SILENCE_MS, SLOW_MAX, TICK_MS,
+    UNSENT_MAX,
+};
+use crate::calls::socket::{read, write};
+use crate::calls::wire::v1::{self, ChatStep};
+use crate::calls::wire::{self, CallKind, put_empty, put_message};
+use crate::calls::{CallError, ChatHost, ConnectionAt, Inbox, SendCall, SendReply};
+use crate::error::Code;
+use crate::v1::{SendAnswer, SendOutcome};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use prost::Message;
+use runtime::Shutdown;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::MissedTickBehavior;
+
+pub(super) use self::doors::FrontDoors;
+
+/// What a caller over a bound, or of a process that ends, is told to wait, in ms.
+const BUSY_MS: u32 = 500;
+
+type Ask = Pin<Box<dyn Future<Output = Vec<u8>> + Send>>;
+
+/// Serves a connection to its end.
+pub(super) async fn serve(
+    shared: &Shared,
+    stream: &TcpStream,
+    (peer, from): (SocketAddr, &str),
+    input: Vec<u8>,
+    shutdown: &Shutdown,
+) {
+    // The greeting has refused who wants what is not here.
+    let Some(host) = shared.served.chat.clone() else { return };
+    let mut caller = Caller {
+        shared,
+        host,
+        door: Arc::default(),
+        open: None,
+        inbox: Arc::new(Inbox::new()),
+        input,
+        out: Vec::new(),
+        sent: 0,
+        unanswered: 0,
+        heard_ms: shared.mono_ms(),
+        draining: false,
+        replies: Vec::new(),
+        asks: FuturesUnordered::new(),
+    };
+    if let Err(error) = caller.run(stream, shutdown).await {
+        tracing::debug!(%peer, from, error, "a connection to chat ended");
+    }
+    if let Some(open) = caller.open.take() {
+        leave_behind(&caller.host, shared, &open, shutdown).await;
+    }
+}
+
+/// An access node on its connection.
+struct Open {
+    access: u16,
+    place: Place,
+}
+
+/// Waits for the access node to come back; its devices have left if it does not.
+async fn leave_behind(host: &Arc<dyn ChatHost>, shared: &Shared, open: &Open, shutdown: &Shutdown) {
+    let (access, session) = (open.access, open.place.session);
+    shared.front_doors.close(access, session, &**host);
+    let away = Duration::from_millis(shared.access_away_ms.load(Ordering::Relaxed));
+    tokio::select! {
+        () = tokio::time::sleep(away) => {}
+        () = open.place.replaced.notified() => {}
+        () = shutdown.wait() => {}
+    }
+    // Nothing if it has another connection by now.
+    let gone = shared.front_doors.forget(access, session);
+    if !gone.is_empty() {
+        tracing::info!(access, devices = gone.len(), "an access node is gone, and its devices with it");
+    }
+    gone.into_iter().for_each(|device| host.leave(device));
+}
+
+struct Caller<'a> {
+    shared: &'a Shared,
+    host: Arc<dyn ChatHost>,
+    door: Arc<Door>,
+    open: Option<Open>,
+    /// Where late answers come in.
+    inbox: Arc<Inbox<SendReply>>,
+    input: Vec<u8>,
+    out: Vec<u8>,
+    sent: usize,
+    /// Messages taken and not yet answered.
+    unanswered: usize,
+    heard_ms: u64,
+    /// This process ends: nothing new is taken.
+    draining: bool,
+    replies: Vec<SendReply>,
+    asks: FuturesUnordered<Ask>,
+}
+
+impl Caller<'_> {
+    async fn run(&mut self, stream: &TcpStream, shutdown: &Shutdown) -> Result<(), String> {
+        let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut drain_until_ms = None;
+        // What came behind the greeting.
+        self.take_input()?;
+        loop {
+            self.push_out();
+            let all_sent = self.flush(stream)?;
+            if shutdown.is_requested() {
+                self.draining = true;
+                let until_ms = *drain_until_ms.get_or_insert(self.shared.mono_ms() + DRAIN_MS);
+                let done = all_sent && self.unanswered == 0 && self.asks.is_empty();
+                if done || self.shared.mono_ms() >= until_ms {
+                    return Ok(());
+                }
+            }
+            // Whoever does not read his answers is not read either.
+            let may_read = self.out.len() - self.sent < UNSENT_MAX;
+            let interest = match (may_read, all_sent) {
+                (true, true) => Interest::READABLE,
+                (true, false) => Interest::READABLE | Interest::WRITABLE,
+                (false, _) => Interest::WRITABLE,
+            };
+            let (inbox, replies) = (&self.inbox, &mut self.replies);
+            let late = poll_fn(|cx| match inbox.take(replies, cx.waker()) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            });
+            let replaced = self.open.as_ref().map(|open| Arc::clone(&open.place.replaced));
+            let replaced = async {
+                match replaced {
+                    Some(replaced) => replaced.notified().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ready = stream.ready(interest) => {
+                    if ready.map_err(|error| error.to_string())?.is_readable() && may_read {
+                        self.read(stream)?;
+                    }
+                }
+                () = late => {}
+                () = self.door.rung(), if all_sent => {}
+                () = std::future::ready(()), if all_sent && self.door.has_more() => {}
+                Some(frame) = self.asks.next(), if !self.asks.is_empty() => self.out.extend_from_slice(&frame),
+                _ = tick.tick() => {
+                    let silent_ms = self.shared.mono_ms().saturating_sub(self.heard_ms);
+                    if silent_ms >= SILENCE_MS {
+                        return Err(format!("nothing was heard for {silent_ms} ms"));
+                    }
+                }
+                () = replaced => return Err("the access node has another connection".to_owned()),
+                () = shutdown.wait(), if drain_until_ms.is_none() => {}
+            }
+            self.answer();
+        }
+    }
+
+    /// Puts out the answers there are.
+    fn answer(&mut self) {
+        self.unanswered -= self.replies.len().min(self.unanswered);
+        put_replies(&mut self.out, &mut self.replies);
+    }
+
+    /// Puts out some of the pushes that wait. Answers have no more of them before them than one frame.
+    fn push_out(&mut self) {
+        let counts = &self.shared.counts;
+        while self.out.len() - self.sent < PUSH_FRAME_BYTES
+            && let Some(batch) = self.door.next()
+        {
+            put_pushes(&mut self.out, &batch);
+            counts.pushes.fetch_add(batch.targets.len() as u64, Ordering::Relaxed);
+        }
+        let dropped = self.door.take_dropped();
+        if dropped > 0 {
+            counts.pushes_dropped.fetch_add(dropped, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes what there is; true when nothing is left.
+    fn flush(&mut self, stream: &TcpStream) -> Result<bool, String> {
+        while self.sent < self.out.len() {
+            match write(stream, &self.out[self.sent..])? {
+                0 => {
+                    // What is sent makes room before what is left has grown large.
+                    if self.sent > BUFFER_KEPT {
+                        self.out.drain(..self.sent);
+                        self.sent = 0;
+                    }
+                    return Ok(false);
+                }
+                n => self.sent += n,
+            }
+        }
+        self.sent = 0;
+        self.out.clear();
+        if self.out.capacity() > BUFFER_KEPT {
+            self.out = Vec::new();
+        }
+        Ok(true)
+    }
+
+    fn read(&mut self, stream: &TcpStream) -> Result<(), String> {
+        if read(stream, &mut self.input)? == 0 {
+            return Ok(());
+        }
+        self.heard_ms = self.shared.mono_ms();
+        let taken = self.take_input();
+        if let Err(error) = &taken {
+            let mut message = Code::Malformed.message(error.clone());
+            message.fatal = true;
+            put_message(&mut self.out, CallKind::Error, 0, &message);
+            self.flush(stream)?;
+        }
+        taken
+    }
+
+    /// Takes all whole frames that have come.
+    fn take_input(&mut self) -> Result<(), String> {
+        let mut input = std::mem::take(&mut self.input);
+        let mut sends = Vec::new();
+        let taken = self.take(&input, &mut sends);
+        self.store(sends);
+        input.drain(..taken?);
+        if !(input.is_empty() && input.capacity() > BUFFER_KEPT) {
+            self.input = input;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, input: &[u8], sends: &mut Vec<SendCall>) -> Result<usize, String> {
+        let mut used = 0;
+        while let Some(((kind, id, body), size)) =
+            wire::next(&input[used..], CALL_FRAME_MAX).map_err(|error| error.to_string())?
+        {
+            used += size;
+            match (kind, &self.open) {
+                (CallKind::Heartbeat, _) => put_empty(&mut self.out, CallKind::Heartbeat, id),
+                (CallKind::ChatOpen, None) => self.begin(&message(kind, body)?)?,
+                (CallKind::ChatOpen, Some(_)) => return Err("ChatOpen came twice".to_owned()),
+                (_, None) => return Err(format!("{kind:?} before ChatOpen")),
+                (CallKind::ChatDevices, Some(_)) => {
+                    // In the order that they came in: a device's messages before its leave.
+                    self.store(std::mem::take(sends));
+                    self.steps(message(kind, body)?)?;
+                }
+                (CallKind::ChatSends, Some(open)) => {
+                    let read: v1::ChatSends = message(kind, body)?;
+                    let access = open.access;
+                    sends.extend(read.sends.into_iter().map(|row| SendCall {
+                        tag: row.mark,
+                        send: row.send.unwrap_or_default(),
+                        from: ConnectionAt { access, connection: row.connection },
+                    }));
+                }
+                (CallKind::ChatAsk, Some(open)) => {
+                    let access = open.access;
+                    self.ask(id, access, message(kind, body)?);
+                }
+                (kind, _) => return Err(format!("{kind:?} does not go this way")),
+            }
+        }
+        Ok(used)
+    }
+
+    fn begin(&mut self, open: &v1::ChatOpen) -> Result<(), String> {
+        let access = u16::try_from(open.access)
+            .map_err(|_| format!("access node {}: numbers go up to 65535", open.access))?;
+        let place = self.shared.front_doors.open(access, &*self.host, Arc::clone(&self.door));
+        tracing::info!(access, kept = place.devices.lock().before.len(), "an access node has connected");
+        self.open = Some(Open { access, place });
+        Ok(())
+    }
+
+    fn steps(&mut self, steps: v1::ChatDevices) -> Result<(), String> {
+        let Some(open) = &self.open else { return Ok(()) };
+        let (mut heard, mut confirmed) = (Vec::new(), Vec::new());
+        let mut devices = open.place.devices.lock();
+        // Looked at under the lock that a later connection takes to see what this one had.
+        if !self.shared.front_doors.is_current(open.access, open.place.session) {
+            return Err("the access node has another connection".to_owned());
+        }
+        for row in &steps.devices {
+            let device = device_of(open.access, row);
+            match row.step() {
+                ChatStep::Arrived | ChatStep::ArrivedAgain => {
+                    devices.before.remove(&device);
+                    devices.now.insert(device);
+                    if row.step() == ChatStep::Arrived {
+                        self.host.arrive(device);
+                    } else {
+                        self.host.arrive_again(device);
+                    }
+                }
+                ChatStep::Left => {
+                    devices.before.remove(&device);
+                    devices.now.remove(&device);
+                    self.host.leave(device);
+                }
+                ChatStep::Heard => heard.push(device),
+                ChatStep::Confirmed => confirmed.push((device, row.cursor)),
+                ChatStep::AllTold => {
+                    let gone = std::mem::take(&mut devices.before);
+                    gone.into_iter().for_each(|device| self.host.leave(device));
+                }
+                ChatStep::Unspecified => {
+                    return Err(format!("step {} of a device is unknown here", row.step));
+                }
+            }
+        }
+        drop(devices);
+        if !heard.is_empty() {
+            self.host.beat(&heard);
+        }
+        if !confirmed.is_empty() {
+            self.host.confirm(&confirmed);
+        }
+        Ok(())
+    }
+
+    /// Has messages stored: those within the bound with one call, the others hear 'busy', as do all when this process ends.
+    fn store(&mut self, mut sends: Vec<SendCall>) {
+        if sends.is_empty() {
+            return;
+        }
+        let room = if self.draining { 0 } else { SENDS_MAX.saturating_sub(self.unanswered) };
+        let over = sends.split_off(room.min(sends.len()));
+        self.unanswered += sends.len() + over.len();
+        let counts = &self.shared.counts;
+        counts.sends.fetch_add(sends.len() as u64, Ordering::Relaxed);
+        counts.busy.fetch_add(over.len() as u64, Ordering::Relaxed);
+        self.replies.extend(over.iter().map(busy));
+        if !sends.is_empty() {
+            self.host.send(&mut sends, &self.inbox, &mut self.replies);
+        }
+    }
+
+    fn ask(&mut self, id: u32, access: u16, ask: v1::ChatAsk) {
+        let counts = &self.shared.counts;
+        if self.asks.len() >= SLOW_MAX || self.draining {
+            counts.busy.fetch_add(1, Ordering::Relaxed);
+            put_message(&mut self.out, CallKind::Error, id, &CallError::Busy(BUSY_MS).message());
+            return;
+        }
+        counts.others.fetch_add(1, Ordering::Relaxed);
+        let (host, from) = (Arc::clone(&self.host), ConnectionAt { access, connection: ask.connection });
+        self.asks.push(Box::pin(async move {
+            let mut frame = Vec::new();
+            match host.ask(from, ask.request.unwrap_or_default()).await {
+                Ok(answer) => put_message(&mut frame, CallKind::ChatAskAnswer, id, &answer),
+                Err(error) => put_message(&mut frame, CallKind::Error, id, &error.message()),
+            }
+            frame
+        }));
+    }
+}
+
+fn message<M: Message + Default>(kind: CallKind, body: &[u8]) -> Result<M, String> {
+    M::decode(body).map_err(|error| format!("{kind:?} that can't be read: {error}"))
+}
+
+fn busy(call: &SendCall) -> SendReply {
+    let answer = SendAnswer {
+        outcome: SendOutcome::Busy.into(),
+        conversation: call.send.conversation,
+        counter: call.send.counter,
+        user: call.send.user,
+        retry_after_ms: BUSY_MS,
+        reason: "the conversation's node takes nothing more just now".to_owned(),
+        ..SendAnswer::default()
+    };
+    SendReply { tag: call.tag, answer }
+}

@@ -1,0 +1,112 @@
+//! An official account in a cluster: delivery's journal comes from Kafka, and whoever won is told so once, and once that it
+//! arrived, although chat is killed in between.
+
+use super::Cluster;
+use super::member::{Member, wait_until};
+use crate::http::Client;
+use crate::platform::CROWD;
+use crate::players::{Won, entry, number, outcome};
+use crate::vendor::Vendor;
+use base64::Engine as _;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+const USERS: u64 = 24;
+const SLOW: Duration = Duration::from_secs(180);
+
+/// The prize of the campaign that is paid at once.
+const CASH: u64 = 1;
+
+/// Players, and what each was told to have won in cash.
+struct Players {
+    client: Client,
+    next: BTreeMap<u64, u32>,
+    won: BTreeMap<u64, BTreeSet<String>>,
+}
+
+impl Players {
+    /// Everybody shakes until so many cash prizes have been won.
+    fn win(&mut self, count: usize) {
+        wait_until("enough is won", SLOW, || {
+            for user in 1..=USERS {
+                let counter = *self.next.entry(user).or_insert(1);
+                let answer = self.client.post("/v1/submit", &entry(user, counter)).unwrap();
+                let won = outcome(&answer) == "WON";
+                if won {
+                    let won = Won::of(&answer.body["award"]);
+                    if won.prize == CASH {
+                        self.won.entry(user).or_default().insert(won.award);
+                    }
+                }
+                if won || outcome(&answer) == "LOST" {
+                    self.next.insert(user, counter + 1);
+                }
+            }
+            self.won.values().map(BTreeSet::len).sum::<usize>() >= count
+        });
+    }
+
+    /// How often a user was told that he won, and that it arrived.
+    fn told(&mut self, user: u64) -> Option<(usize, usize)> {
+        let path = |of: &str| format!("/v1/chat/{of}?user={user}");
+        let list = self.client.post(&path("conversations"), &json!({})).ok().filter(|a| a.status == 200)?;
+        let Some(official) = list.body["conversations"].as_array().and_then(|all| all.first().cloned())
+        else {
+            return Some((0, 0));
+        };
+        let ask = json!({ "conversation": official["conversation"], "limit": 200 });
+        let range = self.client.post(&path("range"), &ask).ok().filter(|a| a.status == 200)?;
+        assert!(range.body["more"] != Value::Bool(true), "one page has all");
+        let text = |message: &Value| {
+            let body = message["body"].as_str().unwrap_or_default();
+            String::from_utf8(base64::engine::general_purpose::STANDARD.decode(body).unwrap()).unwrap()
+        };
+        let texts: Vec<String> =
+            range.body["messages"].as_array().map(|all| all.iter().map(text).collect()).unwrap_or_default();
+        let unread = number(&official["unread"]);
+        assert_eq!(unread as usize, texts.len(), "nothing was read");
+        let count = |word: &str| texts.iter().filter(|text| text.contains(word)).count();
+        Some((count("\u{4e2d}\u{4e86}"), count("\u{5df2}\u{5230}\u{8d26}")))
+    }
+
+    /// Everybody has been told of each of his prizes, and of nothing twice.
+    fn hear(&mut self) {
+        for (user, won) in self.won.clone() {
+            wait_until("everybody is told", SLOW, || {
+                let Some((first, second)) = self.told(user) else { return false };
+                assert!(first <= won.len() && second <= won.len(), "user {user}: {first}, {second}: {won:?}");
+                (first, second) == (won.len(), won.len())
+            });
+        }
+    }
+}
+
+#[test]
+fn whoever_won_is_told_once_although_chat_is_killed() {
+    let vendor = Vendor::start();
+    let Some(cluster) = Cluster::new(CROWD, &vendor.config()) else { return };
+    let mut chat = Member::start(&cluster, "chat", 1);
+    let _behind = Member::start(&cluster, "flow,delivery", 3);
+    let access = Member::start(&cluster, "access", 4);
+    let (_lottery, _) = cluster.start("lottery", "lottery-2", &["--set", "node.id=2"]);
+    let client = Client::new(access.port("http"), &cluster.print(&["token", "gateway", "--name", "test"]));
+    let mut players = Players { client, next: BTreeMap::new(), won: BTreeMap::new() };
+    wait_until("people are drawn for", SLOW, || {
+        players.client.post("/v1/submit", &entry(USERS + 1, 1)).is_ok_and(|answer| answer.status == 200)
+    });
+    players.win(20);
+    chat.kill();
+    players.win(40);
+    chat.again(&cluster);
+    players.win(60);
+    chat.kill();
+    chat.again(&cluster);
+    players.hear();
+    // What was committed to the queue before the last kill and what was not: both are there once.
+    chat.kill();
+    chat.again(&cluster);
+    players.win(70);
+    players.hear();
+    chat.stop();
+}

@@ -1,0 +1,81 @@
+//! Processes that are killed and begin anew at the same addresses with the same folder.
+
+use super::{Cluster, Process, port};
+use crate::http::Client;
+use rustix::process::Signal;
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// A process that begins anew where it was.
+pub struct Member {
+    role: &'static str,
+    data: String,
+    more: Vec<String>,
+    process: Option<Process>,
+    ports: Value,
+}
+
+impl Member {
+    /// Starts roles under a node number. They share a folder that is named after both.
+    pub fn start(cluster: &Cluster, role: &'static str, number: u16) -> Member {
+        let more = vec![format!("node.id={number}")];
+        let data = format!("{role}-{number}");
+        let mut member = Member { role, data, more, process: None, ports: Value::Null };
+        member.again(cluster);
+        // From now on it is found where it was found first.
+        let names = [
+            ("cluster.calls", "calls"),
+            ("cluster.http", "health"),
+            ("access.tcp", "tcp"),
+            ("access.http", "http"),
+        ];
+        for (key, name) in names {
+            if let Some(address) = member.ports[name].as_str() {
+                member.more.push(format!("{key}={address}"));
+            }
+        }
+        member
+    }
+
+    /// Starts it once more.
+    pub fn again(&mut self, cluster: &Cluster) {
+        let more: Vec<&str> = self.more.iter().flat_map(|more| ["--set", more]).collect();
+        let mut process = cluster.spawn(self.role, &self.data, &more);
+        self.ports = process.serving();
+        self.process = Some(process);
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        let mut process = self.process.take().unwrap();
+        process.signal(Signal::KILL);
+        process.ended();
+    }
+
+    /// SIGTERM: it must end well.
+    pub fn stop(mut self) {
+        self.process.take().unwrap().stop();
+    }
+
+    /// One of its addresses.
+    pub fn port(&self, name: &str) -> SocketAddr {
+        port(&self.ports, name)
+    }
+
+    /// What it says of itself; nothing while it does not answer.
+    pub fn status(&self, admin: &str) -> Value {
+        let answer = Client::new(port(&self.ports, "health"), admin).get("/admin/status");
+        answer.map_or(Value::Null, |answer| answer.body)
+    }
+}
+
+/// Looks again and again.
+#[track_caller]
+pub fn wait_until(what: &str, within: Duration, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + within;
+    while !holds() {
+        assert!(Instant::now() < end, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
