@@ -206,7 +206,7 @@ impl State {
                 let after = std::mem::replace(&mut conn.pushed, entry.cursor);
                 if conn.again == 0 {
                     conn.again = entry.cursor;
-                    self.again.push_back((again_ms, *slot, conn.at, conn.device));
+                    self.again.push_back((again_ms, *slot, conn.at, conn.device, entry.cursor));
                 }
                 out.target(user.id, conn, after, entry.cursor);
             }

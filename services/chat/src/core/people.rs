@@ -22,8 +22,15 @@ impl State {
             user.conns.remove(0);
         }
         let (was_away, at) = (user.conns.is_empty(), device.at);
-        let conn =
-            Conn { at, device: device.device, pushed, beat_ms: now_ms, again: 0, watching: Vec::new() };
+        let conn = Conn {
+            at,
+            device: device.device,
+            pushed,
+            beat_ms: now_ms,
+            again: 0,
+            repeated: pushed,
+            watching: Vec::new(),
+        };
         user.conns.push(conn);
         let loaded = user.loaded.is_some();
         self.silence.push_back((now_ms + self.options.presence_ms(), slot, at, device.device));

@@ -4,6 +4,7 @@
 use super::pushes::{Pushing, goes_along, wire};
 use super::send::Logged;
 use super::state::{State, entries_after};
+use super::user::Conn;
 use crate::limits;
 use protocol::v1::Head;
 use records::ChatFact;
@@ -81,26 +82,40 @@ impl State {
         }
     }
 
-    /// Entries that nobody has confirmed for a while go out once more, to devices that are still there.
+    /// Entries that nobody has confirmed for a while go out once more, and only once, to devices that are still there.
+    ///
+    /// A connection has one timer at a time. It speaks for what had been pushed when it was set: later entries are younger
+    /// than the time, and get the next one. So an entry goes out again between one and two times `again_ms` after its
+    /// push, at no more cost on the way of a push than a comparison.
     fn push_again(&mut self, now_ms: u64, out: &mut Pushing) {
+        let next_ms = now_ms + self.options.again_ms;
         while self.again.front().is_some_and(|(due, ..)| *due <= now_ms) {
-            let Some((_, slot, at, device)) = self.again.pop_front() else { break };
-            let Some(conn) = self.conn_mut(slot, at, device) else { continue };
-            conn.again = 0;
-            let conn = conn.clone();
-            let user = &self.users[slot as usize];
-            let Some(loaded) = &user.loaded else { continue };
-            // What another device has confirmed is left for sync.
-            let confirmed = loaded.person.confirmed().max(user.hot_after);
-            let entries = entries_after(&user.entries, confirmed);
-            let entries = entries.iter().take_while(|e| e.cursor <= conn.pushed);
-            let mut after = confirmed;
+            let Some((_, slot, at, device, mark)) = self.again.pop_front() else { break };
+            let Some(user) = self.users.get_mut(slot as usize) else { continue };
+            // Not a connection that has ended since, even if the device has come again on one with the same number.
+            let timed = |c: &&mut Conn| (c.at, c.device, c.again) == (at, device, mark);
+            let Some(conn) = user.conns.iter_mut().find(timed) else { continue };
+            let Some(loaded) = &user.loaded else {
+                // Until it is known what his devices have confirmed.
+                conn.again = conn.pushed;
+                self.again.push_back((next_ms, slot, at, device, conn.again));
+                continue;
+            };
+            // What another device has confirmed is left for sync, and so is what has gone out twice.
+            let confirmed = loaded.person.confirmed();
+            let repeated = std::mem::replace(&mut conn.repeated, mark);
+            conn.again = if conn.pushed > mark.max(confirmed) { conn.pushed } else { 0 };
+            if conn.again > 0 {
+                self.again.push_back((next_ms, slot, at, device, conn.again));
+            }
+            let mut after = repeated.max(confirmed).max(user.hot_after);
+            let entries = entries_after(&user.entries, after).iter().take_while(|e| e.cursor <= mark);
             for entry in entries.take(limits::AGAIN_ENTRIES_MAX) {
                 let message = self.conversations.get(&entry.conversation).and_then(|c| c.recent(entry.seq));
                 let Some(message) = message else { break };
                 if (message.sender, message.device) != (user.id, device) {
                     out.message(message);
-                    out.target(user.id, &conn, after, entry.cursor);
+                    out.target_at(user.id, device, at, after, entry.cursor);
                     after = entry.cursor;
                 }
             }

@@ -27,8 +27,10 @@ pub struct Conn {
     pub pushed: u64,
     /// Last heard of, ms on the node's clock.
     pub beat_ms: u64,
-    /// Entries up to here are to be looked at again; 0: none.
+    /// Entries up to here are to be looked at again, when their time has come; 0: none.
     pub again: u64,
+    /// Entries up to here went out a second time if they had to, or were there before it came: they are left for sync.
+    pub repeated: u64,
     /// Users whose presence it watches.
     pub watching: Vec<u64>,
 }
