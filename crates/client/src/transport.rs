@@ -97,14 +97,17 @@ impl Stream {
     pub async fn open(place: &Place, tls: Option<&Arc<ClientConfig>>) -> std::io::Result<Self> {
         let wrong = |text: String| std::io::Error::new(std::io::ErrorKind::InvalidInput, text);
         let authority = &place.authority;
-        let stream = TcpStream::connect(authority).await?;
-        stream.set_nodelay(true)?;
         if !place.tls {
+            let stream = TcpStream::connect(authority).await?;
+            stream.set_nodelay(true)?;
             return Ok(Stream::Plain(stream));
         }
+        // Before anybody is bothered.
         let config = tls.ok_or_else(|| wrong(format!("{authority} needs `tls`: whom to trust")))?;
         let name = ServerName::try_from(place.host().to_owned())
             .map_err(|error| wrong(format!("{authority}: {error}")))?;
+        let stream = TcpStream::connect(authority).await?;
+        stream.set_nodelay(true)?;
         let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await?;
         Ok(Stream::Tls(Box::new(stream)))
     }

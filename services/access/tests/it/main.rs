@@ -2,6 +2,7 @@
 
 mod chat;
 mod drain;
+mod elsewhere;
 mod fake_chat;
 mod frames;
 mod guards;
