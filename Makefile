@@ -6,7 +6,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/release
 # Where the real servers' data, logs and addresses are.
 SERVICES := $(or $(HONGBAO_SERVICES_DIR),$(CURDIR)/target/services)
 
-.PHONY: demo demo-cluster test bench lint fuzz-api services-up services-down
+.PHONY: demo demo-cluster test play-test bench lint fuzz-api services-up services-down
 
 # A whole campaign with a kill in the middle, settled to the fen. `make demo REPORT=FILE` also writes the settlement as JSON.
 demo:
@@ -33,9 +33,15 @@ test: services-up
 	set -a && . "$(SERVICES)/env" && set +a && HONGBAO_TEST_SERVERS=1 \
 	$(CARGO) test --locked --no-fail-fast $(or $(ARGS),--workspace --features hongbao/faults)
 
+# The page /play in a real browser: two windows talk, one wins. Needs node with npm, Chromium, and the package registry once; not a
+# part of `test`, which needs none of them. `make play-test PLAY_REQUIRED=1` fails where something is missing instead of skipping.
+play-test:
+	$(CARGO) build --locked -p hongbao
+	PLAY_REQUIRED=$(PLAY_REQUIRED) tools/play-test.sh $(or $(CARGO_TARGET_DIR),target)/debug/hongbao
+
 # Performance figures, each with its peer. `make bench FAMILY="core. frames.10k"` for some, ARGS="--quick" for a trial.
 bench:
-	$(CARGO) build --release --locked -p hongbao -p vendor-sim -p bench
+	$(CARGO) build --release --locked -p hongbao -p vendor-sim -p loadgen -p bench
 	$(BIN)/bench $(ARGS) $(FAMILY)
 
 # The admin API of a platform of its own, asked whatever its document allows. `make fuzz-api SECONDS=60 EXAMPLES=5`.

@@ -1,4 +1,4 @@
-//! The cores on tokio: one connection with requests and answers, and a dialer that pauses between attempts.
+//! The cores on tokio: one connection with requests and answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,11 +6,12 @@ use std::time::Duration;
 use prost::Message;
 use protocol::frame::{FRAME_MAX, FrameKind, next, put_message};
 use protocol::v1;
-use runtime::{SharedClock, Shutdown};
+use runtime::SharedClock;
 use tokio_rustls::rustls::ClientConfig;
 
+use crate::pulse::{Heartbeats, Pulse};
 use crate::transport::Transport;
-use crate::{Credential, Event, Reconnect, ReconnectPolicy, Relocation, ServerTime, Session, SessionError};
+use crate::{Credential, Event, ServerTime, Session, SessionError};
 
 /// How to connect.
 #[derive(Clone)]
@@ -27,6 +28,9 @@ pub struct Options {
     pub client: String,
     /// Time to connect, and for an answer, in ms.
     pub answer_ms: u64,
+    /// What is known of this device's networks: heartbeats go out as rarely as they bear, and what happens on this
+    /// connection is learned from. `None`: as often as the server asks.
+    pub heartbeats: Option<Heartbeats>,
     /// The process's clock.
     pub clock: SharedClock,
 }
@@ -66,8 +70,9 @@ pub enum ClientError {
 pub struct Connection {
     stream: Transport,
     session: Session,
+    pulse: Pulse,
     input: Vec<u8>,
-    options: Options,
+    pub(crate) options: Options,
     time: ServerTime,
     login: v1::LoginDone,
     next_id: u32,
@@ -97,6 +102,7 @@ impl Connection {
         let mut connection = Self {
             stream,
             session,
+            pulse: Pulse::new(options.heartbeats.clone(), options.answer_ms),
             input: Vec::new(),
             options,
             time: ServerTime::default(),
@@ -184,16 +190,29 @@ impl Connection {
     /// # Errors
     /// When the connection is over.
     pub async fn idle(&mut self, for_ms: u64) -> Result<(), ClientError> {
+        let kept = self.keep(for_ms).await;
+        self.noted(kept)
+    }
+
+    /// A connection that is over may tell something about the network.
+    fn noted<T>(&mut self, done: Result<T, ClientError>) -> Result<T, ClientError> {
+        if let Err(ClientError::Broken(_) | ClientError::Session(SessionError::Silent(_))) = &done {
+            self.pulse.broken();
+        }
+        done
+    }
+
+    async fn keep(&mut self, for_ms: u64) -> Result<(), ClientError> {
         let end_ms = mono_ms(&self.options) + for_ms;
         loop {
             let mut out = Vec::new();
             let now_ms = mono_ms(&self.options);
-            self.session.tick(now_ms, &mut out)?;
+            self.pulse.tick(&mut self.session, now_ms, &mut out)?;
             self.stream.write(&out).await?;
             if now_ms >= end_ms {
                 return Ok(());
             }
-            let wait_ms = self.session.tick_ms().min(end_ms - now_ms);
+            let wait_ms = self.session.wait_ms(now_ms).min(end_ms - now_ms);
             // Reading into the buffer may be broken off at any point without losing bytes.
             if let Ok(heard) = tokio::time::timeout(Duration::from_millis(wait_ms), self.frame(None)).await {
                 heard?;
@@ -202,6 +221,15 @@ impl Connection {
     }
 
     async fn request<A: Message + Default>(
+        &mut self,
+        kind: FrameKind,
+        message: &impl Message,
+    ) -> Result<A, ClientError> {
+        let answered = self.answer_to(kind, message).await;
+        self.noted(answered)
+    }
+
+    async fn answer_to<A: Message + Default>(
         &mut self,
         kind: FrameKind,
         message: &impl Message,
@@ -238,9 +266,10 @@ impl Connection {
                     Event::Welcome { server_time_ms, trip_ms } => {
                         let heard_ms = self.options.clock.now_ms();
                         self.time.sample(heard_ms.saturating_sub(trip_ms), heard_ms, server_time_ms);
+                        self.pulse.welcomed(&mut self.session);
                     }
                     Event::Open(login) => self.login = login,
-                    Event::Heartbeat => {}
+                    Event::Heartbeat => self.pulse.answered(&mut self.session),
                     Event::Answer if Some(frame.id) == id => found = Some((frame.kind, frame.body.to_vec())),
                     // Who chats takes frames by himself; here a push belongs to nobody.
                     Event::Answer | Event::Push => {}
@@ -254,95 +283,6 @@ impl Connection {
     }
 }
 
-fn mono_ms(options: &Options) -> u64 {
+pub(crate) fn mono_ms(options: &Options) -> u64 {
     options.clock.mono_ns() / 1_000_000
-}
-
-/// Connects again and again, with the pauses of a [`ReconnectPolicy`].
-pub struct Dialer {
-    options: Options,
-    /// The app's own address, while another was named.
-    home: Option<String>,
-    reconnect: Reconnect,
-    pause_ms: u64,
-    random: Box<dyn FnMut() -> u64 + Send>,
-}
-
-impl Dialer {
-    /// Before the first connection. `random` gives uniform numbers, for the spread.
-    pub fn new(
-        options: Options,
-        policy: ReconnectPolicy,
-        random: impl FnMut() -> u64 + Send + 'static,
-    ) -> Self {
-        Self { options, home: None, reconnect: Reconnect::new(policy), pause_ms: 0, random: Box::new(random) }
-    }
-
-    /// Says that the connection of the last [`Dialer::dial`] is over.
-    pub fn dropped(&mut self) {
-        self.pause_ms = self.reconnect.dropped(mono_ms(&self.options), (self.random)());
-    }
-
-    /// Follows a server's wish: stays with `old` until the instant that this client has drawn, connects to the node that
-    /// was named, and gives the new connection; `old` is the caller's to drop then. When that fails `old` goes on as long as it lives.
-    ///
-    /// # Errors
-    /// When `old` breaks meanwhile, the new connection can't be made, or no place was named; [`ClientError::Ended`] on shutdown.
-    pub async fn follow(
-        &mut self,
-        away: &v1::Move,
-        old: &mut Connection,
-        shutdown: &Shutdown,
-    ) -> Result<Connection, ClientError> {
-        let now_ms = mono_ms(&self.options);
-        let random = (self.random)();
-        let nowhere = std::io::Error::new(std::io::ErrorKind::AddrNotAvailable, "no place was named");
-        let to = Relocation::of(away, &self.options.address, now_ms, random).ok_or(nowhere)?;
-        tokio::select! {
-            () = shutdown.wait() => return Err(ClientError::Ended),
-            kept = old.idle(to.at_ms - now_ms) => kept?,
-        }
-        let options = Options { address: to.address, ..self.options.clone() };
-        let connection = Connection::open(options).await?;
-        self.home.get_or_insert_with(|| self.options.address.clone());
-        self.options.address.clone_from(&connection.options.address);
-        self.reconnect.connected(mono_ms(&self.options));
-        Ok(connection)
-    }
-
-    /// Pauses as long as it must, then connects, until it has a connection.
-    ///
-    /// # Errors
-    /// [`ClientError::Ended`] on shutdown; a refused login, which trying again can't mend.
-    pub async fn dial(&mut self, shutdown: &Shutdown) -> Result<Connection, ClientError> {
-        loop {
-            tokio::select! {
-                () = shutdown.wait() => return Err(ClientError::Ended),
-                () = tokio::time::sleep(Duration::from_millis(self.pause_ms)) => {}
-            }
-            match Connection::open(self.options.clone()).await {
-                Ok(connection) => {
-                    self.reconnect.connected(mono_ms(&self.options));
-                    return Ok(connection);
-                }
-                Err(ClientError::Session(SessionError::Farewell(error))) if is_for_good(&error) => {
-                    return Err(SessionError::Farewell(error).into());
-                }
-                Err(_) => {
-                    self.pause_ms = self.reconnect.failed((self.random)());
-                    // The place that a move named is gone: back to the one that the app knows.
-                    if let Some(home) = self.home.take() {
-                        self.options.address = home;
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn is_for_good(error: &v1::Error) -> bool {
-    use protocol::error::Code;
-    [Code::Unauthenticated, Code::TokenExpired, Code::Forbidden, Code::Invalid]
-        .iter()
-        .any(|c| c.word() == error.code)
 }

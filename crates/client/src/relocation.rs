@@ -18,22 +18,27 @@ impl Relocation {
     /// Decides. `address`: the present one; its kind of connection is kept. `random` is uniform. `None`: the server names
     /// no place that this connection could be made to.
     pub fn of(away: &Move, address: &str, now_ms: u64, random: u64) -> Option<Self> {
-        let scheme = address.split_once("://").map_or("tcp", |(scheme, _)| scheme);
-        let there = match scheme {
-            // Nobody is led from a connection that can't be listened to, to one that can.
-            "wss" => Some(away.websocket.clone()).filter(|url| url.starts_with("wss://")),
-            "ws" => Some(away.websocket.clone()),
-            _ => Some(away.tcp.clone()),
-        }
-        .filter(|there| !there.is_empty())?;
-        let address = match scheme {
-            "tls" => format!("tls://{there}"),
-            _ => there,
-        };
+        let address = same_kind(address, &away.tcp, &away.websocket)?;
         let within_ms = u64::from(away.within_ms).min(WITHIN_MAX_MS);
         let at_ms = now_ms + ((u128::from(random) * u128::from(within_ms)) >> 64) as u64;
         Some(Self { address, at_ms })
     }
+}
+
+/// Which of a node's addresses is of the same kind as the present one; `None`: it has none.
+pub(crate) fn same_kind(address: &str, tcp: &str, websocket: &str) -> Option<String> {
+    let scheme = address.split_once("://").map_or("tcp", |(scheme, _)| scheme);
+    let there = match scheme {
+        // Nobody is led from a connection that can't be listened to, to one that can.
+        "wss" => Some(websocket).filter(|url| url.starts_with("wss://")),
+        "ws" => Some(websocket),
+        _ => Some(tcp),
+    }
+    .filter(|there| !there.is_empty())?;
+    Some(match scheme {
+        "tls" => format!("tls://{there}"),
+        _ => there.to_owned(),
+    })
 }
 
 #[cfg(test)]

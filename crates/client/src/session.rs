@@ -86,6 +86,10 @@ pub struct Session {
     sent_ms: u64,
     heard_ms: u64,
     heartbeat_ms: u64,
+    /// When the heartbeat went out since which nothing was heard; of no meaning once something was.
+    beat_ms: u64,
+    /// How long its answer may take; 0: only silence over three heartbeats counts.
+    beat_answer_ms: u64,
 }
 
 impl Session {
@@ -119,6 +123,8 @@ impl Session {
             sent_ms: now_ms,
             heard_ms: now_ms,
             heartbeat_ms: HEARTBEAT_MS,
+            beat_ms: 0,
+            beat_answer_ms: 0,
         }
     }
 
@@ -143,6 +149,17 @@ impl Session {
     /// How often heartbeats go out: at first, what the server asked for.
     pub fn heartbeat_ms(&self) -> u64 {
         self.heartbeat_ms
+    }
+
+    /// A heartbeat that nothing has answered for so long shows that the server is gone: with long intervals, three of
+    /// them would be too long to wait. 0: nothing but those three does.
+    pub fn answer_beats_within(&mut self, answer_ms: u64) {
+        self.beat_answer_ms = answer_ms;
+    }
+
+    /// How long nothing has been sent or heard.
+    pub fn silent_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.sent_ms.max(self.heard_ms))
     }
 
     /// A request was sent, which is as good as a heartbeat.
@@ -209,7 +226,10 @@ impl Session {
             return if late { Err(SessionError::LoginLate) } else { Ok(()) };
         }
         let silent_ms = now_ms.saturating_sub(self.heard_ms);
-        if silent_ms >= 3 * self.heartbeat_ms {
+        let unanswered = self.beat_answer_ms > 0
+            && self.beat_ms > self.heard_ms
+            && now_ms.saturating_sub(self.beat_ms) >= self.beat_answer_ms;
+        if unanswered || silent_ms >= 3 * self.heartbeat_ms {
             return Err(SessionError::Silent(silent_ms));
         }
         if now_ms.saturating_sub(self.sent_ms.min(self.heard_ms)) >= self.heartbeat_ms
@@ -217,8 +237,27 @@ impl Session {
         {
             put(out, FrameKind::Heartbeat, 0, |_| ());
             self.sent_ms = now_ms;
+            // The first of several that nothing answers is the one that counts.
+            if self.beat_ms <= self.heard_ms {
+                self.beat_ms = now_ms;
+            }
         }
         Ok(())
+    }
+
+    /// How long until [`Session::tick`] has something to do, if nothing is sent or heard before; at least 1 ms.
+    pub fn wait_ms(&self, now_ms: u64) -> u64 {
+        if !self.is_open() {
+            return (self.began_ms + LOGIN_MS).saturating_sub(now_ms).max(1);
+        }
+        let beat_ms = (self.sent_ms.min(self.heard_ms) + self.heartbeat_ms)
+            .max(self.sent_ms + self.heartbeat_ms / 2)
+            .min(self.heard_ms + 3 * self.heartbeat_ms);
+        let answer_ms = match self.beat_answer_ms {
+            within_ms @ 1.. if self.beat_ms > self.heard_ms => self.beat_ms + within_ms,
+            _ => u64::MAX,
+        };
+        beat_ms.min(answer_ms).saturating_sub(now_ms).max(1)
     }
 
     /// How long until [`Session::tick`] has something to do, at most.
@@ -277,6 +316,33 @@ mod tests {
         s.tick(1_150, &mut out).unwrap();
         assert_eq!(out.len(), 9);
         assert!(matches!(s.tick(1_360, &mut out), Err(SessionError::Silent(300))));
+    }
+
+    #[test]
+    fn an_unanswered_beat_ends_it_in_time_and_waits_are_exact() {
+        let mut s = open();
+        s.set_heartbeat_ms(10_000);
+        s.answer_beats_within(700);
+        let mut out = Vec::new();
+        // The login was sent at 1,000 and answered at 1,020.
+        assert_eq!(s.wait_ms(2_000), 9_000);
+        s.tick(10_999, &mut out).unwrap();
+        assert!(out.is_empty());
+        assert_eq!(s.silent_ms(11_000), 9_980);
+        s.tick(11_000, &mut out).unwrap();
+        assert_eq!((out.len(), s.wait_ms(11_000)), (9, 700));
+        let mut answered = s.clone();
+        answered.heard(11_300);
+        assert_eq!(answered.wait_ms(11_300), 9_700);
+        assert!(answered.tick(11_800, &mut out).is_ok());
+        assert!(s.tick(11_699, &mut out).is_ok());
+        assert!(matches!(s.tick(11_700, &mut out), Err(SessionError::Silent(10_680))));
+        // Further beats meanwhile don't put it off.
+        let mut quick = open();
+        quick.set_heartbeat_ms(400);
+        quick.answer_beats_within(700);
+        let died = (1_020..3_000).find(|now_ms| quick.tick(*now_ms, &mut out).is_err());
+        assert_eq!(died, Some(1_400 + 700));
     }
 
     #[test]

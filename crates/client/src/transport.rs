@@ -18,7 +18,7 @@ const PATH: &str = "/v1/ws";
 
 /// An address in its parts.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Place {
+pub(crate) struct Place {
     tls: bool,
     /// Path of the WebSocket; `None`: frames stand on the stream itself.
     websocket: Option<String>,
@@ -59,15 +59,58 @@ impl Place {
         Ok(Self { tls, websocket: websocket.then(|| path.to_owned()), authority })
     }
 
+    /// `http://host[:port]` or `https://host[:port]`, with or without a slash behind it.
+    pub fn of_http(url: &str) -> Result<Self, String> {
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        let scheme = match scheme {
+            "http" => "ws",
+            "https" => "wss",
+            _ => "",
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let place = if rest.contains('/') { None } else { Self::read(&format!("{scheme}://{rest}")).ok() };
+        place
+            .ok_or_else(|| format!("{url:?} is no address of HTTP; examples: https://host, http://host:7601"))
+    }
+
+    /// Host and port.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
     fn host(&self) -> &str {
         let host = self.authority.rsplit_once(':').map_or(self.authority.as_str(), |(host, _)| host);
         host.trim_start_matches('[').trim_end_matches(']')
     }
 }
 
-enum Stream {
+/// A socket, with or without TLS.
+pub(crate) enum Stream {
+    /// As it is.
     Plain(TcpStream),
+    /// Within TLS.
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Connects. `tls` says whom to trust; only places with TLS need it.
+    pub async fn open(place: &Place, tls: Option<&Arc<ClientConfig>>) -> std::io::Result<Self> {
+        let wrong = |text: String| std::io::Error::new(std::io::ErrorKind::InvalidInput, text);
+        let authority = &place.authority;
+        if !place.tls {
+            let stream = TcpStream::connect(authority).await?;
+            stream.set_nodelay(true)?;
+            return Ok(Stream::Plain(stream));
+        }
+        // Before anybody is bothered.
+        let config = tls.ok_or_else(|| wrong(format!("{authority} needs `tls`: whom to trust")))?;
+        let name = ServerName::try_from(place.host().to_owned())
+            .map_err(|error| wrong(format!("{authority}: {error}")))?;
+        let stream = TcpStream::connect(authority).await?;
+        stream.set_nodelay(true)?;
+        let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await?;
+        Ok(Stream::Tls(Box::new(stream)))
+    }
 }
 
 impl AsyncRead for Stream {
@@ -123,16 +166,7 @@ impl Transport {
     pub async fn open(address: &str, tls: Option<&Arc<ClientConfig>>) -> std::io::Result<Self> {
         let wrong = |text: String| std::io::Error::new(std::io::ErrorKind::InvalidInput, text);
         let place = Place::read(address).map_err(wrong)?;
-        let stream = TcpStream::connect(&place.authority).await?;
-        stream.set_nodelay(true)?;
-        let mut stream = if place.tls {
-            let config = tls.ok_or_else(|| wrong(format!("{address} needs Options.tls: whom to trust")))?;
-            let name = ServerName::try_from(place.host().to_owned())
-                .map_err(|error| wrong(format!("{address}: {error}")))?;
-            Stream::Tls(Box::new(TlsConnector::from(Arc::clone(config)).connect(name, stream).await?))
-        } else {
-            Stream::Plain(stream)
-        };
+        let mut stream = Stream::open(&place, tls).await?;
         let websocket = match &place.websocket {
             Some(path) => Some(shake_hands(&mut stream, &place.authority, path).await?),
             None => None,
@@ -221,6 +255,12 @@ mod tests {
         assert_eq!(place("ws://a:1"), with(false, Some("/v1/ws"), "a:1"));
         assert_eq!(place("wss://a/x/y"), with(true, Some("/x/y"), "a:443"));
         assert_eq!(Place::read("tls://[::1]:7").unwrap().host(), "::1");
+        let http = |url: &str| Place::of_http(url).map(|p| (p.tls, p.authority));
+        assert_eq!(http("http://a:1/"), Ok((false, "a:1".to_owned())));
+        assert_eq!(http("https://a"), Ok((true, "a:443".to_owned())));
+        for wrong in ["a:1", "ws://a", "https://a/b", "http://"] {
+            assert!(http(wrong).is_err(), "{wrong}");
+        }
         for wrong in ["", "a", "http://a:1", "tcp://a:1/x", "ws://", "wss://a/x y", "ws://u@a:1"] {
             assert!(place(wrong).is_err(), "{wrong}");
         }

@@ -6,6 +6,7 @@
 //! whose names begin so; `--quick` runs everything small, to see that it works, and its numbers mean nothing.
 #![allow(clippy::print_stdout)] // a table for people is what it is for
 
+mod chat;
 mod cluster;
 mod core;
 mod front;
@@ -94,6 +95,12 @@ const FAMILIES: &[Family] = &[
     (front::shared::FIGURES, front::shared::run),
     (front::reach::FIGURES, front::reach::run),
     (front::restart::FIGURES, front::restart::run),
+    (chat::pairs::FIGURES, chat::pairs::run),
+    (chat::groups::FIGURES, chat::groups::run),
+    (chat::large::FIGURES, chat::large::run),
+    (chat::idle::FIGURES, chat::idle::run),
+    (chat::sync::FIGURES, chat::sync::run),
+    (chat::restart::FIGURES, chat::restart::run),
     (cluster::draws::FIGURES, cluster::draws::run),
     (cluster::wins::FIGURES, cluster::wins::run),
     (cluster::failover::FIGURES, cluster::failover::run),

@@ -134,9 +134,12 @@ pub struct FloodArgs {
 
 #[derive(Args)]
 pub struct IdleArgs {
-    /// HOST:PORT of frames.
+    /// HOST:PORT of frames; of HTTP with `--websocket`.
     #[arg(long)]
     address: String,
+    /// Frames in WebSocket messages.
+    #[arg(long)]
+    websocket: bool,
     #[command(flatten)]
     keys: Keys,
     /// Connections, one a user.
@@ -221,6 +224,7 @@ pub fn flood(args: &FloodArgs, shutdown: &Shutdown) -> anyhow::Result<u8> {
 pub fn idle(args: &IdleArgs, shutdown: &Shutdown) -> anyhow::Result<u8> {
     let config = IdleConfig {
         address: address(&args.address)?,
+        websocket: args.websocket,
         key: key(&args.keys)?,
         connections: args.connections,
         first_user: args.first_user,

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 
+use client::websocket::{Handshake, Reader, put_message};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::time::Timespec;
 
@@ -76,7 +77,25 @@ pub(crate) struct Wire {
     pub out: Vec<u8>,
     rest: Vec<u8>,
     watching_writes: bool,
+    /// There if the frames go in a WebSocket's messages.
+    websocket: Option<Box<WebSocket>>,
 }
+
+/// A WebSocket's side of a wire.
+#[derive(Default)]
+struct WebSocket {
+    reader: Reader,
+    /// Bytes of the socket that are no frames yet.
+    raw: Vec<u8>,
+    /// So much of what is to be sent is in messages already.
+    wrapped: usize,
+}
+
+/// A mask is random so that no page can choose the bytes that a proxy sees; a generator has nothing to hide from.
+const MASK: [u8; 4] = [0x5a, 0xc3, 0x96, 0x0f];
+
+/// Room that a WebSocket's read leaves, for what it kept of the read before.
+const WEBSOCKET_KEPT: usize = 1_024;
 
 impl Wire {
     /// Begins to connect; it is done when the socket is writable.
@@ -95,7 +114,7 @@ impl Wire {
 
     /// Over a connected socket that doesn't block.
     pub fn over(stream: TcpStream) -> Self {
-        Self { stream, out: Vec::new(), rest: Vec::new(), watching_writes: false }
+        Self { stream, out: Vec::new(), rest: Vec::new(), watching_writes: false, websocket: None }
     }
 
     /// Connects and waits for it.
@@ -104,6 +123,35 @@ impl Wire {
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         Ok(Self::over(stream))
+    }
+
+    /// Connects to a WebSocket and waits until the server has agreed.
+    pub fn connect_websocket(
+        address: SocketAddr,
+        path: &str,
+        within: std::time::Duration,
+    ) -> io::Result<Self> {
+        let mut stream = TcpStream::connect_timeout(&address, within)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(within))?;
+        let mut out = Vec::new();
+        let handshake = Handshake::begin(&address.to_string(), path, *b"a generator's 16", &mut out);
+        stream.write_all(&out)?;
+        let (mut raw, mut some) = (Vec::new(), [0; 1_024]);
+        let used = loop {
+            let read = stream.read(&mut some)?;
+            if read == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            raw.extend_from_slice(&some[..read]);
+            if let Some(used) = handshake.take(&raw).map_err(io::Error::other)? {
+                break used;
+            }
+        };
+        raw.drain(..used);
+        stream.set_nonblocking(true)?;
+        let websocket = Some(Box::new(WebSocket { raw, ..WebSocket::default() }));
+        Ok(Self { websocket, ..Self::over(stream) })
     }
 
     /// Puts it under the poller's eyes.
@@ -121,6 +169,13 @@ impl Wire {
 
     /// Sends what can be sent, and has the poller watch for the rest.
     pub fn flush(&mut self, poller: &Poller, key: u64) -> io::Result<()> {
+        if let Some(websocket) = &mut self.websocket
+            && websocket.wrapped < self.out.len()
+        {
+            let frames = self.out.split_off(websocket.wrapped);
+            put_message(&mut self.out, &frames, MASK);
+            websocket.wrapped = self.out.len();
+        }
         let mut sent = 0;
         while sent < self.out.len() {
             match self.stream.write(&self.out[sent..]) {
@@ -136,6 +191,9 @@ impl Wire {
         } else {
             self.out.drain(..sent);
         }
+        if let Some(websocket) = &mut self.websocket {
+            websocket.wrapped = self.out.len();
+        }
         let left = !self.out.is_empty();
         if left != self.watching_writes {
             self.watching_writes = left;
@@ -148,6 +206,9 @@ impl Wire {
     pub fn read(&mut self, scratch: &mut [u8]) -> io::Result<Option<usize>> {
         let kept = self.rest.len();
         scratch[..kept].copy_from_slice(&self.rest);
+        if self.websocket.is_some() {
+            return self.read_messages(scratch, kept);
+        }
         loop {
             return match self.stream.read(&mut scratch[kept..]) {
                 Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
@@ -157,6 +218,33 @@ impl Wire {
                 Err(error) => Err(error),
             };
         }
+    }
+
+    /// The same with frames that come in messages.
+    #[cold]
+    fn read_messages(&mut self, scratch: &mut [u8], kept: usize) -> io::Result<Option<usize>> {
+        let Some(websocket) = &mut self.websocket else { return Ok(None) };
+        let room = scratch.len().saturating_sub(kept + WEBSOCKET_KEPT);
+        match self.stream.read(&mut scratch[kept..kept + room]) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(n) => websocket.raw.extend_from_slice(&scratch[kept..kept + n]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+        let (mut data, mut reply) = (Vec::new(), Vec::new());
+        websocket
+            .reader
+            .take(&mut websocket.raw, &mut data, &mut reply, || MASK)
+            .map_err(io::Error::other)?;
+        // Control messages stand between those with frames, so that an answer to one may go out at once, or not at all.
+        if !reply.is_empty() && self.out.is_empty() {
+            let _ = self.stream.write(&reply)?;
+        }
+        if data.is_empty() {
+            return Ok(None);
+        }
+        scratch[kept..kept + data.len()].copy_from_slice(&data);
+        Ok(Some(kept + data.len()))
     }
 
     /// Keeps what is no whole frame yet.

@@ -2,15 +2,19 @@
 
 mod server;
 
-use client::{ClientError, Connection, Credential, Dialer, Options, ReconnectPolicy, SessionError};
+use client::{
+    ClientError, Connection, Credential, Dialer, HeartbeatRules, Heartbeats, Options, ReconnectPolicy,
+    Scheduler, SessionError,
+};
 use protocol::v1::{Outcome, Submit};
 use runtime::{Shutdown, SystemClock};
-use server::{Manners, TinyServer};
+use server::{Manners, TinyScheduler, TinyServer};
 
 fn options(server: &TinyServer, token: &str) -> Options {
     Options {
         address: server.address.to_string(),
         tls: None,
+        heartbeats: None,
         device: 0,
         credential: Credential::User(token.into()),
         client: "test 1".into(),
@@ -100,4 +104,76 @@ async fn follows_a_move_and_leaves_when_the_new_connection_stands() {
     let ended = Shutdown::new();
     let dial = tokio::time::timeout(std::time::Duration::from_millis(200), dialer.dial(&ended));
     assert!(dial.await.is_err(), "nobody is anywhere");
+}
+
+#[tokio::test]
+async fn learns_by_itself_what_silence_a_network_bears() {
+    let server = TinyServer::start(Manners { heartbeat_ms: 60_000, nat_ms: 400, ..Manners::default() }).await;
+    let rules = HeartbeatRules {
+        min_ms: 20,
+        max_ms: 2_000,
+        step_ms: 90,
+        successes: 2,
+        margin_ms: 30,
+        probe_again: 1_000,
+        failures: 3,
+        networks: 2,
+    };
+    let heartbeats = Heartbeats::new(rules);
+    heartbeats.on_network("home");
+    let options = Options { heartbeats: Some(heartbeats.clone()), ..options(&server, "good") };
+    let mut dead = 0;
+    let settle = async {
+        while !heartbeats.is_settled() {
+            let mut connection = Connection::open(options.clone()).await.unwrap();
+            while !heartbeats.is_settled() {
+                if connection.idle(50).await.is_err() {
+                    dead += 1;
+                    break;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), settle).await.expect("the search ends");
+    assert!(dead > 0, "the search ends at a length that does not hold");
+    let found = heartbeats.interval_ms();
+    assert!(found <= 450, "{found} ms is more than the network bears");
+    // A connection that asks for answers meanwhile learns nothing from beats that prove nothing.
+    let mut connection = Connection::open(options.clone()).await.unwrap();
+    assert!(connection.campaigns().await.is_ok() && connection.idle(30).await.is_ok());
+    assert_eq!(heartbeats.interval_ms(), 20, "each connection begins with short beats");
+}
+
+#[tokio::test]
+async fn goes_where_the_scheduler_says_and_asks_again_when_that_is_gone() {
+    let here = TinyServer::start(Manners::default()).await;
+    let there = TinyServer::start(Manners::default()).await;
+    let names = |server: &TinyServer| format!(r#"{{"node":2,"tcp":"{}","ttlMs":60000}}"#, server.address);
+    let known = TinyScheduler::start(names(&there)).await;
+    let scheduler =
+        Scheduler { url: known.url.clone(), tls: None, region: "cn-north".into(), answer_ms: 5_000 };
+    assert_eq!(scheduler.ask(7).await.unwrap().tcp, there.address.to_string());
+    assert_eq!(known.asked.lock().pop().unwrap(), "GET /v1/scheduler?user=7&region=cn-north HTTP/1.1");
+    // The app's own address is one where nobody is.
+    let nowhere = Options { address: "127.0.0.1:1".into(), ..options(&here, "good") };
+    let policy = ReconnectPolicy::default().scaled(1);
+    let mut dialer = Dialer::new(nowhere, policy, || 0).asking(scheduler.clone(), 7);
+    let never = Shutdown::new();
+    for _ in 0..2 {
+        let mut connection = dialer.dial(&never).await.unwrap();
+        assert!(connection.campaigns().await.is_ok());
+        drop(connection);
+        dialer.dropped();
+    }
+    assert_eq!(known.asked.lock().len(), 1, "its word holds for a while");
+    drop(there);
+    *known.answer.lock() = names(&here);
+    let soon = std::time::Duration::from_secs(30);
+    assert!(tokio::time::timeout(soon, dialer.dial(&never)).await.unwrap().is_ok());
+    assert!(known.asked.lock().len() >= 2, "the place was gone");
+    // Nobody can be asked: the app's own address is used.
+    drop(known);
+    assert!(scheduler.ask(7).await.is_err());
+    let mut dialer = Dialer::new(options(&here, "good"), policy, || 0).asking(scheduler, 7);
+    assert!(tokio::time::timeout(soon, dialer.dial(&never)).await.unwrap().is_ok());
 }

@@ -22,6 +22,10 @@ pub struct Manners {
     pub websocket: bool,
     /// Asks everybody to go there, once they are logged in.
     pub away: Option<SocketAddr>,
+    /// What it asks for in Welcome; 0: 40 ms, and it cuts whoever is silent for 350.
+    pub heartbeat_ms: u32,
+    /// Stands behind a NAT that forgets a connection after so many ms of silence: nothing comes through from then on.
+    pub nat_ms: u64,
 }
 
 pub struct TinyServer {
@@ -52,13 +56,19 @@ impl TinyServer {
                     continue;
                 }
                 let drop_first = std::mem::take(&mut manners.drop_first_answer);
-                let served = async {
+                let manners = Manners { drop_first_answer: drop_first, ..manners };
+                let served = async move {
                     if manners.websocket {
-                        serve(bridge(stream).await?, drop_first, manners.away).await
+                        serve(bridge(stream).await?, manners).await
                     } else {
-                        serve(stream, drop_first, manners.away).await
+                        serve(stream, manners).await
                     }
                 };
+                if manners.nat_ms > 0 {
+                    // Whom it does not hear any more must not keep the next one waiting.
+                    tasks.clone().spawn("connection", TaskKind::BestEffort, async move { Ok(served.await?) });
+                    continue;
+                }
                 tokio::select! {
                     _ = served => {}
                     () = tasks.shutdown().wait() => return Ok(()),
@@ -126,15 +136,19 @@ fn unmask(raw: &[u8]) -> Option<(Vec<u8>, usize)> {
     Some((payload, head + 4 + length))
 }
 
-async fn serve(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    mut drop_answer: bool,
-    away: Option<SocketAddr>,
-) -> std::io::Result<()> {
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, manners: Manners) -> std::io::Result<()> {
+    let Manners { drop_first_answer: mut drop_answer, away, .. } = manners;
     let (mut input, mut out) = (Vec::new(), Vec::new());
+    let cut_ms = if manners.heartbeat_ms > 0 { 60_000 } else { 350 };
     loop {
-        let read = tokio::time::timeout(Duration::from_millis(350), stream.read_buf(&mut input));
+        let began = tokio::time::Instant::now();
+        let read = tokio::time::timeout(Duration::from_millis(cut_ms), stream.read_buf(&mut input));
         if read.await.map_err(std::io::Error::other)?? == 0 {
+            return Ok(());
+        }
+        if manners.nat_ms > 0 && began.elapsed() > Duration::from_millis(manners.nat_ms) {
+            // Nothing gets through, in either direction, until the client gives up.
+            while stream.read_buf(&mut input).await? > 0 {}
             return Ok(());
         }
         let mut at = 0;
@@ -145,7 +159,7 @@ async fn serve(
                         protocol_version: 1,
                         frame_max: 0,
                         server_time_ms: 9_000,
-                        heartbeat_ms: 40,
+                        heartbeat_ms: if manners.heartbeat_ms > 0 { manners.heartbeat_ms } else { 40 },
                     };
                     put_message(&mut out, FrameKind::Welcome, frame.id, &welcome);
                 }
@@ -193,5 +207,51 @@ async fn serve(
         input.drain(..at);
         stream.write_all(&out).await?;
         out.clear();
+    }
+}
+
+/// Answers each request over HTTP with the same JSON, until it is told another.
+pub struct TinyScheduler {
+    pub url: String,
+    pub answer: std::sync::Arc<parking_lot::Mutex<String>>,
+    pub asked: std::sync::Arc<parking_lot::Mutex<Vec<String>>>,
+    shutdown: Shutdown,
+}
+
+impl Drop for TinyScheduler {
+    fn drop(&mut self) {
+        self.shutdown.request();
+    }
+}
+
+impl TinyScheduler {
+    pub async fn start(answer: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let shutdown = Shutdown::new();
+        let answer = std::sync::Arc::new(parking_lot::Mutex::new(answer));
+        let asked: std::sync::Arc<parking_lot::Mutex<Vec<String>>> = std::sync::Arc::default();
+        let (says, hears) = (answer.clone(), asked.clone());
+        let tasks = Tasks::new(shutdown.clone());
+        tasks.clone().spawn("scheduler", TaskKind::BestEffort, async move {
+            loop {
+                let mut stream = tokio::select! {
+                    accepted = listener.accept() => accepted?.0,
+                    () = tasks.shutdown().wait() => return Ok(()),
+                };
+                let mut input = Vec::new();
+                while !input.ends_with(b"\r\n\r\n") && stream.read_buf(&mut input).await? > 0 {}
+                let head = String::from_utf8_lossy(&input).into_owned();
+                hears.lock().push(head.lines().next().unwrap_or_default().to_owned());
+                let body = says.lock().clone();
+                let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                // In two pieces, and the connection stays open.
+                let (a, b) = text.as_bytes().split_at(text.len() / 2);
+                stream.write_all(a).await?;
+                stream.flush().await?;
+                stream.write_all(b).await?;
+            }
+        });
+        Self { url, answer, asked, shutdown }
     }
 }

@@ -3,6 +3,7 @@
 mod chat;
 mod chat_ways;
 mod drain;
+mod elsewhere;
 mod fake_chat;
 mod frames;
 mod guards;

@@ -2,7 +2,7 @@
 
 use super::line::Line;
 use super::timelines::Timelines;
-use crate::core::{LINGER_MS, Pushing, Registration, Stop, check_profile};
+use crate::core::{Again, LINGER_MS, Pushing, Registration, Stop, check_profile};
 use hashring::bucket_of;
 use protocol::calls::{CallError, DeviceAt};
 use protocol::v1::{Head, PresenceOf};
@@ -201,21 +201,22 @@ impl Timelines {
         self.evict(now_ms);
     }
 
-    /// Entries that nobody has confirmed for a while go out once more, to devices that are still there.
+    /// Entries that nobody has confirmed for a while go out once more, see [`User::again`](crate::core::User::again).
     fn push_again(&mut self, now_ms: u64, out: &mut Pushing) {
+        let next_ms = now_ms + self.options.again_ms;
         while self.again.front().is_some_and(|(due, ..)| *due <= now_ms) {
-            let Some((_, user, at, device)) = self.again.pop_front() else { break };
+            let Some((_, user, at, device, mark)) = self.again.pop_front() else { break };
             let Some(line) = self.lines.get_mut(&user) else { continue };
-            let Some(conn) = line.user.conn_mut(at, device) else { continue };
-            conn.again = 0;
-            let conn = conn.clone();
-            let Some((mut after, entries)) = line.user.unconfirmed(conn.pushed) else { continue };
+            let Some(Again { mut after, entries, next }) = line.user.again(at, device, mark) else {
+                continue;
+            };
+            self.again.extend(next.map(|mark| (next_ms, user, at, device, mark)));
             for entry in entries {
                 let body = line.bodies.iter().find(|(cursor, _)| *cursor == entry.cursor);
                 let Some((_, message)) = body else { break };
                 if (message.sender, message.device) != (user, device) {
                     out.message(message);
-                    out.target(user, &conn, after, entry.cursor);
+                    out.target_at(user, device, at, after, entry.cursor);
                     after = entry.cursor;
                 }
             }

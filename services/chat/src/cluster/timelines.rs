@@ -59,7 +59,7 @@ pub struct Timelines {
     pub(super) wanted: BTreeSet<u64>,
     /// Users with places that only the store knows.
     doubtful: BTreeSet<u64>,
-    pub(super) again: VecDeque<(u64, u64, ConnectionAt, u64)>,
+    pub(super) again: VecDeque<(u64, u64, ConnectionAt, u64, u64)>,
     pub(super) silence: VecDeque<(u64, u64, ConnectionAt, u64)>,
     pub(super) unlogged: VecDeque<u64>,
     pub(super) confirm_due_ms: u64,
@@ -372,7 +372,8 @@ impl Timelines {
         let Some(line) = self.lines.get_mut(&user) else { return };
         line.user.touched_ms = now_ms;
         let (again_ms, queue) = (now_ms + self.options.again_ms, &mut self.again);
-        line.user.give(&message, entry, out, |at, device| queue.push_back((again_ms, user, at, device)));
+        let again = |at, device, mark| queue.push_back((again_ms, user, at, device, mark));
+        line.user.give(&message, entry, out, again);
         line.user.trim(entry.cursor, self.options.recent_entries);
         if line.user.conns.is_empty() {
             line.bodies.clear();

@@ -203,7 +203,7 @@ impl State {
                 user.dirty = true;
                 self.dirty_users.push(*slot);
             }
-            let again = |at, device| queue.push_back((again_ms, *slot, at, device));
+            let again = |at, device, mark| queue.push_back((again_ms, *slot, at, device, mark));
             user.give(message, entry, out, again);
         }
     }

@@ -36,4 +36,4 @@ pub use rows::{Checkpoint, ConversationRows, UserRows};
 pub use send::{Logged, Sending, answer, busy, counts, on_its_way, pair_made, refused, stored};
 pub use state::{At, Fanned, Key, LINGER_MS, SentKey, State, StoredConversation, StoredLink, StoredUser};
 pub use unread::Counted;
-pub use user::{Conn, Device, Entry, Friend, Loaded, Made, Person, Registration, User, entries_after};
+pub use user::{Again, Conn, Device, Entry, Friend, Loaded, Made, Person, Registration, User, entries_after};

@@ -147,8 +147,8 @@ pub struct State {
     pub(super) new_pairs: Vec<(u64, u64, u64)>,
     /// Large conversations with news since the last tick.
     pub(super) news: Vec<u64>,
-    /// Connections to look at again: when, whose, where, which device.
-    pub(super) again: VecDeque<(u64, u32, protocol::calls::ConnectionAt, u64)>,
+    /// Connections to look at again: when, whose, where, which device, and what had been pushed when this was noted.
+    pub(super) again: VecDeque<(u64, u32, protocol::calls::ConnectionAt, u64, u64)>,
     /// Connections to look at for silence: when, whose, where, which device.
     pub(super) silence: VecDeque<(u64, u32, protocol::calls::ConnectionAt, u64)>,
     /// Users with confirmed cursors that the log does not have.

@@ -5,6 +5,7 @@ use super::conversation::Conversation;
 use super::pushes::{Pushing, goes_along, wire};
 use super::send::Logged;
 use super::state::State;
+use super::user::Again;
 use crate::limits;
 use protocol::v1::Head;
 use records::ChatFact;
@@ -89,21 +90,21 @@ impl State {
         }
     }
 
-    /// Entries that nobody has confirmed for a while go out once more, to devices that are still there.
+    /// Entries that nobody has confirmed for a while go out once more, see [`User::again`](super::user::User::again).
     fn push_again(&mut self, now_ms: u64, out: &mut Pushing) {
+        let next_ms = now_ms + self.options.again_ms;
         while self.again.front().is_some_and(|(due, ..)| *due <= now_ms) {
-            let Some((_, slot, at, device)) = self.again.pop_front() else { break };
-            let Some(conn) = self.conn_mut(slot, at, device) else { continue };
-            conn.again = 0;
-            let conn = conn.clone();
-            let user = &self.users[slot as usize];
-            let Some((mut after, entries)) = user.unconfirmed(conn.pushed) else { continue };
+            let Some((_, slot, at, device, mark)) = self.again.pop_front() else { break };
+            let Some(user) = self.users.get_mut(slot as usize) else { continue };
+            let id = user.id;
+            let Some(Again { mut after, entries, next }) = user.again(at, device, mark) else { continue };
+            self.again.extend(next.map(|mark| (next_ms, slot, at, device, mark)));
             for entry in entries {
                 let message = self.conversations.get(&entry.conversation).and_then(|c| c.recent(entry.seq));
                 let Some(message) = message else { break };
-                if (message.sender, message.device) != (user.id, device) {
+                if (message.sender, message.device) != (id, device) {
                     out.message(message);
-                    out.target(user.id, &conn, after, entry.cursor);
+                    out.target_at(id, device, at, after, entry.cursor);
                     after = entry.cursor;
                 }
             }

@@ -31,8 +31,10 @@ pub struct Conn {
     pub pushed: u64,
     /// Last heard of, ms on the node's clock.
     pub beat_ms: u64,
-    /// Entries up to here are to be looked at again; 0: none.
+    /// Entries up to here are to be looked at again, when their time has come; 0: none.
     pub again: u64,
+    /// Entries up to here went out a second time if they had to, or were there before it came: they are left for sync.
+    pub repeated: u64,
     /// Users whose presence it watches.
     pub watching: Vec<u64>,
 }
@@ -213,6 +215,16 @@ pub struct Loaded {
     pub watchers: Vec<(u64, u64, ConnectionAt)>,
 }
 
+/// What a connection's timer brings.
+pub struct Again<'a> {
+    /// The cursor before the entries.
+    pub after: u64,
+    /// What goes out once more.
+    pub entries: &'a [Entry],
+    /// The next timer's mark, if there is to be one.
+    pub next: Option<u64>,
+}
+
 /// A user in memory.
 #[derive(Default)]
 pub struct User {
@@ -270,7 +282,7 @@ impl User {
         message: &ChatMessage,
         entry: Entry,
         out: &mut Pushing,
-        mut again: impl FnMut(ConnectionAt, u64),
+        mut again: impl FnMut(ConnectionAt, u64, u64),
     ) {
         self.entries.push(entry);
         for conn in &mut self.conns {
@@ -280,7 +292,7 @@ impl User {
             let after = std::mem::replace(&mut conn.pushed, entry.cursor);
             if conn.again == 0 {
                 conn.again = entry.cursor;
-                again(conn.at, conn.device);
+                again(conn.at, conn.device, entry.cursor);
             }
             out.target(self.id, conn, after, entry.cursor);
         }
@@ -295,7 +307,16 @@ impl User {
         }
         let was_away = self.conns.is_empty();
         let (at, device) = (device.at, device.device);
-        self.conns.push(Conn { at, device, pushed, beat_ms: now_ms, again: 0, watching: Vec::new() });
+        let repeated = pushed;
+        self.conns.push(Conn {
+            at,
+            device,
+            pushed,
+            beat_ms: now_ms,
+            again: 0,
+            repeated,
+            watching: Vec::new(),
+        });
         was_away
     }
 
@@ -322,13 +343,29 @@ impl User {
         self.conns.iter_mut().find(|c| c.at == at && c.device == device)
     }
 
-    /// What was pushed up to a cursor and no device has confirmed, as far as memory has it, with the cursor before it.
-    /// What one device has confirmed is left for the others' sync.
-    pub fn unconfirmed(&self, pushed: u64) -> Option<(u64, &[Entry])> {
-        let confirmed = self.loaded.as_ref()?.person.confirmed().max(self.hot_after);
-        let entries = entries_after(&self.entries, confirmed);
-        let entries = &entries[..entries.partition_point(|e| e.cursor <= pushed)];
-        Some((confirmed, &entries[..entries.len().min(limits::AGAIN_ENTRIES_MAX)]))
+    /// The timer of a connection has run out that was set when `mark` had been pushed: what goes out once more, and only
+    /// once. `None`: the connection has ended since, even if the device has come again on one with the same number.
+    ///
+    /// A connection has one timer at a time. It speaks for what had been pushed when it was set: later entries are younger
+    /// than the time, and get the next one. So an entry goes out again between one and two times `again_ms` after its
+    /// push, at no more cost on the way of a push than a comparison. What one device has confirmed is left for the others'
+    /// sync, and so is what has gone out twice.
+    pub fn again(&mut self, at: ConnectionAt, device: u64, mark: u64) -> Option<Again<'_>> {
+        let timed = |c: &&mut Conn| (c.at, c.device, c.again) == (at, device, mark);
+        let conn = self.conns.iter_mut().find(timed)?;
+        let Some(loaded) = &self.loaded else {
+            // Until it is known what his devices have confirmed.
+            conn.again = conn.pushed;
+            return Some(Again { after: conn.pushed, entries: &[], next: Some(conn.pushed) });
+        };
+        let confirmed = loaded.person.confirmed();
+        let repeated = std::mem::replace(&mut conn.repeated, mark);
+        conn.again = if conn.pushed > mark.max(confirmed) { conn.pushed } else { 0 };
+        let next = Some(conn.again).filter(|mark| *mark > 0);
+        let after = repeated.max(confirmed).max(self.hot_after);
+        let entries = entries_after(&self.entries, after);
+        let entries = &entries[..entries.partition_point(|e| e.cursor <= mark)];
+        Some(Again { after, entries: &entries[..entries.len().min(limits::AGAIN_ENTRIES_MAX)], next })
     }
 
     /// The store has his entries up to a cursor: all but the newest leave memory.

@@ -1,6 +1,7 @@
 //! Chat as its front doors see it.
 
 mod accounts;
+mod again;
 mod cluster;
 mod fold;
 mod groups;

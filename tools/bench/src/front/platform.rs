@@ -124,6 +124,32 @@ impl Platform {
         self.process.cpu_s()
     }
 
+    /// Memory of its own, pages of files aside, in bytes.
+    pub fn own_bytes(&self) -> Result<u64> {
+        self.process.own_bytes()
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The file with the key of players' tokens.
+    pub fn key_file(&self) -> PathBuf {
+        self.folder.path().join("key")
+    }
+
+    /// Connections that are logged in, while no more have ended than asked for metrics.
+    pub fn connected(&self) -> Result<u64> {
+        let (_, text) = ask(self.http, "/metrics", "", "")?;
+        let text = String::from_utf8_lossy(&text);
+        let of = |name: &str| {
+            let mut lines = text.lines().filter_map(|l| l.strip_prefix(name));
+            lines.find_map(|n| n.trim().parse::<u64>().ok()).with_context(|| format!("no metric {name}"))
+        };
+        Ok(of("hongbao_access_logins_total ")?.min(of("hongbao_access_connections ")?))
+    }
+
     /// `GET /admin/status`.
     pub fn status(&self) -> Result<Value> {
         ask_json(self.http, "/admin/status", &self.admin, "")

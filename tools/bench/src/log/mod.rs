@@ -2,5 +2,4 @@
 
 pub mod append;
 pub mod latency;
-
-mod world;
+pub mod world;

@@ -39,8 +39,10 @@ impl Conn {
 /// Idle connections.
 #[derive(Clone)]
 pub struct IdleConfig {
-    /// Where.
+    /// Where frames are spoken; with `websocket`, where HTTP is.
     pub address: SocketAddr,
+    /// Frames go in a WebSocket's messages.
+    pub websocket: bool,
     /// Signs the users' tokens.
     pub key: TokenKey,
     /// Connections, one a user.
@@ -72,9 +74,13 @@ pub struct IdleReport {
     pub cpu_share: f64,
 }
 
-/// Logs in `users.0` users from id `users.1` on, a device each.
+/// Where WebSockets are opened.
+const WEBSOCKET_PATH: &str = "/v1/ws";
+
+/// Logs in `users.0` users from id `users.1` on, a device each; over WebSockets or not.
 pub(crate) fn log_in_all(
     address: SocketAddr,
+    websocket: bool,
     key: &TokenKey,
     users: (u32, u64),
     wait_ms: u64,
@@ -92,7 +98,12 @@ pub(crate) fn log_in_all(
         }
         while conns.len() < users.0 as usize && conns.len() - open < LOGINS {
             let at = conns.len();
-            let mut wire = Wire::connect(address, Duration::from_secs(10)).map_err(|error| {
+            let within = Duration::from_secs(10);
+            let wire = match websocket {
+                true => Wire::connect_websocket(address, WEBSOCKET_PATH, within),
+                false => Wire::connect(address, within),
+            };
+            let mut wire = wire.map_err(|error| {
                 let tried = format!("connection {} of {}", at + 1, users.0);
                 LoadError::Connect { address: address.to_string(), tried, error }
             })?;
@@ -142,59 +153,91 @@ fn greet(
     Ok(opened)
 }
 
-/// Runs. Blocks until it is over; ends early on shutdown.
+/// Connections that are logged in, and idle.
+pub struct Idle {
+    conns: Vec<Option<Conn>>,
+    poller: Poller,
+    login_ms: u64,
+}
+
+impl Idle {
+    /// Logs everybody in.
+    ///
+    /// # Errors
+    /// When the configuration makes no sense, or a connection can't be made.
+    pub fn open(config: &IdleConfig, clock: &SharedClock) -> Result<Idle, LoadError> {
+        if config.connections == 0 || config.connections as usize > CONNECTIONS_MAX || config.first_user == 0
+        {
+            let text = format!(
+                "{} connections: 1 to {CONNECTIONS_MAX} are possible, with user ids from 1",
+                config.connections
+            );
+            return Err(LoadError::Config(text));
+        }
+        let began_ms = clock.mono_ns() / 1_000_000;
+        let users = (config.connections, config.first_user);
+        let (conns, poller) =
+            log_in_all(config.address, config.websocket, &config.key, users, config.wait_ms, clock)?;
+        let login_ms = clock.mono_ns() / 1_000_000 - began_ms;
+        Ok(Idle { conns: conns.into_iter().map(Some).collect(), poller, login_ms })
+    }
+
+    /// Keeps them, with heartbeats, for so long; ends early on shutdown. May be called again and again.
+    ///
+    /// # Errors
+    /// When polling fails; connections that break are counted.
+    pub fn keep(
+        &mut self,
+        run_ms: u64,
+        clock: &SharedClock,
+        shutdown: &Shutdown,
+    ) -> Result<IdleReport, LoadError> {
+        let Idle { conns, poller, login_ms } = self;
+        let mut report = IdleReport {
+            connections: conns.iter().flatten().count() as u32,
+            login_ms: *login_ms,
+            ..IdleReport::default()
+        };
+        let (cpu_ns, start_ns) = (thread_cpu_ns(), clock.mono_ns());
+        let (mut scratch, mut ready) = (vec![0; SCRATCH_BYTES], Vec::new());
+        let end_ns = start_ns + run_ms * 1_000_000;
+        // Everybody is looked at once in five seconds, a share of them every 50 ms.
+        let share = conns.len().div_ceil(100);
+        let mut turn = 0;
+        while clock.mono_ns() < end_ns && !shutdown.is_requested() {
+            let now_ms = clock.mono_ns() / 1_000_000;
+            for _ in 0..share {
+                turn = (turn + 1) % conns.len();
+                let sent = conns[turn].as_mut().map(|conn| beat(conn, poller, turn as u64, now_ms));
+                match sent {
+                    Some(Ok(beats)) => report.beats += beats,
+                    Some(Err(())) => (conns[turn], report.lost) = (None, report.lost + 1),
+                    None => {}
+                }
+            }
+            poller.wait(50_000_000, &mut ready).map_err(LoadError::io("polling"))?;
+            let now_ms = clock.mono_ns() / 1_000_000;
+            for ready in &ready {
+                let at = ready.key as usize;
+                match conns[at].as_mut().map(|conn| hear(conn, &mut scratch, now_ms)) {
+                    Some(Ok(answered)) => report.answered += answered,
+                    Some(Err(())) => (conns[at], report.lost) = (None, report.lost + 1),
+                    None => {}
+                }
+            }
+        }
+        report.seconds = (clock.mono_ns() - start_ns) as f64 / 1e9;
+        report.cpu_share = (thread_cpu_ns() - cpu_ns) as f64 / 1e9 / report.seconds.max(1e-9) / cores();
+        Ok(report)
+    }
+}
+
+/// Opens and keeps. Blocks until it is over; ends early on shutdown.
 ///
 /// # Errors
 /// When a connection can't be made.
 pub fn run(config: &IdleConfig, clock: &SharedClock, shutdown: &Shutdown) -> Result<IdleReport, LoadError> {
-    if config.connections == 0 || config.connections as usize > CONNECTIONS_MAX || config.first_user == 0 {
-        let text = format!(
-            "{} connections: 1 to {CONNECTIONS_MAX} are possible, with user ids from 1",
-            config.connections
-        );
-        return Err(LoadError::Config(text));
-    }
-    let began_ms = clock.mono_ns() / 1_000_000;
-    let users = (config.connections, config.first_user);
-    let (conns, poller) = log_in_all(config.address, &config.key, users, config.wait_ms, clock)?;
-    let start_ns = clock.mono_ns();
-    let mut report = IdleReport {
-        connections: config.connections,
-        login_ms: start_ns / 1_000_000 - began_ms,
-        ..IdleReport::default()
-    };
-    let cpu_ns = thread_cpu_ns();
-    let mut conns: Vec<Option<Conn>> = conns.into_iter().map(Some).collect();
-    let (mut scratch, mut ready) = (vec![0; SCRATCH_BYTES], Vec::new());
-    let end_ns = start_ns + config.run_ms * 1_000_000;
-    // Everybody is looked at once in five seconds, a share of them every 50 ms.
-    let share = conns.len().div_ceil(100);
-    let mut turn = 0;
-    while clock.mono_ns() < end_ns && !shutdown.is_requested() {
-        let now_ms = clock.mono_ns() / 1_000_000;
-        for _ in 0..share {
-            turn = (turn + 1) % conns.len();
-            let sent = conns[turn].as_mut().map(|conn| beat(conn, &poller, turn as u64, now_ms));
-            match sent {
-                Some(Ok(beats)) => report.beats += beats,
-                Some(Err(())) => (conns[turn], report.lost) = (None, report.lost + 1),
-                None => {}
-            }
-        }
-        poller.wait(50_000_000, &mut ready).map_err(LoadError::io("polling"))?;
-        let now_ms = clock.mono_ns() / 1_000_000;
-        for ready in &ready {
-            let at = ready.key as usize;
-            match conns[at].as_mut().map(|conn| hear(conn, &mut scratch, now_ms)) {
-                Some(Ok(answered)) => report.answered += answered,
-                Some(Err(())) => (conns[at], report.lost) = (None, report.lost + 1),
-                None => {}
-            }
-        }
-    }
-    report.seconds = (clock.mono_ns() - start_ns) as f64 / 1e9;
-    report.cpu_share = (thread_cpu_ns() - cpu_ns) as f64 / 1e9 / report.seconds.max(1e-9) / cores();
-    Ok(report)
+    Idle::open(config, clock)?.keep(config.run_ms, clock, shutdown)
 }
 
 fn beat(conn: &mut Conn, poller: &Poller, key: u64, now_ms: u64) -> Result<u64, ()> {

@@ -125,6 +125,7 @@ fn idle_connections_beat_and_stay() {
     let platform = Talkers::start(&book, None);
     let config = IdleConfig {
         address: platform.frames,
+        websocket: false,
         key: key(),
         connections: 300,
         first_user: 1,

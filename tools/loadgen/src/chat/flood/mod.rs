@@ -96,8 +96,22 @@ pub struct FloodReport {
 /// # Errors
 /// When the configuration makes no sense, a connection can't be made or breaks, or groups can't be made.
 pub fn run(config: &FloodConfig, clock: &SharedClock, shutdown: &Shutdown) -> Result<FloodReport, LoadError> {
+    run_telling(config, clock, shutdown, || ())
+}
+
+/// The same; `begun` is called when everybody is logged in and knows his conversation, before the first message that counts or
+/// warms up.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_telling(
+    config: &FloodConfig,
+    clock: &SharedClock,
+    shutdown: &Shutdown,
+    begun: impl FnOnce(),
+) -> Result<FloodReport, LoadError> {
     config.check()?;
-    Flood::new(config, clock)?.run_all(shutdown)
+    Flood::new(config, clock)?.run_all(shutdown, begun)
 }
 
 impl FloodConfig {

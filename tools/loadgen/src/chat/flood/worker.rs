@@ -105,7 +105,8 @@ impl<'a> Flood<'a> {
     /// Logs everybody in.
     pub fn new(config: &'a FloodConfig, clock: &'a SharedClock) -> Result<Self, LoadError> {
         let users = (config.users, config.first_user);
-        let (conns, poller) = idle::log_in_all(config.address, &config.key, users, config.wait_ms, clock)?;
+        let (conns, poller) =
+            idle::log_in_all(config.address, false, &config.key, users, config.wait_ms, clock)?;
         Ok(Self {
             config,
             clock,
@@ -124,8 +125,9 @@ impl<'a> Flood<'a> {
     }
 
     /// The whole run.
-    pub fn run_all(mut self, shutdown: &Shutdown) -> Result<FloodReport, LoadError> {
+    pub fn run_all(mut self, shutdown: &Shutdown, begun: impl FnOnce()) -> Result<FloodReport, LoadError> {
         self.set_up(shutdown)?;
+        begun();
         self.run(shutdown)?;
         Ok(self.report)
     }
@@ -274,7 +276,8 @@ impl<'a> Flood<'a> {
             if !self.counting && self.now_us >= count_us {
                 (self.counting, cpu_ns, from_us) = (true, thread_cpu_ns(), self.now_us);
             }
-            let due = ((self.now_us - start_us) as f64 * self.config.rate / 1e6) as u64;
+            // The first is due at once.
+            let due = ((self.now_us - start_us) as f64 * self.config.rate / 1e6) as u64 + 1;
             sent = self.send_due(sent, due, start_us)?;
             if self.now_us >= chores_us {
                 chores_us = self.now_us + 100_000;
