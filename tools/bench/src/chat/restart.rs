@@ -88,7 +88,7 @@ fn kill(plan: &Plan, world: &mut World) -> Result<(u64, u64)> {
     let first_user = world.users(wanted.users);
     let config = world.config(&wanted, first_user);
     let going = if plan.quick { Duration::from_millis(1_500) } else { UNDER_WAY };
-    let (begun, begins) = std::sync::mpsc::channel();
+    let (begun, begins) = std::sync::mpsc::sync_channel(1);
     std::thread::scope(|scope| {
         let config = &config;
         let flood = scope.spawn(move || {

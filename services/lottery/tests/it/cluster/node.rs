@@ -278,7 +278,7 @@ impl Life {
         }
     }
 
-    fn is_moving(&self) -> bool {
+    fn is_moving(&mut self) -> bool {
         let (seals, claims) = self.buckets.asks(self.log.acknowledged());
         !seals.is_empty() || !claims.is_empty()
     }
