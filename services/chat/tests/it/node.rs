@@ -224,3 +224,30 @@ async fn a_full_disk_refuses_sends_and_answers_reads() {
     assert_eq!(world.stored(into(1, 1, id, counter)).await.seq, counter);
     world.stop().await;
 }
+
+/// What was pushed while there was no way to the front door is lost; whoever arrives again hears that there is something.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_arrives_again_is_told_how_far_his_timeline_has_come() {
+    let (ground, _) = Ground::memory(9);
+    let world = World::start(&ground).await;
+    world.arrive(2, 1);
+    let first = world.stored(to(1, 1, 2, 1)).await;
+    world.until("a push", |w| w.got(2, 1).entries.len() == 1).await;
+    let pushed = world.got(2, 1).entries[0].0.cursor;
+    assert!(world.got(2, 1).told_to_sync.is_empty());
+    world.node.detach(World::at(2, 1).at.access);
+    world.stored(into(1, 1, first.conversation, 2)).await;
+    // Senders hear before pushes go out; when a later one has heard, this one's have.
+    world.stored(to(1, 1, 3, 1)).await;
+    world.node.attach(World::at(2, 1).at.access, world.door.clone());
+    world.node.arrive_again(World::at(2, 1));
+    let told = world.got(2, 1).told_to_sync;
+    assert!(told.len() == 1 && told[0] > pushed, "{told:?}: further than {pushed}");
+    assert_eq!(world.got(2, 1).entries.len(), 1, "the second one went nowhere");
+    // From there on pushes join.
+    world.stored(into(1, 1, first.conversation, 3)).await;
+    world.until("a push", |w| w.got(2, 1).entries.len() == 2).await;
+    assert_eq!(world.got(2, 1).entries[1].0.after, told[0]);
+    assert_eq!(world.timeline(2, pushed).await.len(), 2);
+    world.stop().await;
+}
