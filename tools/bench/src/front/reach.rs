@@ -20,7 +20,7 @@ use std::time::Duration;
 pub const FIGURES: &[&str] = &["reach.weight", "reach.pause"];
 
 /// Between two looks at the status.
-const LOOK: Duration = Duration::from_millis(5);
+const LOOK: Duration = Duration::from_millis(25);
 
 /// A change that takes longer is no figure but a fault.
 const PATIENCE_S: f64 = 20.0;
