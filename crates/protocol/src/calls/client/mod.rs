@@ -13,11 +13,13 @@
 //! Health: a link sends a heartbeat of nine bytes each 400 ms. Silence of 1.5 s ends the connection, and everything
 //! on it is answered; a process that stopped without closing its sockets costs its callers no more than that.
 
+mod carrier;
 mod chat;
 mod connect;
 mod desks;
 mod draws;
 mod link;
+mod mail;
 mod peer;
 mod pending;
 

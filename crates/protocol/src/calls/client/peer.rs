@@ -126,15 +126,15 @@ impl Peer {
         Health {
             links_up: self.links.iter().filter(|link| link.is_up()).count(),
             links: self.links.len(),
-            failures: self.links.iter().map(|link| link.failures()).max().unwrap_or(0),
+            failures: self.links.iter().map(|link| link.carrier().failures()).max().unwrap_or(0),
             timed_out: self.links.iter().map(|link| link.timed_out()).sum(),
-            last_error: self.links.iter().find_map(|link| link.last_error()),
+            last_error: self.links.iter().find_map(|link| link.carrier().last_error()),
         }
     }
 
     /// Lets its connections end once what is under way is answered.
     pub fn stop(&self) {
-        self.links.iter().for_each(|link| link.stop());
+        self.links.iter().for_each(|link| link.carrier().stop());
     }
 
     /// Its links, the calling thread's own first.

@@ -5,6 +5,7 @@
 //! afterwards finds nothing. The last two are told 'pending, ask again': the other side may have decided, and the
 //! same counter again finds out.
 
+use super::mail::Mail;
 use crate::calls::Inbox;
 use crate::calls::draws::{SubmitCall, SubmitReply};
 use crate::calls::wire::ReplyRow;
@@ -50,34 +51,6 @@ struct Batch {
     inbox: Arc<Inbox>,
     calls: Vec<Kept>,
     left: u32,
-}
-
-/// Replies on their way to inboxes, so that nobody is woken under the table's lock.
-#[derive(Default)]
-pub struct Mail {
-    replies: Vec<SubmitReply>,
-    /// For whom, and where his replies end.
-    ends: Vec<(Arc<Inbox>, usize)>,
-}
-
-impl Mail {
-    fn put(&mut self, inbox: &Arc<Inbox>, reply: SubmitReply) {
-        self.replies.push(reply);
-        match self.ends.last_mut() {
-            Some((last, end)) if Arc::ptr_eq(last, inbox) => *end += 1,
-            _ => self.ends.push((Arc::clone(inbox), self.replies.len())),
-        }
-    }
-
-    /// Hands them over. Each inbox is woken once for a run of its replies.
-    pub fn deliver(&mut self) {
-        let mut replies = self.replies.drain(..);
-        let mut at = 0;
-        for (inbox, end) in self.ends.drain(..) {
-            inbox.put_all(replies.by_ref().take(end - at));
-            at = end;
-        }
-    }
 }
 
 /// The table.

@@ -81,12 +81,12 @@ impl RemoteChat {
 
     /// Which options it was dialled with.
     pub fn options(&self) -> &CallOptions {
-        self.link.options()
+        self.link.carrier().options()
     }
 
     /// Ends the connection once what is under way is answered; from here on it is out of reach.
     pub fn stop(&self) {
-        self.link.stop();
+        self.link.carrier().stop();
     }
 
     /// Takes those devices out that are another node's now: they have left here, as far as this node is told.

@@ -4,6 +4,7 @@
 //! [`super::super::pending`] keeps that of draws. Marks rise by one, so the table is a queue: the place of a message follows from
 //! its mark, and the front has the earliest deadline.
 
+use crate::calls::client::mail::Mail;
 use crate::calls::{Inbox, SendCall, SendReply};
 use crate::v1::{Send, SendAnswer, SendOutcome};
 use std::collections::VecDeque;
@@ -16,34 +17,6 @@ struct Kept {
     user: u64,
     deadline_ms: u64,
     inbox: Arc<Inbox<SendReply>>,
-}
-
-/// Answers on their way to inboxes, so that nobody is woken under the table's lock.
-#[derive(Default)]
-pub(super) struct Mail {
-    replies: Vec<SendReply>,
-    /// For whom, and where his answers end.
-    ends: Vec<(Arc<Inbox<SendReply>>, usize)>,
-}
-
-impl Mail {
-    fn put(&mut self, inbox: &Arc<Inbox<SendReply>>, reply: SendReply) {
-        self.replies.push(reply);
-        match self.ends.last_mut() {
-            Some((last, end)) if Arc::ptr_eq(last, inbox) => *end += 1,
-            _ => self.ends.push((Arc::clone(inbox), self.replies.len())),
-        }
-    }
-
-    /// Hands them over. Each inbox is woken once for a run of its answers.
-    pub fn deliver(&mut self) {
-        let mut replies = self.replies.drain(..);
-        let mut at = 0;
-        for (inbox, end) in self.ends.drain(..) {
-            inbox.put_all(replies.by_ref().take(end - at));
-            at = end;
-        }
-    }
 }
 
 /// The table.
@@ -85,7 +58,7 @@ impl Sends {
     }
 
     /// Takes an answer; one that nobody waits for (any more) is dropped, and false returned.
-    pub fn answer(&mut self, mark: u64, answer: SendAnswer, mail: &mut Mail) -> bool {
+    pub fn answer(&mut self, mark: u64, answer: SendAnswer, mail: &mut Mail<SendReply>) -> bool {
         let Some(place) = mark.checked_sub(self.first).and_then(|place| usize::try_from(place).ok()) else {
             return false;
         };
@@ -104,7 +77,7 @@ impl Sends {
     }
 
     /// Answers those whose time is over with 'pending, send the same again'; gives how many.
-    pub fn expire(&mut self, mono_ms: u64, wait_ms: u32, mail: &mut Mail) -> usize {
+    pub fn expire(&mut self, mono_ms: u64, wait_ms: u32, mail: &mut Mail<SendReply>) -> usize {
         let before = self.unanswered;
         while let Some(Some(kept)) = self.kept.front()
             && kept.deadline_ms <= mono_ms
@@ -116,13 +89,13 @@ impl Sends {
     }
 
     /// The connection has ended: answers everybody. Marks of the next connection are others.
-    pub fn give_up_all(&mut self, wait_ms: u32, mail: &mut Mail) {
+    pub fn give_up_all(&mut self, wait_ms: u32, mail: &mut Mail<SendReply>) {
         while !self.kept.is_empty() {
             self.give_up_first(wait_ms, mail);
         }
     }
 
-    fn give_up_first(&mut self, wait_ms: u32, mail: &mut Mail) {
+    fn give_up_first(&mut self, wait_ms: u32, mail: &mut Mail<SendReply>) {
         let Some(first) = self.kept.pop_front() else { return };
         self.first += 1;
         let Some(kept) = first else { return };
