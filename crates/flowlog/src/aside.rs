@@ -13,8 +13,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use crate::disk::{Disk, DiskFile, is_full};
 use crate::error::WriteError;
@@ -22,10 +20,7 @@ use crate::fault;
 use crate::segment::SPARE_SEGMENT;
 
 /// Zeros are written and synced in pieces of this size: a sync of the writer waits behind one piece at most.
-const PIECE_BYTES: u64 = 1024 * 1024;
-/// Between two pieces the disk is left to the groups.
-const PAUSE: Duration = Duration::from_millis(1);
-
+const PIECE_BYTES: u64 = 256 * 1024;
 /// Chores that wait at most, beside one that removes; further room is given back on the spot.
 pub(crate) const CHORES_MAX: usize = 8;
 
@@ -107,10 +102,10 @@ impl<D: Disk> Chore<D> {
         }
     }
 
-    /// Does it. When `stop` is set, a spare that is being made is given up.
-    pub fn run(self, stop: &AtomicBool) -> ChoreDone<D> {
+    /// Does it. `go_on` is asked before each piece of what takes long; if it says no, a spare that is being made is given up.
+    pub fn run(self, go_on: &dyn Fn() -> bool) -> ChoreDone<D> {
         ChoreDone(match &self.what {
-            What::Prepare { bytes, zeros, floor } => self.make_spare(*bytes, *zeros, *floor, stop),
+            What::Prepare { bytes, zeros, floor } => self.make_spare([*bytes, *zeros, *floor], go_on),
             What::Trim { file, path, len } => {
                 trim(file, path, *len);
                 Outcome::Done
@@ -122,9 +117,10 @@ impl<D: Disk> Chore<D> {
         })
     }
 
-    fn make_spare(&self, bytes: u64, zeros: u64, floor: u64, stop: &AtomicBool) -> Outcome<D::File> {
+    fn make_spare(&self, sizes: [u64; 3], go_on: &dyn Fn() -> bool) -> Outcome<D::File> {
         let path = self.dir.join(SPARE_SEGMENT);
-        let made = self.try_spare(&path, bytes, zeros, floor, stop);
+        let [bytes, zeros, _] = sizes;
+        let made = self.try_spare(&path, sizes, go_on);
         fault::point("log.spare_made");
         match made {
             Ok(Some(file)) => return Outcome::Spare(Spare { file, allocated: bytes, zeroed: zeros }),
@@ -143,31 +139,25 @@ impl<D: Disk> Chore<D> {
     fn try_spare(
         &self,
         path: &Path,
-        bytes: u64,
-        zeros: u64,
-        floor: u64,
-        stop: &AtomicBool,
+        [bytes, zeros, floor]: [u64; 3],
+        go_on: &dyn Fn() -> bool,
     ) -> io::Result<Option<D::File>> {
         if self.disk.free_space(&self.dir)?.saturating_sub(floor) < bytes {
             return Ok(None);
         }
         let file = self.disk.create(path)?;
         file.preallocate(0, bytes)?;
-        let go_on = || {
-            std::thread::sleep(PAUSE);
-            !stop.load(Ordering::Relaxed)
-        };
         Ok(write_zeros(&file, zeros, go_on)?.then_some(file))
     }
 }
 
-/// Writes zeros up to `end`, each piece synced before the next, and syncs the whole. `go_on` is asked between pieces; if
-/// it says no, this returns false.
-pub(crate) fn write_zeros<F: DiskFile>(file: &F, end: u64, go_on: impl Fn() -> bool) -> io::Result<bool> {
+/// Writes zeros up to `end`, each piece synced before the next, and syncs the whole. `go_on` is asked before each piece;
+/// if it says no, this returns false.
+pub(crate) fn write_zeros<F: DiskFile>(file: &F, end: u64, go_on: &dyn Fn() -> bool) -> io::Result<bool> {
     let piece = vec![0u8; end.min(PIECE_BYTES) as usize];
     let mut at = 0;
     while at < end {
-        if at > 0 && !go_on() {
+        if !go_on() {
             return Ok(false);
         }
         let n = piece.len().min((end - at) as usize);

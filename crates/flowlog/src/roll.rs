@@ -6,7 +6,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 use crate::aside::{self, CHORES_MAX, Chore, ChoreDone, Outcome, Spare};
 use crate::chain::Chain;
@@ -233,7 +232,7 @@ impl<D: Disk> LogWriter<D> {
         };
         let zeroed = if ahead { allocated.min(piece) } else { 0 };
         if ahead {
-            aside::write_zeros(&file, zeroed, || true)?;
+            aside::write_zeros(&file, zeroed, &|| true)?;
         }
         begin_segment(&file, chain)?;
         Ok(Spare { file, allocated, zeroed })
@@ -308,7 +307,7 @@ impl<D: Disk> LogWriter<D> {
 
     fn run_waiting(&mut self) -> Result<(), WriteError> {
         while let Some(chore) = self.aside.waiting.pop_front() {
-            if let Outcome::Failed(error) = chore.run(&AtomicBool::new(false)).0 {
+            if let Outcome::Failed(error) = chore.run(&|| true).0 {
                 return Err(self.poisoned(error));
             }
         }

@@ -1,7 +1,5 @@
 //! Work beside the writer: a spare segment, room that is given back, segments that are removed.
 
-use std::sync::atomic::AtomicBool;
-
 use flowlog::{Class, Disk, DiskFile, FlowLog, Hooks, LogOptions, LogWriter, Position, RealDisk, WriteError};
 use testkit::SimDisk;
 
@@ -24,7 +22,7 @@ fn chores(writer: &mut LogWriter<SimDisk>) -> usize {
     let mut count = 0;
     while let Some(chore) = writer.chore() {
         assert!(writer.chore().is_none(), "one at a time");
-        writer.chore_done(chore.run(&AtomicBool::new(false))).unwrap();
+        writer.chore_done(chore.run(&|| true)).unwrap();
         count += 1;
     }
     count
@@ -138,7 +136,7 @@ fn without_room_for_a_spare_the_log_goes_on_and_asks_again_later() {
     let mut writer =
         aside(&disk, LogOptions { segment_bytes: 4 << 20, zero_ahead_bytes: 4096, ..options() }, 1);
     let chore = writer.chore().unwrap();
-    writer.chore_done(chore.run(&AtomicBool::new(true))).unwrap();
+    writer.chore_done(chore.run(&|| false)).unwrap();
     assert!(!has_spare(&disk));
 }
 
@@ -148,7 +146,7 @@ fn a_chore_that_fails_ends_the_log() {
     let mut writer = aside(&disk, options(), 1);
     let chore = writer.chore().unwrap();
     disk.fail_syncs(1);
-    let error = writer.chore_done(chore.run(&AtomicBool::new(false))).unwrap_err();
+    let error = writer.chore_done(chore.run(&|| true)).unwrap_err();
     assert!(error.is_fatal() && error.to_string().contains("spare.tmp"), "{error}");
     assert!(matches!(writer.append_group(&[b"x"], 0, Class::Normal), Err(WriteError::Poisoned(_))));
     assert!(writer.chore().is_none());
@@ -168,13 +166,13 @@ fn old_segments_go_in_order_and_none_before_an_older_one() {
     assert!(first > 0);
     assert_eq!(writer.remove_before(writer.end()).unwrap(), 4 - first);
     assert_eq!(names(&disk), before, "only a chore removes");
-    writer.chore_done(out.unwrap().run(&AtomicBool::new(false))).unwrap();
+    writer.chore_done(out.unwrap().run(&|| true)).unwrap();
     for step in 0.. {
         let fork = disk.fork(step);
         let (_, report) = open(&fork, &dir(), options()).unwrap();
         assert_eq!(report.end, writer.end());
         let Some(chore) = writer.chore() else { break };
-        writer.chore_done(chore.run(&AtomicBool::new(false))).unwrap();
+        writer.chore_done(chore.run(&|| true)).unwrap();
     }
     assert_eq!(
         names(&disk).iter().filter(|n| n.ends_with(".seg")).count(),
