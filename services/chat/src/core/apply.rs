@@ -76,7 +76,7 @@ impl State {
             // Not into the author's row: a checkpoint must not have what the log may lose.
             conversation.taken_counters.insert((message.sender, message.device), message.counter);
         }
-        self.unstored_bytes += message.body.len() + 100;
+        self.unstored_bytes += bytes_of(message);
     }
 
     /// Holds in memory what a fact will change, or lets it go.
@@ -147,6 +147,8 @@ impl State {
         }
         conversation.touched_ms = now_ms;
         conversation.recent.push_back(Arc::clone(message));
+        conversation.unstored.push(Arc::clone(message));
+        conversation.unstored_bytes += bytes_of(message);
         let counted = counts(message.kind);
         if message.sender != 0 {
             let author: &mut Author = conversation.author_mut(message.sender);
@@ -353,4 +355,9 @@ impl State {
         }
         self.user_changed(slot, false);
     }
+}
+
+/// What a message takes in memory, about.
+fn bytes_of(message: &ChatMessage) -> usize {
+    message.body.len() + 100
 }

@@ -235,7 +235,11 @@ pub struct Conversation {
     pub pins: u32,
     /// The newest messages, without a hole, ending with `head.last_seq`.
     pub recent: VecDeque<Arc<ChatMessage>>,
-    /// Messages up to here are in the store.
+    /// Those of them that the next checkpoint takes, apart, so that it need not look at every message.
+    pub unstored: Vec<Arc<ChatMessage>>,
+    /// ... and their bytes, about.
+    pub unstored_bytes: usize,
+    /// Messages up to here are in the store, or on their way there.
     pub stored_seq: u64,
     /// In the list of what the next checkpoint takes.
     pub dirty: bool,

@@ -21,6 +21,8 @@ pub struct Checkpoint {
     pub users: Vec<UserRows>,
     /// Conversations of two users: smaller, larger, conversation.
     pub pairs: Vec<(u64, u64, u64)>,
+    /// What its messages take in memory, about.
+    pub bytes: usize,
 }
 
 /// A conversation's changes.
@@ -64,13 +66,13 @@ impl Conversation {
     /// Takes out what has changed; it counts as unchanged and its messages as stored from now on.
     pub fn collect(&mut self) -> ConversationRows {
         self.dirty = false;
+        self.unstored_bytes = 0;
         let members = std::mem::take(&mut self.dirty_members);
         let authors = std::mem::take(&mut self.dirty_authors);
-        let new = self.recent.iter().filter(|m| m.seq > self.stored_seq).map(Arc::clone);
         let rows = ConversationRows {
             id: self.id,
             head: self.head.clone(),
-            messages: new.collect(),
+            messages: std::mem::take(&mut self.unstored),
             members: members.into_iter().filter_map(|u| self.member(u).cloned()).collect(),
             authors: authors.into_iter().filter_map(|u| self.author(u).cloned()).collect(),
             gone: std::mem::take(&mut self.gone_members),
@@ -85,10 +87,9 @@ impl State {
     pub fn collect_one(&mut self, id: u64) -> Option<ConversationRows> {
         self.dirty_conversations.clear();
         self.new_pairs.clear();
-        let rows = self.conversations.get_mut(&id)?.collect();
-        let bytes: usize = rows.messages.iter().map(|m| m.body.len() + 100).sum();
-        self.unstored_bytes = self.unstored_bytes.saturating_sub(bytes);
-        Some(rows)
+        let conversation = self.conversations.get_mut(&id)?;
+        self.unstored_bytes = self.unstored_bytes.saturating_sub(conversation.unstored_bytes);
+        Some(conversation.collect())
     }
 
     /// Takes out what has changed; it counts as unchanged from now on. Whoever gets it must bring it into the store
@@ -102,7 +103,9 @@ impl State {
             ..Checkpoint::default()
         };
         for id in std::mem::take(&mut self.dirty_conversations) {
-            checkpoint.conversations.extend(self.conversations.get_mut(&id).map(Conversation::collect));
+            let Some(conversation) = self.conversations.get_mut(&id) else { continue };
+            checkpoint.bytes += conversation.unstored_bytes;
+            checkpoint.conversations.push(conversation.collect());
         }
         for slot in std::mem::take(&mut self.dirty_users) {
             let user = &mut self.users[slot as usize];
@@ -120,27 +123,53 @@ impl State {
         checkpoint
     }
 
-    /// A checkpoint is in the store: what it made superfluous leaves memory.
-    pub fn stored(&mut self, checkpoint: &Checkpoint, now_ms: u64) {
-        for rows in &checkpoint.conversations {
-            let bytes: usize = rows.messages.iter().map(|m| m.body.len() + 100).sum();
-            self.unstored_bytes = self.unstored_bytes.saturating_sub(bytes);
-            let Some(c) = self.conversations.get_mut(&rows.id) else { continue };
-            c.touched_ms = now_ms;
-            let keep = self.options.recent_messages;
-            // What the next checkpoint takes stays too.
-            let last = rows.head.last_seq.min(c.stored_seq);
-            while c.recent.len() > keep && c.recent.front().is_some_and(|m| m.seq <= last) {
-                c.recent.pop_front();
+    /// A checkpoint is in the store: what it made superfluous leaves memory, conversations and users from `from` on, so many
+    /// of them. Returns where to go on, or nothing when that was all. Messages go into `gone`, so that they are freed where
+    /// nobody waits.
+    pub fn stored(
+        &mut self,
+        checkpoint: &Checkpoint,
+        (from, most): (usize, usize),
+        now_ms: u64,
+        gone: &mut Vec<Arc<ChatMessage>>,
+    ) -> Option<usize> {
+        let conversations = checkpoint.conversations.len();
+        let all = conversations + checkpoint.users.len();
+        let to = from.saturating_add(most).min(all);
+        for at in from..to {
+            match checkpoint.conversations.get(at) {
+                Some(rows) => self.conversation_stored(rows, now_ms, gone),
+                None => self.user_stored(&checkpoint.users[at - conversations], now_ms),
             }
         }
-        for rows in &checkpoint.users {
-            let Some(slot) = self.slot(rows.id) else { continue };
-            let user = &mut self.users[slot as usize];
-            user.touched_ms = now_ms;
-            let stored = rows.entries.last().map_or(0, |e| e.cursor);
-            user.trim(stored, self.options.recent_entries);
+        if to < all {
+            return Some(to);
         }
+        self.unstored_bytes = self.unstored_bytes.saturating_sub(checkpoint.bytes);
         self.evict(now_ms);
+        None
+    }
+
+    fn conversation_stored(
+        &mut self,
+        rows: &ConversationRows,
+        now_ms: u64,
+        gone: &mut Vec<Arc<ChatMessage>>,
+    ) {
+        let Some(c) = self.conversations.get_mut(&rows.id) else { return };
+        c.touched_ms = now_ms;
+        // What the next checkpoint takes stays too. Their seqs have no holes, so nothing need be looked at.
+        let last = rows.head.last_seq.min(c.stored_seq);
+        let stored = (last + 1).saturating_sub(c.recent_from()) as usize;
+        let spare = c.recent.len().saturating_sub(self.options.recent_messages);
+        gone.extend(c.recent.drain(..stored.min(spare)));
+    }
+
+    fn user_stored(&mut self, rows: &UserRows, now_ms: u64) {
+        let Some(slot) = self.slot(rows.id) else { return };
+        let user = &mut self.users[slot as usize];
+        user.touched_ms = now_ms;
+        let stored = rows.entries.last().map_or(0, |e| e.cursor);
+        user.trim(stored, self.options.recent_entries);
     }
 }

@@ -85,7 +85,9 @@ impl<D: Disk> ChatNode<D> {
                         }
                         self.time_passed(&mut desk, now_ms, confirms, &mut out);
                     }
-                    self.apply_slice(&mut desk, seen, now_ms, &mut out)?
+                    let mut applied = self.apply_slice(&mut desk, seen, now_ms, &mut out)?;
+                    applied.more |= desk.run_errand(now_ms);
+                    applied
                 };
                 self.deliver(&mut applied, &mut out);
                 if !applied.more {

@@ -1,6 +1,7 @@
 //! Under the desk's lock: decisions, and records on their way to the disk in the order of the decisions.
 
 use super::ChatNode;
+use super::fill::Errand;
 use crate::core::{Key, Logged, Refusal, Sending, State, answer, busy};
 use flowlog::{AppendError, Class, Disk};
 use protocol::calls::{Inbox, SendReply};
@@ -28,6 +29,8 @@ pub(super) struct Desk {
     pub wanted: HashSet<Key>,
     /// Nothing more is taken.
     pub stopped: bool,
+    /// What is to be done for a checkpoint.
+    pub errand: Errand,
     scratch: Vec<u8>,
 }
 
@@ -63,6 +66,7 @@ impl Desk {
             parked_of: HashMap::new(),
             wanted: HashSet::new(),
             stopped: false,
+            errand: Errand::None,
             scratch: Vec::new(),
         }
     }

@@ -2,23 +2,81 @@
 //!
 //! A checkpoint that the store does not take is offered again until it does; meanwhile nothing of it leaves memory, and
 //! sends are refused when too much has gathered. The log keeps what no checkpoint has.
+//!
+//! The work is done by a thread that lets all others go first. It never holds the desk's lock, for a thread that waits for the
+//! processor would make everybody wait: what must be done under the lock it leaves to the applying thread, piece by piece.
 
 use super::ChatNode;
+use super::desk::Desk;
 use crate::core::Checkpoint;
 use flowlog::{Disk, Position};
+use records::ChatMessage;
 use runtime::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// How often it is looked whether a checkpoint is due.
 const LOOK: Duration = Duration::from_millis(50);
 /// Tries at the last checkpoint, when the node ends; the log has everything anyway.
 const LAST_TRIES: usize = 3;
+/// By how much the thread lets others go first: it gets some hundredths of a processor that all want, and all that is left
+/// over. When that is too little for too long, sends are refused until it has caught up.
+const NICE: u8 = 15;
+/// Users and conversations that are gone through under one hold of the lock.
+const SLICE: usize = 256;
+
+/// What the applying thread is to do for a checkpoint under the desk's lock.
+#[derive(Default)]
+pub(super) enum Errand {
+    /// Nothing.
+    #[default]
+    None,
+    /// Take out what has changed.
+    Collect(oneshot::Sender<Checkpoint>),
+    /// It is in the store: let go of what need not be in memory any more, from this place on. The messages go back to who
+    /// asked, and are freed by him.
+    Stored(Arc<Checkpoint>, usize, Vec<Arc<ChatMessage>>, oneshot::Sender<Vec<Arc<ChatMessage>>>),
+}
+
+impl Desk {
+    /// Does a piece of the errand; true if there is more of it.
+    pub fn run_errand(&mut self, now_ms: u64) -> bool {
+        match std::mem::take(&mut self.errand) {
+            Errand::None => false,
+            // Who asked may have gone: then the node is ending, and the log has everything.
+            Errand::Collect(asked) => {
+                drop(asked.send(self.state.collect()));
+                false
+            }
+            Errand::Stored(checkpoint, from, mut gone, asked) => {
+                match self.state.stored(&checkpoint, (from, SLICE), now_ms, &mut gone) {
+                    Some(next) => {
+                        self.errand = Errand::Stored(checkpoint, next, gone, asked);
+                        true
+                    }
+                    None => {
+                        drop(asked.send(gone));
+                        false
+                    }
+                }
+            }
+        }
+    }
+}
 
 impl<D: Disk> ChatNode<D> {
-    /// Fills until the node has drained, and makes a last checkpoint then.
-    pub(super) async fn fill_all(self: Arc<Self>) -> anyhow::Result<()> {
+    /// The thread: fills until the node has drained, and makes a last checkpoint then.
+    pub(super) fn fill_thread(self: Arc<Self>) -> anyhow::Result<()> {
+        // Without it the others are held up a little; nothing else changes.
+        storage::lower_priority(NICE);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(self.fill_all());
+        Ok(())
+    }
+
+    async fn fill_all(&self) {
         let mut last_ms = self.clock.now_ms();
         loop {
             tokio::select! {
@@ -26,37 +84,57 @@ impl<D: Disk> ChatNode<D> {
                 () = self.drained.wait() => break,
             }
             let now_ms = self.clock.now_ms();
-            let due = {
-                let desk = self.desk.lock();
-                let changes = desk.state.changes();
-                let waited = now_ms.saturating_sub(last_ms) >= self.options.checkpoint_ms || now_ms < last_ms;
-                (changes > 0 && waited)
-                    || changes >= self.options.checkpoint_changes
-                    || desk.state.unstored_bytes >= self.options.unstored_bytes_max / 8
-            };
-            if due {
+            if self.is_due(last_ms, now_ms) {
                 last_ms = now_ms;
-                let checkpoint = self.desk.lock().state.collect();
-                if !self.bring(&checkpoint, &self.drained, usize::MAX).await {
-                    return Ok(());
+                let Some(checkpoint) = self.errand(Errand::Collect).await else { break };
+                if !self.bring(Arc::new(checkpoint), &self.drained, usize::MAX).await {
+                    return;
                 }
             }
         }
+        // Nobody applies any more, so nobody waits for the lock.
         let checkpoint = self.desk.lock().state.collect();
-        self.bring(&checkpoint, &Shutdown::new(), LAST_TRIES).await;
-        Ok(())
+        self.bring(Arc::new(checkpoint), &Shutdown::new(), LAST_TRIES).await;
+    }
+
+    /// Whether there is enough for a checkpoint.
+    fn is_due(&self, last_ms: u64, now_ms: u64) -> bool {
+        let options = &self.options;
+        let (changes, bytes) = {
+            let desk = self.desk.lock();
+            (desk.state.changes(), desk.state.unstored_bytes)
+        };
+        let waited = now_ms.saturating_sub(last_ms) >= options.checkpoint_ms || now_ms < last_ms;
+        (changes > 0 && waited)
+            || changes >= options.checkpoint_changes
+            || bytes >= options.unstored_bytes_max / 8
+    }
+
+    /// Has something done by the applying thread. Nothing: it has ended.
+    async fn errand<T>(&self, what: impl FnOnce(oneshot::Sender<T>) -> Errand) -> Option<T> {
+        let (asked, mut answer) = oneshot::channel();
+        self.desk.lock().errand = what(asked);
+        self.signal.wake();
+        tokio::select! {
+            biased;
+            answer = &mut answer => return answer.ok(),
+            () = self.drained.wait() => {}
+        }
+        self.desk.lock().errand = Errand::None;
+        // It may have been the last that was done: what was taken out must not be lost.
+        answer.try_recv().ok()
     }
 
     /// Brings a checkpoint into the store. False when it was given up: the next start reads the log instead.
-    async fn bring(&self, checkpoint: &Checkpoint, stop: &Shutdown, tries: usize) -> bool {
+    async fn bring(&self, checkpoint: Arc<Checkpoint>, stop: &Shutdown, tries: usize) -> bool {
         for failures in 0..tries {
-            match self.shelf.commit(checkpoint).await {
+            match self.shelf.commit(&checkpoint).await {
                 Ok(()) => {
                     flowlog::fault::point("chat.after_checkpoint");
                     self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
-                    let now_ms = self.clock.now_ms();
-                    self.desk.lock().state.stored(checkpoint, now_ms);
-                    self.log.remove_before(Position(checkpoint.at.position));
+                    let place = Position(checkpoint.at.position);
+                    drop(self.errand(|asked| Errand::Stored(checkpoint, 0, Vec::new(), asked)).await);
+                    self.log.remove_before(place);
                     return true;
                 }
                 Err(error) => {

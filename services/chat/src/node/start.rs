@@ -176,7 +176,10 @@ impl<D: Disk> ChatNode<D> {
         tasks.spawn_thread("chat-apply", TaskKind::Service, apply).map_err(StartError::Thread)?;
         let (node, shutdown) = (Arc::clone(self), tasks.shutdown().clone());
         tasks.spawn("chat-load", TaskKind::Service, node.load_all(shutdown));
-        tasks.spawn("chat-fill", TaskKind::Service, Arc::clone(self).fill_all());
+        let node = Arc::clone(self);
+        tasks
+            .spawn_thread("chat-fill", TaskKind::Service, move || node.fill_thread())
+            .map_err(StartError::Thread)?;
         let (node, shutdown) = (Arc::clone(self), tasks.shutdown().clone());
         // The applying thread sleeps on its signal.
         tasks.spawn("chat-stop", TaskKind::Service, async move {

@@ -126,7 +126,7 @@ impl Shelf for MemoryShelf {
         if inner.failing {
             return Err(StoreError::Unavailable("a test wants it so".to_owned()));
         }
-        let Checkpoint { at, cursor, ids_reserved_ms, conversations, users, pairs } = checkpoint;
+        let Checkpoint { at, cursor, ids_reserved_ms, conversations, users, pairs, .. } = checkpoint;
         inner.mark = Mark { at: *at, cursor: *cursor, ids_reserved_ms: *ids_reserved_ms };
         for rows in conversations {
             let kept = inner.conversations.entry(rows.id).or_default();

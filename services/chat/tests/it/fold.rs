@@ -239,7 +239,10 @@ impl Fold {
                 let checkpoint = self.state.collect();
                 done(self.shelf.commit(&checkpoint)).unwrap();
                 self.now_ms += if forget { 100_000 } else { 0 };
-                self.state.stored(&checkpoint, now_ms);
+                let (mut from, mut gone) = (0, Vec::new());
+                while let Some(next) = self.state.stored(&checkpoint, (from, 2), now_ms, &mut gone) {
+                    from = next;
+                }
                 self.state.evict(self.now_ms);
             }
             Op::Crash => self.crash(),

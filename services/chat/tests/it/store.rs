@@ -79,6 +79,7 @@ async fn promises(shelf: Arc<dyn Shelf>) {
             },
         ],
         pairs: vec![(1, 2, 6)],
+        bytes: 0,
     };
     // The same again, as after an unknown outcome, changes nothing.
     for _ in 0..2 {
