@@ -303,7 +303,9 @@ impl<D: Disk> Handle<D> {
             if state.end == End::Open {
                 state.end = End::Closing;
             }
-            wake(&self.shared, &mut state);
+            // It may be letting a group fill, and then no record wakes it.
+            state.idle = false;
+            self.shared.work.notify_one();
         }
         let mut thread = self.thread.lock();
         if let Some(thread) = thread.take()

@@ -1,5 +1,7 @@
 //! What kind of log it is, and its sizes.
 
+use std::time::Duration;
+
 use crate::error::LogError;
 use crate::format::{BODY_BYTES_MAX, GROUP_HEADER_LEN, SEGMENT_HEADER_LEN};
 
@@ -53,6 +55,10 @@ pub struct LogOptions {
     pub spare_segment: bool,
     /// The log's thread asks for prompt wake-ups (see [`crate::run_promptly`]).
     pub prompt: bool,
+    /// While records come in crowds (a group had 16 or more), the next group is taken no sooner than so long after the one
+    /// before. Each group costs a sync and wakes everybody who waits for it, on processors that the records' makers want
+    /// too. Zero: every group as soon as the one before is durable.
+    pub gather: Duration,
     /// The largest body of a group; also the size of each of the two buffers of a `FlowLog`.
     pub group_bytes_max: usize,
 }
@@ -70,6 +76,7 @@ impl LogOptions {
             zero_ahead_bytes: 256 << 10,
             spare_segment: true,
             prompt: true,
+            gather: Duration::ZERO,
             group_bytes_max: 4 << 20,
         }
     }

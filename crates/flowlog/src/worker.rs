@@ -32,6 +32,9 @@ const PAUSE_TIMES: u32 = 4;
 /// The same at most: a piece that waited for something else must not put the spare segment off.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
+/// Records of a group from which on the next one is let fill (see [`crate::LogOptions::gather`]).
+const CROWD: u32 = 16;
+
 /// Takes room for two whole groups: the one being written and the one that fills meanwhile.
 pub(crate) fn take_room<D: Disk>(writer: &mut LogWriter<D>) -> Result<(), WriteError> {
     let group = (writer.options().group_bytes_max + GROUP_HEADER_LEN) as u64;
@@ -51,6 +54,8 @@ pub(crate) struct Worker<D: Disk> {
     /// Times of the group under way.
     stations: Stations,
     segment: Option<Position>,
+    /// Records of the last group.
+    crowd: u32,
 }
 
 /// What the thread found to do.
@@ -76,7 +81,7 @@ impl<D: Disk> Worker<D> {
             None
         };
         let segment = writer.last_segment();
-        Ok(Worker { writer, shared, hooks, helper, stations: Stations::default(), segment })
+        Ok(Worker { writer, shared, hooks, helper, stations: Stations::default(), segment, crowd: 0 })
     }
 
     pub fn run(mut self) {
@@ -138,6 +143,10 @@ impl<D: Disk> Worker<D> {
                 return Work::Remove(position);
             }
             if !state.active.is_empty() {
+                if let Some(left) = self.gathers(&state.active) {
+                    // Nobody wakes it: it is not idle.
+                    self.shared.work.wait_for(&mut state, left);
+                }
                 self.stations.first = state.first_ns;
                 std::mem::swap(&mut state.active, spare);
                 state.position = state.position.next();
@@ -166,8 +175,19 @@ impl<D: Disk> Worker<D> {
         }
     }
 
+    /// How long the group that fills may go on filling.
+    fn gathers(&self, active: &GroupBuf) -> Option<Duration> {
+        let options = self.writer.options();
+        if options.gather.is_zero() || self.crowd < CROWD || active.group_len() > options.group_bytes_max / 4 {
+            return None;
+        }
+        let since = self.shared.clock.mono_ns().saturating_sub(self.stations.taken);
+        options.gather.checked_sub(Duration::from_nanos(since)).filter(|left| !left.is_zero())
+    }
+
     fn write(&mut self, group: &mut GroupBuf) -> Result<(), WriteError> {
         let (records, bytes) = (group.records(), group.group_len());
+        self.crowd = records;
         let clock = Arc::clone(&self.shared.clock);
         let segment = self.writer.last_segment();
         let rolled = std::mem::replace(&mut self.segment, segment) != segment;

@@ -214,3 +214,23 @@ fn a_hook_that_panics_ends_the_log_and_leaves_nobody_waiting() {
     fatal.recv_timeout(Duration::from_secs(10)).unwrap();
     assert!(matches!(log.append(b"three", Class::Normal), Err(AppendError::Failed(_))));
 }
+
+#[test]
+fn behind_a_crowd_a_group_is_let_fill_and_a_close_does_not_wait_for_it() {
+    let disk = SimDisk::new(1);
+    let long = Duration::from_secs(3_600);
+    let log = start_with(&disk, Hooks::default(), LogOptions { gather: long, ..options() });
+    let one = |record: &[u8]| log.append(record, Class::Normal).unwrap();
+    log.wait_durable_blocking(one(b"alone")).unwrap();
+    // Nobody waits behind a group of one.
+    log.wait_durable_blocking(one(b"alone again")).unwrap();
+    let crowd: Vec<&[u8]> = vec![b"one of many"; 20];
+    let last = log.append_many(&crowd, Class::Normal).unwrap();
+    log.wait_durable_blocking(last).unwrap();
+    let first = one(b"the first of a group that fills");
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(one(b"another one"), first, "it was let fill");
+    assert_eq!(log.durable(), first);
+    log.close().unwrap();
+    assert_eq!(log.durable(), first.next());
+}

@@ -19,10 +19,14 @@ use runtime::{SharedClock, Shutdown, TaskKind, Tasks};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 /// The only epoch of an embedded message log.
 const EPOCH: u32 = 1;
+/// While many write, a group of the message log is let fill for so long: every sync wakes the applying thread and all front
+/// doors, and that costs more than the wait.
+const GATHER: Duration = Duration::from_millis(2);
 /// Records that are read before what they need is brought in.
 const REPLAY_RECORDS: usize = 4_096;
 
@@ -119,7 +123,10 @@ impl<D: Disk> ChatNode<D> {
         let words = Words::default();
         words.set(&options.words)?;
         let ChatDisk { disk, log_dir, log, shelf } = disk;
-        let log_options = log.unwrap_or_else(|| LogOptions::new(LogKind::CHAT, options.node));
+        let log_options = log.unwrap_or_else(|| LogOptions {
+            gather: GATHER,
+            ..LogOptions::new(LogKind::CHAT, options.node)
+        });
         let mark = shelf.mark().await?;
         let known = Position(mark.at.position + u64::from(mark.at.index > 0));
         let (mut writer, report) =
