@@ -3,8 +3,8 @@
 use crate::config::Config;
 use campaign::plan::{ClientPacing, Stagger};
 use campaign::{
-    CampaignId, Curve, Delivery, Fen, Limits, MacKey, MacKeys, NodeId, Plan, Prize, PrizeId, PrizeKind,
-    Regions, Round, RoundId, SeedKey, SeqNo, Tranche, Vendor, VendorId,
+    CampaignId, Curve, Delivery, DistrictRange, Fen, Limits, MacKey, MacKeys, NodeId, Plan, Prize, PrizeId,
+    PrizeKind, Region, Regions, Round, RoundId, SeedKey, SeqNo, Tranche, Vendor, VendorId,
 };
 use testkit::SimRng;
 
@@ -22,6 +22,9 @@ pub(crate) const TERM_MS: u64 = 6_000;
 pub(crate) const CASH_VENDOR: VendorId = VendorId(1);
 /// Gives vouchers out on claim.
 pub(crate) const VOUCHER_VENDOR: VendorId = VendorId(2);
+
+/// Districts that players come from; 0 is not known.
+pub(crate) const DISTRICTS: u64 = 10;
 
 /// The key of round seeds.
 pub(crate) fn seed_key() -> SeedKey {
@@ -48,6 +51,21 @@ pub(crate) fn tranche(rng: &mut SimRng, kind: PrizeKind, first: u64, units: u64)
     Tranche { first, units, fen: Fen(fen), min: Fen(50), max: Fen(900) }
 }
 
+/// Two regions that overlap more or less, with holes or without.
+fn regions(rng: &mut SimRng) -> Vec<Region> {
+    let mut region = |name: &str| {
+        let districts = (1..DISTRICTS as u32).filter(|_| rng.below(3) > 0);
+        let districts = districts.map(|d| DistrictRange { first: d, last: d }).collect();
+        Region { name: name.to_owned(), districts }
+    };
+    vec![region("north"), region("coast")]
+}
+
+/// Most prizes can be won everywhere, some in one region or in either of two.
+fn where_won(rng: &mut SimRng) -> Regions {
+    if rng.below(3) > 0 { Regions::EVERYWHERE } else { Regions(1 + rng.below(3)) }
+}
+
 fn prize(rng: &mut SimRng, config: &Config, id: u32, kind: PrizeKind, delivery: Delivery) -> Prize {
     let units = 1 + rng.below(config.units);
     let length = config.round_ms - campaign::plan::CURVE_TAIL_MS;
@@ -61,7 +79,7 @@ fn prize(rng: &mut SimRng, config: &Config, id: u32, kind: PrizeKind, delivery: 
         curve: Curve::even(0, length),
         speed_max: 0,
         catch_up_percent: 200,
-        regions: Regions::EVERYWHERE,
+        regions: where_won(rng),
         paused: false,
         tranches: vec![tranche(rng, kind, 0, units)],
     }
@@ -112,7 +130,7 @@ pub(crate) fn plan(rng: &mut SimRng, config: &Config) -> Plan {
         stagger: Stagger::default(),
         pacing: ClientPacing { submit_min_ms: limits.interval_ms, submit_max_ms: 3_000 },
         rounds,
-        regions: Vec::new(),
+        regions: regions(rng),
         vendors: [CASH_VENDOR, VOUCHER_VENDOR].map(vendor).into(),
     }
 }

@@ -1,6 +1,6 @@
 //! Players on bad networks: they resend what was not answered, under the same counter, and write down what they hear.
 
-use crate::plan::{CAMPAIGN, CASH_VENDOR, TERM_MS, VOUCHER_VENDOR};
+use crate::plan::{CAMPAIGN, CASH_VENDOR, DISTRICTS, TERM_MS, VOUCHER_VENDOR};
 use crate::records::Told;
 use crate::single::NodeStep;
 use crate::world::{Event, World};
@@ -16,6 +16,8 @@ const PATIENCE_MS: u64 = 400;
 /// A player.
 pub(crate) struct Player {
     pub user: UserId,
+    /// Where he is, as his app says.
+    pub district: u32,
     round: u32,
     /// The draw that is made next, or that has no answer yet.
     counter: u32,
@@ -49,6 +51,7 @@ impl Player {
     pub fn new(rng: &mut SimRng) -> Player {
         Player {
             user: UserId(1 + rng.next_u64() % 1_000_000_007),
+            district: rng.below(DISTRICTS) as u32,
             round: 0,
             counter: 1,
             wait: 0,
@@ -109,7 +112,7 @@ impl World {
             round: player.round,
             counter: player.counter,
             shakes: 3,
-            district: 0,
+            district: player.district,
         };
         self.player_waits(i, PATIENCE_MS);
         let copies = if self.trouble(self.config.network_loss) { self.rng.below(3) } else { 1 };

@@ -152,7 +152,7 @@ impl Audit<'_> {
             books.told(row).map_err(|e| e.to_string())?;
         }
         let tails = self.evidence.plan().rounds.iter().map(|round| {
-            let full = self.is_full(round.id, round.close_ms);
+            let full = self.is_full(round);
             (
                 (CAMPAIGN, round.id),
                 // Where something was broken on purpose, what is left over proves nothing.

@@ -43,6 +43,8 @@ pub(crate) struct Evidence<'a> {
     /// The vendors' books.
     pub payments: &'a BTreeMap<String, Payment>,
     pub mismatches: u64,
+    /// Where each player is.
+    pub districts: BTreeMap<UserId, u32>,
     /// What players heard, in order.
     pub told: &'a [Told],
     /// Claims that were taken: award, and when.
@@ -75,6 +77,7 @@ impl<'a> Evidence<'a> {
             journal: now(book.journal(0, 0, usize::MAX)).unwrap_or_default(),
             payments: &world.vendor.numbers,
             mismatches: world.vendor.mismatches,
+            districts: world.players.iter().map(|p| (p.user, p.district)).collect(),
             told: &world.told,
             claimed: claims.collect(),
             calm_rounds: if world.calm { rounds.collect() } else { Vec::new() },

@@ -3,7 +3,7 @@
 use super::{Audit, Award};
 use crate::plan::{CAMPAIGN, seed_key};
 use crate::vendor::Status;
-use campaign::{AwardId, Fen, Limits, Plan, PrizeId, RoundId, SeqNo, UserId};
+use campaign::{AwardId, Fen, Limits, Plan, Prize, PrizeId, Round, RoundId, SeqNo, UserId};
 use lottery::ledger::PrizeKey;
 use records::{DeliveryState, OrderKind};
 use std::collections::BTreeMap;
@@ -203,6 +203,24 @@ impl Audit<'_> {
         broken.into_iter().for_each(|what| self.broken(5, what));
     }
 
+    /// Law 1: nobody wins a prize outside of its regions, by the plan that he was drawn under.
+    pub fn places(&mut self) {
+        let plans: BTreeMap<SeqNo, &Plan> = self.evidence.versions().map(|p| (p.seq_no, p)).collect();
+        let mut broken = Vec::new();
+        for won in self.log.awards.values().map(|a| &a.won) {
+            let Some(plan) = plans.get(&won.seq_no) else { continue };
+            let prize = plan.round(won.round).and_then(|r| Some(&r.prizes[r.position(won.prize)?]));
+            let district = self.evidence.districts.get(&won.user).copied().unwrap_or_default();
+            if prize.is_some_and(|prize| !plan.can_be_won_in(prize, district)) {
+                broken.push(format!(
+                    "award {} was won in district {district}, outside of its regions",
+                    won.award
+                ));
+            }
+        }
+        broken.into_iter().for_each(|what| self.broken(1, what));
+    }
+
     /// Law 1: the record names the plan whose odds picked, and the pick follows from it.
     pub fn picks(&mut self) {
         let plans: BTreeMap<SeqNo, &Plan> = self.evidence.versions().map(|p| (p.seq_no, p)).collect();
@@ -222,8 +240,8 @@ impl Audit<'_> {
         broken.into_iter().for_each(|what| self.broken(1, what));
     }
 
-    /// Law 6: nothing is locked in the end, and where enough players came nothing is left. Gives the number of rounds
-    /// with players enough.
+    /// Law 6: nothing is locked in the end, and of a prize for which enough players came nothing is left. Gives the number
+    /// of rounds with such a prize.
     pub fn stranded(&mut self) -> u64 {
         let (mut broken, mut full) = (Vec::new(), 0);
         for (key, row) in &self.evidence.ledger.prizes {
@@ -232,35 +250,58 @@ impl Audit<'_> {
             }
         }
         for round in &self.evidence.plan().rounds {
-            let rows = self.evidence.ledger.prizes.values().filter(|p| p.key.round == round.id && !p.paused);
-            let left: u64 = rows.clone().map(|row| row.available()).sum();
-            let enough = self.is_full(round.id, round.close_ms);
-            full += u64::from(enough);
-            if left > 0 && enough {
-                broken.push(format!("round {}: {left} units are left, though enough players came", round.id));
+            let enough = self.prizes_with_players(round);
+            full += u64::from(!enough.is_empty());
+            for row in self.evidence.ledger.prizes.values().filter(|row| row.key.round == round.id) {
+                let left = row.available();
+                if left > 0 && !row.paused && enough.contains(&row.key.prize) {
+                    let key = row.key;
+                    broken.push(format!("{key}: {left} units are left, though enough players came"));
+                }
             }
         }
         broken.into_iter().for_each(|what| self.broken(6, what));
         full
     }
 
-    /// Was the end of the round calm, and did enough players come until its end?
-    pub fn is_full(&self, round: RoundId, close_ms: u64) -> bool {
-        self.evidence.calm_rounds.contains(&round)
-            && [TAIL_MS, 1_000].iter().all(|ms| self.enough_players(round, close_ms, *ms))
+    /// Was the end of the round calm, and did enough players come until its end for each of its prizes?
+    pub fn is_full(&self, round: &Round) -> bool {
+        self.prizes_with_players(round).len() == round.prizes.len()
     }
 
-    /// Did so many entries that could have won come in the last `tail_ms` of a round, for the units left then?
-    fn enough_players(&self, round: RoundId, close_ms: u64, tail_ms: u64) -> bool {
-        let from_ms = close_ms - tail_ms;
-        let rows = self.evidence.ledger.prizes.values().filter(|p| p.key.round == round && !p.paused);
-        let budget: u64 = rows.clone().map(|row| row.budget()).sum();
-        // Only what was given of the prizes that count: a paused one's awards are no part of that budget.
-        let counts = |a: &&Award| a.won.round == round && rows.clone().any(|p| p.key.prize == a.won.prize);
-        let given = self.log.awards.values().filter(counts).filter(|a| a.won.time_ms < from_ms).count();
-        let in_tail = |at_ms: &&u64| (from_ms..close_ms).contains(*at_ms);
-        let came = self.entries(round).values().filter(in_tail).count();
-        came as u64 >= ENTRIES_PER_UNIT * budget.saturating_sub(given as u64)
+    /// Prizes of a round with a calm end for which enough players came until its end.
+    fn prizes_with_players(&self, round: &Round) -> Vec<PrizeId> {
+        if !self.evidence.calm_rounds.contains(&round.id) {
+            return Vec::new();
+        }
+        let prizes = round.prizes.iter();
+        let enough = |p: &&Prize| [TAIL_MS, 1_000].iter().all(|ms| self.enough_players(round, p, *ms));
+        prizes.filter(enough).map(|p| p.id).collect()
+    }
+
+    /// Did so many entries that could have won the prize come in the last `tail_ms` of a round, for the units left then:
+    /// its own, and of the others as many as those who came could have won instead?
+    fn enough_players(&self, round: &Round, prize: &Prize, tail_ms: u64) -> bool {
+        let from_ms = round.close_ms - tail_ms;
+        let entries = self.entries(round.id);
+        let in_tail = |at_ms: u64| (from_ms..round.close_ms).contains(&at_ms);
+        let tail: Vec<UserId> =
+            entries.iter().filter(|(_, at)| in_tail(**at)).map(|((user, _), _)| *user).collect();
+        let plan = self.evidence.plan();
+        let came = |prize: &Prize| {
+            let district = |user: &UserId| self.evidence.districts.get(user).copied().unwrap_or_default();
+            tail.iter().filter(|user| plan.can_be_won_in(prize, district(user))).count() as u64
+        };
+        let left = |prize: &Prize| {
+            let row = self.evidence.ledger.prizes.get(&key_of(round.id, prize.id));
+            let given =
+                |a: &&Award| a.won.round == round.id && a.won.prize == prize.id && a.won.time_ms < from_ms;
+            let given = self.log.awards.values().filter(given).count() as u64;
+            row.filter(|row| !row.paused).map_or(0, |row| row.budget().saturating_sub(given))
+        };
+        let others = round.prizes.iter().filter(|other| other.id != prize.id);
+        let units = left(prize) + others.map(|other| left(other).min(came(other))).sum::<u64>();
+        came(prize) >= ENTRIES_PER_UNIT * units
     }
 
     /// When each draw of a round was made, ms UTC: a loss, when it was heard of first; a win says it itself. Whoever

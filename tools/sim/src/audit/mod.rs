@@ -71,6 +71,7 @@ pub(crate) fn audit(evidence: &Evidence<'_>, counters: &mut crate::Counters) -> 
     audit.payments();
     audit.deliveries();
     audit.limits();
+    audit.places();
     audit.picks();
     let tried: Vec<_> = evidence.greys.iter().map(|p| p.seq_no).collect();
     counters.grey_awards = audit.log.awards.values().filter(|a| tried.contains(&a.won.seq_no)).count() as u64;
