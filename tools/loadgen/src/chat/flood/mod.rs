@@ -5,6 +5,8 @@
 //! thread. Holes and duplicates are counted on the way, cheaply, because pushes of one connection come in order: a seq that
 //! is not above the last is a duplicate, and at the end each conversation's seqs must add up.
 
+mod set_up;
+mod talker;
 mod worker;
 
 use std::net::SocketAddr;

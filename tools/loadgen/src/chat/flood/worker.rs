@@ -7,21 +7,21 @@ use protocol::v1::chat_request::Ask;
 use protocol::v1::{self, SendOutcome};
 use runtime::{SharedClock, Shutdown};
 
-use super::{FloodConfig, FloodReport, Talk};
+use super::talker::Talker;
+use super::{FloodConfig, FloodReport};
 use crate::LoadError;
 use crate::chat::fast::{Told, put_send, read_answer, read_push};
 use crate::chat::idle::{self, Conn};
-use crate::chat::people::{self, Group};
-use crate::chat::{STAMP_BYTES, Stamp};
+use crate::chat::Stamp;
 use crate::meter::{Latencies, cores, thread_cpu_ns};
 use crate::net::{Poller, Ready, SCRATCH_BYTES};
 
 /// Sleeps of the loop in ns: while messages are due they gather for at least the shorter one.
-const NAP_MAX_NS: u64 = 5_000_000;
+pub(super) const NAP_MAX_NS: u64 = 5_000_000;
 const NAP_MIN_NS: u64 = 200_000;
 
 /// Between two confirmations of a connection, in us. The platform pushes again what is unconfirmed for 5 s.
-const CONFIRM_US: u64 = 2_000_000;
+pub(super) const CONFIRM_US: u64 = 2_000_000;
 
 /// Stretches of a large conversation that one user may still have to pull; beyond it they count as holes.
 const GAPS_MAX: usize = 1_024;
@@ -29,76 +29,21 @@ const GAPS_MAX: usize = 1_024;
 /// How long answers and pushes are waited for when the run is over, in us.
 const DRAIN_US: u64 = 5_000_000;
 
-/// One user's side of his conversation.
-struct Talker {
-    conversation: u64,
-    counter: u64,
-    /// Unanswered: counter and intended instant (us), in order.
-    open: std::collections::VecDeque<(u64, u64)>,
-    /// When what is open goes out again; 0: it need not.
-    again_us: u64,
-    /// Seqs: before the flood, the last one pushed, pushed ones, own ones.
-    base: u64,
-    last: u64,
-    got: u64,
-    own: u64,
-    own_last: u64,
-    cursor: u64,
-    confirmed: u64,
-    confirm_us: u64,
-    /// Of a large conversation: accounted for up to here, what its heads left out, and whether the first of that is asked for.
-    reached: u64,
-    gaps: std::collections::VecDeque<(u64, u64)>,
-    pulling: bool,
-}
-
-impl Talker {
-    fn new() -> Self {
-        Self {
-            conversation: 0,
-            counter: 0,
-            open: std::collections::VecDeque::new(),
-            again_us: 0,
-            base: 0,
-            last: 0,
-            got: 0,
-            own: 0,
-            own_last: 0,
-            cursor: 0,
-            confirmed: 0,
-            confirm_us: 0,
-            reached: 0,
-            gaps: std::collections::VecDeque::new(),
-            pulling: false,
-        }
-    }
-
-    /// A message was pushed or pulled; `false`: a second time.
-    #[inline]
-    fn take(&mut self, seq: u64) -> bool {
-        if seq <= self.last {
-            return false;
-        }
-        (self.last, self.got) = (seq, self.got + 1);
-        true
-    }
-}
-
 pub(super) struct Flood<'a> {
-    config: &'a FloodConfig,
-    clock: &'a SharedClock,
-    poller: Poller,
-    conns: Vec<Conn>,
-    talkers: Vec<Talker>,
-    report: FloodReport,
-    acks: Latencies,
-    deliveries: Latencies,
-    scratch: Vec<u8>,
-    now_us: u64,
-    counting: bool,
+    pub(super) config: &'a FloodConfig,
+    pub(super) clock: &'a SharedClock,
+    pub(super) poller: Poller,
+    pub(super) conns: Vec<Conn>,
+    pub(super) talkers: Vec<Talker>,
+    pub(super) report: FloodReport,
+    pub(super) acks: Latencies,
+    pub(super) deliveries: Latencies,
+    pub(super) scratch: Vec<u8>,
+    pub(super) now_us: u64,
+    pub(super) counting: bool,
     /// Answers to requests: connection, and what was said.
-    answers: Vec<(usize, Result<v1::ChatAnswer, v1::Error>)>,
-    tag: u64,
+    pub(super) answers: Vec<(usize, Result<v1::ChatAnswer, v1::Error>)>,
+    pub(super) tag: u64,
 }
 
 impl<'a> Flood<'a> {
@@ -132,139 +77,20 @@ impl<'a> Flood<'a> {
         Ok(self.report)
     }
 
-    fn read_clock(&mut self) -> u64 {
+    pub(super) fn read_clock(&mut self) -> u64 {
         self.now_us = self.clock.mono_ns() / 1_000;
         self.now_us
     }
 
-    fn ask(&mut self, at: usize, ask: Ask) -> Result<(), LoadError> {
+    pub(super) fn ask(&mut self, at: usize, ask: Ask) -> Result<(), LoadError> {
         let request = v1::ChatRequest { ask: Some(ask), ..v1::ChatRequest::default() };
         put_message(&mut self.conns[at].wire.out, FrameKind::Ask, u32::MAX, &request);
         self.flush(at)
     }
 
-    fn flush(&mut self, at: usize) -> Result<(), LoadError> {
+    pub(super) fn flush(&mut self, at: usize) -> Result<(), LoadError> {
         let flushed = self.conns[at].wire.flush(&self.poller, at as u64);
         flushed.map_err(LoadError::io(format!("writing on connection {at}")))
-    }
-
-    /// Friends and groups; every user learns his conversation.
-    fn set_up(&mut self, shutdown: &Shutdown) -> Result<(), LoadError> {
-        let (users, first) = (self.config.users, self.config.first_user);
-        for place in 0..users {
-            // Confirmations of all users spread over their interval.
-            self.talkers[place as usize].confirm_us =
-                self.now_us + u64::from(place) * CONFIRM_US / u64::from(users);
-            if let Some(partner) = people::partner(place, users) {
-                self.ask(place as usize, Ask::Befriend(v1::Befriend { user: first + u64::from(partner) }))?;
-            }
-        }
-        let pairs = self.config.talk == Talk::Pairs;
-        self.wait_for((users & !1) as usize, shutdown, |_, _, _| Ok(None))?;
-        if pairs {
-            // The first message of a pair makes its conversation.
-            for place in 0..users as usize {
-                self.first_send(place, first + (place as u64 ^ 1))?;
-            }
-            return self.wait_until(shutdown, |flood| flood.talkers.iter().all(|t| t.open.is_empty()));
-        }
-        let Talk::Groups(size) = self.config.talk else { return Ok(()) };
-        let mut groups: Vec<Group> = people::groups(users, users / size, size, 0);
-        let tag = self.tag;
-        for (place, group) in groups.iter().enumerate() {
-            let request = group.next(first, tag | (place as u64 + 1));
-            if let Some(request) = request {
-                self.ask(place * size as usize, request)?;
-            }
-        }
-        let steps: usize = groups.iter().map(|group| (group.members.len() - 1).div_ceil(200).max(1)).sum();
-        self.wait_for(steps, shutdown, |_, at, answer| {
-            let place = at / size as usize;
-            if let Some(Answer::Done(done)) = answer.answer {
-                groups[place].made(done.conversation);
-            }
-            Ok((!groups[place].is_made())
-                .then(|| groups[place].next(first, tag | (place as u64 + 1)))
-                .flatten())
-        })?;
-        for place in 0..users as usize {
-            self.talkers[place].conversation = groups[place / size as usize].conversation;
-        }
-        // Where each conversation stands now: what was pushed so far are its changes.
-        for place in 0..users as usize {
-            let conversation = self.talkers[place].conversation;
-            let range = v1::RangeRequest { conversation, limit: 1, newest_first: true, ..Default::default() };
-            self.ask(place, Ask::Range(range))?;
-        }
-        self.wait_for(users as usize, shutdown, |flood, at, answer| {
-            if let Some(Answer::Range(range)) = answer.answer {
-                flood.talkers[at].base = range.last_seq;
-                flood.talkers[at].last = range.last_seq;
-                flood.talkers[at].own_last = range.last_seq;
-                flood.talkers[at].reached = range.last_seq;
-                flood.talkers[at].got = 0;
-            }
-            Ok(None)
-        })
-    }
-
-    fn first_send(&mut self, at: usize, to_user: u64) -> Result<(), LoadError> {
-        let mut body = Vec::new();
-        Stamp { number: 0, meant_us: self.now_us }.put(&mut body, STAMP_BYTES);
-        let send = v1::Send { to_user, counter: 1, kind: 1, body, ..v1::Send::default() };
-        self.talkers[at].counter = 1;
-        self.talkers[at].open.push_back((1, self.now_us));
-        put_message(&mut self.conns[at].wire.out, FrameKind::Send, 1, &send);
-        self.flush(at)
-    }
-
-    /// Waits for so many answers; each may lead to a further request.
-    fn wait_for(
-        &mut self,
-        mut answers: usize,
-        shutdown: &Shutdown,
-        mut hear: impl FnMut(&mut Self, usize, v1::ChatAnswer) -> Result<Option<Ask>, LoadError>,
-    ) -> Result<(), LoadError> {
-        let end_us = self.read_clock() + self.config.wait_ms * 1_000;
-        while answers > 0 {
-            if self.now_us > end_us || shutdown.is_requested() {
-                return Err(LoadError::Server(format!("{answers} requests were not answered in time")));
-            }
-            self.poll(NAP_MAX_NS)?;
-            for (at, answer) in std::mem::take(&mut self.answers) {
-                answers -= 1;
-                let answer = answer.map_err(|error| {
-                    let user = self.config.first_user + at as u64;
-                    LoadError::Server(format!("user {user} was told: {} ({})", error.message, error.code))
-                })?;
-                if let Some(ask) = hear(self, at, answer)? {
-                    self.ask(at, ask)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn wait_until(&mut self, shutdown: &Shutdown, done: impl Fn(&Self) -> bool) -> Result<(), LoadError> {
-        let end_us = self.read_clock() + self.config.wait_ms * 1_000;
-        while !done(self) {
-            if self.now_us > end_us || shutdown.is_requested() {
-                let first = &self.report.first_refusal;
-                return Err(LoadError::Server(format!(
-                    "the first messages were not stored in time; {first}"
-                )));
-            }
-            for at in 0..self.talkers.len() {
-                let talker = &mut self.talkers[at];
-                if talker.again_us != 0 && self.now_us >= talker.again_us && talker.conversation == 0 {
-                    talker.again_us = 0;
-                    talker.open.clear();
-                    self.first_send(at, self.config.first_user + (at as u64 ^ 1))?;
-                }
-            }
-            self.poll(NAP_MAX_NS)?;
-        }
-        Ok(())
     }
 
     fn run(&mut self, shutdown: &Shutdown) -> Result<(), LoadError> {
@@ -390,7 +216,7 @@ impl<'a> Flood<'a> {
         LoadError::Session { connection, address: self.config.address.to_string(), error }
     }
 
-    fn poll(&mut self, nap_ns: u64) -> Result<(), LoadError> {
+    pub(super) fn poll(&mut self, nap_ns: u64) -> Result<(), LoadError> {
         let mut ready: Vec<Ready> = Vec::new();
         self.poller.wait(nap_ns, &mut ready).map_err(LoadError::io("polling"))?;
         self.read_clock();
