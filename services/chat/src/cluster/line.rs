@@ -3,8 +3,9 @@
 use super::hand::{Hand, Place};
 use crate::core::{Entry, Loaded, StoredLink, StoredUser, User, entries_after};
 use crate::store::owned::LinkRow;
+use protocol::v1::ReadAt;
 use records::ChatMessage;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Entries of a step, about.
@@ -81,8 +82,12 @@ pub(super) struct Line {
     /// Conversations that a hand alone says he is in, as of which version: it may be a former owner's late word of one
     /// that he has left, and only the store knows.
     pub doubts: BTreeMap<u64, u64>,
+    /// Places that were asked for, and have not come.
+    pub asked: usize,
     /// Large conversations for which he is in the list of those who watch.
     pub watching: Vec<u64>,
+    /// Conversations of which his devices are to hear how he has read.
+    pub telling: BTreeSet<u64>,
 }
 
 impl Line {
@@ -196,6 +201,28 @@ impl Line {
             }
         }
         self.user.unread = self.heard.values().map(Heard::counts).sum();
+    }
+
+    /// What he has not read in large conversations is to be looked up anew, if a total is to be told: nobody says how they
+    /// go on.
+    pub fn count_large(&mut self) {
+        if !self.telling.is_empty() && self.user.loaded.is_some() {
+            let large = self.heard.iter().filter(|(_, heard)| heard.member && heard.large);
+            self.doubts.extend(large.map(|(id, heard)| (*id, heard.version)));
+        }
+    }
+
+    /// How he has read, for his devices; nothing yet as long as something is in doubt.
+    pub fn reads_to_tell(&mut self) -> Vec<ReadAt> {
+        if self.user.loaded.is_none() || !self.doubts.is_empty() || self.asked > 0 {
+            return Vec::new();
+        }
+        let unread_total = self.unread_total();
+        let read = |id: u64| {
+            let heard = self.heard.get(&id).filter(|heard| heard.member)?;
+            Some(ReadAt { conversation: id, seq: heard.read_seq, unread: heard.unread, unread_total })
+        };
+        std::mem::take(&mut self.telling).into_iter().filter_map(read).collect()
     }
 
     /// Large conversations that he is in.
