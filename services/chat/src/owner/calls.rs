@@ -34,14 +34,14 @@ impl Chat for OwnerNode {
     }
 
     fn leave(&self, device: DeviceAt) {
+        let Some(reign) = self.reign_now() else { return self.arrivals.lock().leave(device) };
+        let now_ms = self.clock.now_ms();
+        // Both under one hold of the lock: between the two nothing moves from one to the other.
+        let mut lines = reign.lines.lock();
         self.arrivals.lock().leave(device);
-        if let Some(reign) = self.reign_now() {
-            let now_ms = self.clock.now_ms();
-            let mut lines = reign.lines.lock();
-            lines.core.leave(device, now_ms);
-            self.flush(&reign, lines);
-            self.wakes.lines.notify_one();
-        }
+        lines.core.leave(device, now_ms);
+        drop(lines);
+        self.wakes.lines.notify_one();
     }
 
     fn beat(&self, devices: &[DeviceAt]) {

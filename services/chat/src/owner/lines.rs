@@ -2,7 +2,8 @@
 
 use super::OwnerNode;
 use super::reign::Reign;
-use crate::cluster::{Timelines, WATCH_MS};
+use super::loads::Doubts;
+use crate::cluster::Timelines;
 use crate::core::Pushing;
 use parking_lot::MutexGuard;
 use protocol::calls::{DeviceAt, Part, PartKind, PushBatch, Target};
@@ -13,6 +14,9 @@ use std::sync::atomic::Ordering;
 /// missed.
 const ARRIVALS_MAX: usize = 2_000;
 
+/// How often the owners of large conversations are told that somebody here watches: three times as often as they forget it.
+const WATCH_AGAIN_MS: u64 = 5_000;
+
 /// The core of the timelines, and what it has to say to front doors.
 pub(super) struct Lines {
     pub core: Timelines,
@@ -20,11 +24,22 @@ pub(super) struct Lines {
     /// Large conversations whose owners have been told that they are watched here.
     watched: BTreeSet<u64>,
     watches_due_ms: u64,
+    /// Users whose own part is to be read, each with the term of his bucket.
+    pub users: Vec<(u64, u32)>,
+    /// Users with places that only the store knows.
+    pub doubts: Vec<(u64, Doubts, u32)>,
 }
 
 impl Lines {
     pub fn new(core: Timelines) -> Lines {
-        Lines { core, out: Pushing::default(), watched: BTreeSet::new(), watches_due_ms: 0 }
+        Lines {
+            core,
+            out: Pushing::default(),
+            watched: BTreeSet::new(),
+            watches_due_ms: 0,
+            users: Vec::new(),
+            doubts: Vec::new(),
+        }
     }
 
     /// Whose owners are to be told now that they are watched: those that are new, and from time to time all.
@@ -32,7 +47,7 @@ impl Lines {
         let all: BTreeSet<u64> = self.core.watched().collect();
         let is_due = now_ms >= self.watches_due_ms;
         if is_due {
-            self.watches_due_ms = now_ms + WATCH_MS / 3;
+            self.watches_due_ms = now_ms + WATCH_AGAIN_MS;
         }
         let told = all.iter().filter(|id| is_due || !self.watched.contains(id)).copied().collect();
         self.watched = all;

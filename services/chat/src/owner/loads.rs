@@ -245,7 +245,7 @@ impl OwnerNode {
                 }
             }
         }
-        self.tell_waiters(failed);
+        self.tell_lines(failed);
         if failed {
             tokio::time::sleep(AFTER_FAILURE).await;
         }

@@ -111,6 +111,8 @@ pub struct OwnerNode {
     wakes: Wakes,
     /// Rises when something has come from the store, or a change has settled; whether the store failed.
     loads: watch::Sender<(u64, bool)>,
+    /// The same for timelines: a user has come, a step is durable, somebody has said who is online.
+    line_news: watch::Sender<(u64, bool)>,
     counters: Counters,
 }
 
@@ -120,6 +122,7 @@ struct Wakes {
     lines: Notify,
     loads: Notify,
     tenure: Notify,
+    relays: Notify,
     keeping: Notify,
 }
 
@@ -254,8 +257,17 @@ impl OwnerNode {
 
     /// Tells who waits for the store or for a change to look again.
     fn tell_waiters(&self, failed: bool) {
-        if self.loads.receiver_count() > 0 {
-            self.loads.send_modify(|(round, last)| (*round, *last) = (*round + 1, failed));
-        }
+        tell(&self.loads, failed);
+    }
+
+    /// The same for who waits for something of a timeline.
+    fn tell_lines(&self, failed: bool) {
+        tell(&self.line_news, failed);
+    }
+}
+
+fn tell(news: &watch::Sender<(u64, bool)>, failed: bool) {
+    if news.receiver_count() > 0 {
+        news.send_modify(|(round, last)| (*round, *last) = (*round + 1, failed));
     }
 }

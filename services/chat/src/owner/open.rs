@@ -63,6 +63,7 @@ impl OwnerNode {
             is_empty: watch::Sender::new(true),
             wakes: super::Wakes::default(),
             loads: watch::Sender::new((0, false)),
+            line_news: watch::Sender::new((0, false)),
             counters: super::Counters::default(),
         });
         node.set_going(tasks);
@@ -77,6 +78,7 @@ impl OwnerNode {
         tasks.spawn("chat-timelines", service, Arc::clone(self).run_lines(stop()));
         tasks.spawn("chat-loads", service, Arc::clone(self).run_loads(stop()));
         tasks.spawn("chat-ids", service, Arc::clone(self).run_ids(stop()));
+        tasks.spawn("chat-relays", service, Arc::clone(self).run_relays(stop()));
         tasks.spawn("chat-common", service, Arc::clone(self).run_keeping(stop()));
     }
 }

@@ -126,22 +126,24 @@ impl OwnerNode {
         mut decide: impl FnMut(&mut Conversations<Then>, u64) -> Result<(T, Durable), Stop>,
     ) -> Result<T, Denied> {
         for _ in 0..TRIES_MAX {
-            let (decided, durable) = self.decide(&mut decide).await?;
-            let Some(wait) = durable else { return Ok(decided) };
-            match tokio::time::timeout(WAIT, wait).await {
-                Ok(Ok(())) => return Ok(decided),
-                Ok(Err(_)) => {}
-                Err(_) => break,
+            if let Some(decided) = self.write_once(&mut decide).await? {
+                return Ok(decided);
             }
         }
         Err(unavailable().into())
     }
 
-    /// Waits until what a decision showed is durable. False: it came to nothing.
-    pub(super) async fn is_durable(&self, durable: Durable) -> bool {
-        match durable {
-            None => true,
-            Some(wait) => matches!(tokio::time::timeout(WAIT, wait).await, Ok(Ok(()))),
+    /// The same once; nothing when it came to nothing.
+    pub(super) async fn write_once<T>(
+        &self,
+        decide: impl FnMut(&mut Conversations<Then>, u64) -> Result<(T, Durable), Stop>,
+    ) -> Result<Option<T>, Denied> {
+        let (decided, durable) = self.decide(decide).await?;
+        let Some(wait) = durable else { return Ok(Some(decided)) };
+        match tokio::time::timeout(WAIT, wait).await {
+            Ok(Ok(())) => Ok(Some(decided)),
+            Ok(Err(_)) => Ok(None),
+            Err(_) => Err(unavailable().into()),
         }
     }
 

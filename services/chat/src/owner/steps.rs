@@ -5,14 +5,13 @@
 
 use super::OwnerNode;
 use super::reign::{Reign, Then};
+use super::say::Sayings;
 use super::tenure::with_terms;
 use crate::cluster::{Ack, Batch, Hand, Reply, Ticked};
 use crate::store::owned::Outcomes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use hashring::bucket_of;
 use runtime::{Backoff, BackoffPolicy, Shutdown};
-use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -45,6 +44,7 @@ struct LineTurn {
     batch: Option<Batch>,
     acks: Vec<Ack>,
     watches: Vec<u64>,
+    sayings: Sayings,
     is_wanting: bool,
 }
 
@@ -198,8 +198,8 @@ impl OwnerNode {
                 tick_due_ns = now_ns + self.options.tick_ms * 1_000_000;
                 self.bring_arrivals(reign, self.clock.now_ms());
             }
-            let has_room = flights.len() < FLIGHTS_MAX;
-            let may_start = flights.is_empty() || (has_room && now_ns >= began_ns + FLIGHT_NS);
+            let is_late = now_ns >= began_ns + FLIGHT_NS;
+            let may_start = flights.is_empty() || (flights.len() < FLIGHTS_MAX && is_late);
             let turn = self.turn_lines(reign, is_tick, may_start);
             let has_batch = turn.batch.is_some();
             if has_batch {
@@ -211,8 +211,9 @@ impl OwnerNode {
             }
             self.acknowledge(reign, turn.acks);
             self.tell_watches(reign, turn.watches);
+            self.say(turn.sayings);
             let mut wait_ns = tick_due_ns.saturating_sub(self.clock.mono_ns());
-            if !may_start && has_room {
+            if flights.len() < FLIGHTS_MAX && (has_batch || !may_start) {
                 wait_ns = wait_ns.min((began_ns + FLIGHT_NS).saturating_sub(now_ns));
             }
             tokio::select! {
@@ -238,10 +239,11 @@ impl OwnerNode {
         }
         let batch = if may_start { lines.core.batch(&mut lines.out) } else { None };
         let acks = lines.core.acks();
+        let sayings = self.turn_presence(lines, now_ms);
         let watches = if is_tick { lines.watches(now_ms) } else { Vec::new() };
         let is_wanting = lines.take_wants();
         self.flush(reign, guard);
-        LineTurn { batch, acks, watches, is_wanting }
+        LineTurn { batch, acks, watches, sayings, is_wanting }
     }
 
     fn lines_stepped(&self, reign: &Reign, batch: &Batch, outcomes: &Outcomes) {
@@ -257,7 +259,7 @@ impl OwnerNode {
             self.flush(reign, guard);
             placed
         };
-        self.tell_waiters(false);
+        self.tell_lines(false);
         for bucket in placed.lost {
             let term = term_in(batch, bucket);
             let mut on = reign.conversations.lock();
@@ -274,9 +276,4 @@ impl OwnerNode {
 /// Under which term a batch was made for a bucket.
 fn term_in(batch: &Batch, bucket: u16) -> u32 {
     batch.fence.terms.iter().find(|(b, _)| *b == bucket).map_or(0, |(_, term)| *term)
-}
-
-/// Buckets of conversations, for grouping.
-pub(super) fn buckets_of(ids: impl IntoIterator<Item = u64>) -> BTreeSet<u16> {
-    ids.into_iter().map(|id| bucket_of(id).get()).collect()
 }

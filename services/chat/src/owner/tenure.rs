@@ -132,7 +132,7 @@ impl OwnerNode {
             let now_ns = self.clock.mono_ns();
             if !tenure.is_looking && tenure.looks(now_ns) {
                 tenure.is_looking = true;
-                calls.push(Box::pin(self.look()));
+                calls.push(Box::pin(self.read_book()));
             }
             if !tenure.is_ticking && now_ns >= tenure.tick_due_ns {
                 tenure.is_ticking = true;
@@ -229,7 +229,7 @@ impl OwnerNode {
         Event::Ticked { sent_ns, tick, answer }
     }
 
-    async fn look(&self) -> Event {
+    async fn read_book(&self) -> Event {
         Event::Rows(tokio::time::timeout(LOOK, self.stores.owners.buckets()).await.ok())
     }
 
@@ -383,6 +383,7 @@ impl OwnerNode {
         }
         *self.routes.write() = Arc::new(Routes::nowhere(self.options.node));
         self.tell_waiters(true);
+        self.tell_lines(true);
     }
 
     /// Others may have our buckets at once.

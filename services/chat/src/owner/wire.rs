@@ -123,7 +123,7 @@ impl Saying {
 
     /// A user came or went.
     pub fn presence(&mut self, told: v1::PresenceTold) {
-        self.add(32, |say| say.presence.push(told));
+        self.add(48, |say| say.presence.push(told));
     }
 
     /// The messages.
