@@ -184,3 +184,127 @@ impl<T> Conversations<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::{Batch, Sent};
+    use crate::core::{Author, Fanned, Head, StoredConversation, Wish};
+    use crate::options::ChatOptions;
+    use crate::store::owned::{ConversationOutcome, Outcomes};
+    use hashring::bucket_of;
+    use protocol::v1::{ConversationKind, FanOut, Role, Send};
+
+    const ID: u64 = 7;
+
+    /// The owner of a group of users 1 (its owner), 2 and 3, with five messages.
+    fn owner() -> Conversations<u32> {
+        let mut on = Conversations::new(ChatOptions::default(), 1, 1, 0);
+        on.state.ids.reserved(1_000_000);
+        on.own(bucket_of(ID).get(), 1);
+        let member = |user| Member {
+            user,
+            role: if user == 1 { Role::Owner as u32 } else { Role::Member as u32 },
+            joined_seq: 1,
+            read_seq: 1,
+            own_at_read: u64::from(user == 2),
+            ..Member::default()
+        };
+        let message = |seq| ChatMessage { conversation: ID, seq, sender: 2, kind: 1, ..ChatMessage::default() };
+        let head = Head {
+            kind: ConversationKind::Group as u32,
+            fan_out: FanOut::Write as u32,
+            last_seq: 5,
+            members: 3,
+            ..Head::default()
+        };
+        let stored = StoredConversation {
+            id: ID,
+            version: 3,
+            fanned: Fanned { version: 3, seq: 5 },
+            head,
+            members: (1..=3).map(member).collect(),
+            authors: vec![Author { user: 2, own: 5, devices: Vec::new() }],
+            recent: (1..=5).map(message).collect(),
+        };
+        on.install(stored, 1, 0);
+        on
+    }
+
+    fn sends(on: &mut Conversations<u32>) -> Batch {
+        let send = Send { user: 1, device: 9, conversation: ID, counter: 1, kind: 1, ..Send::default() };
+        assert!(on.send(Sent { send, content: Ok(()), then: 10 }, 1_000).is_none());
+        on.batch(1_000).unwrap()
+    }
+
+    fn outcome(outcome: ConversationOutcome) -> Outcomes {
+        Outcomes { conversations: vec![outcome], timelines: Vec::new() }
+    }
+
+    fn last_seq(on: &Conversations<u32>) -> (u64, usize) {
+        let ask = RangeRequest { conversation: ID, ..RangeRequest::default() };
+        let answer = on.range(2, &ask).unwrap().answer(Vec::new());
+        (answer.last_seq, answer.messages.len())
+    }
+
+    #[test]
+    fn nobody_sees_or_reads_what_is_not_durable() {
+        let mut on = owner();
+        assert_eq!(on.seen(ID, 1), Some(1));
+        let batch = sends(&mut on);
+        assert_eq!(last_seq(&on), (5, 5));
+        let ask = |seq| MarkRead { conversation: ID, seq };
+        let read = |on: &Conversations<u32>, seq| match on.decide_read(3, &ask(seq), None, 1_000).unwrap() {
+            Reading::Take(records) => format!("{records:?}"),
+            other => format!("{other:?}"),
+        };
+        assert!(read(&on, 6).contains("seq: 5"), "{}", read(&on, 6));
+        assert_eq!(read(&on, 1), "Stands");
+        assert!(matches!(on.recall_reads(1, ID, 6), Err(Stop::No(CallError::NotFound(_)))));
+        let delete = Delete { conversation: ID, seqs: vec![6, 5, 5], all: false };
+        assert_eq!(on.delete_reads(3, &delete).unwrap(), [5]);
+        // An answer that shows who is in it waits for the step.
+        assert_eq!(on.seen(ID, 11), None);
+        let stepped = on.stepped(&batch, &outcome(ConversationOutcome::Done), 1_010);
+        assert_eq!(stepped.done.iter().map(|d| d.then).collect::<Vec<_>>(), [10, 11]);
+        assert_eq!(last_seq(&on), (6, 6));
+        assert!(read(&on, 6).contains("seq: 6"));
+        assert_eq!(on.read_place(2, ID).unwrap(), (1, 1), "his own four are none");
+        assert!(matches!(on.members(4, &MembersRequest { conversation: ID, ..Default::default() }), Err(Stop::No(_))));
+    }
+
+    #[test]
+    fn who_waited_for_a_step_that_came_to_nothing_is_refused() {
+        let mut on = owner();
+        let batch = sends(&mut on);
+        assert_eq!(on.seen(ID, 11), None);
+        let moved = ConversationOutcome::Moved { version: 9, last_seq: 12 };
+        let stepped = on.stepped(&batch, &outcome(moved), 1_010);
+        assert_eq!((stepped.done.len(), stepped.refused), (0, vec![10, 11]));
+        assert!(matches!(on.read_place(2, ID), Err(Stop::Need(Key::Conversation(ID)))));
+        on.disown(bucket_of(ID).get());
+        assert!(matches!(on.read_place(2, ID), Err(Stop::Need(Key::Elsewhere(ID)))));
+    }
+
+    #[test]
+    fn a_change_of_members_that_waits_holds_back_the_rest_and_not_those_who_look() {
+        let mut on = owner();
+        let batch = sends(&mut on);
+        let gone = Wish::Remove(vec![3]);
+        let waits = Err(Stop::Need(Key::Settled(ID)));
+        assert_eq!(on.decide_change(ID, 1, &gone, 1_000), waits);
+        let quiet = SetNotice { conversation: ID, muted: true };
+        assert_eq!(on.decide_notice(2, &quiet, 1_001), waits);
+        assert_eq!(last_seq(&on), (5, 5));
+        on.stepped(&batch, &outcome(ConversationOutcome::Done), 1_010);
+        for hand in on.hands(1_010) {
+            let users = hand.places.iter().map(|place| place.user).collect();
+            on.acked(&crate::cluster::Ack { key: hand.key, users });
+        }
+        let records = on.decide_change(ID, 1, &gone, 1_020).unwrap();
+        on.take(records, None, 1_020);
+        // Nothing else is decided before everybody has heard of it.
+        assert_eq!(on.decide_notice(2, &quiet, 1_021), waits);
+        assert_eq!(last_seq(&on), (6, 6));
+    }
+}

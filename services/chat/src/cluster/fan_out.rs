@@ -220,7 +220,8 @@ fn places<T>(
             || work.fanned.version == 0
             || moves.grown
             || moves.users.contains_key(&member.user),
-        tell: work.telling.contains(&member.user),
+        // Whom a former owner was about to tell is not known.
+        tell: work.everyone || work.telling.contains(&member.user),
         unread: conversation.unread(member),
         read_seq: member.read_seq,
         between: between.then(|| between_of(conversation, member.user)),

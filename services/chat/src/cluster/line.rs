@@ -143,7 +143,7 @@ impl Line {
     }
 
     /// What a hand says is durable: counts follow, unless a later word is known. True when devices are to hear how he
-    /// has read.
+    /// has read: of a word that came before, too, since whoever heard it may have told nobody.
     pub fn hear(&mut self, item: &Item) -> bool {
         let (key, place) = (&item.hand.key, item.place());
         if place.member && self.user.loaded.is_some() && !self.heard.contains_key(&key.conversation) {
@@ -152,7 +152,7 @@ impl Line {
         let heard = self.heard.entry(key.conversation).or_default();
         heard.seq = heard.seq.max(item.messages().last().map_or(0, |m| m.seq));
         if key.version <= heard.version {
-            return false;
+            return place.tell && heard.member;
         }
         let before = heard.counts();
         let (version, seq) = (key.version, heard.seq);
