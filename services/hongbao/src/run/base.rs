@@ -28,7 +28,7 @@ use storage::pg::{Pg, migrate};
 use storage::redis::{Redis, RedisOptions};
 
 /// How often lists of members are looked at by those who only call others.
-const LOOK: Duration = Duration::from_millis(100);
+pub const LOOK: Duration = Duration::from_millis(100);
 
 /// How long connecting to Redis may take, ms.
 const REDIS_CONNECT_MS: u64 = 1_000;
