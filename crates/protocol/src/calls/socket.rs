@@ -1,6 +1,6 @@
 //! Reading and writing a socket as far as it goes now.
 
-use super::limits::READ_BYTES;
+use super::limits::{BUFFER_KEPT, READ_BYTES};
 use std::io::ErrorKind;
 use tokio::net::TcpStream;
 
@@ -22,4 +22,30 @@ pub(super) fn read(stream: &TcpStream, input: &mut Vec<u8>) -> Result<usize, Str
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Writes what lies in a buffer behind the `sent` bytes that have gone; true when nothing is left, and the buffer is empty.
+///
+/// # Errors
+/// As for [`write`].
+pub(super) fn write_all(stream: &TcpStream, out: &mut Vec<u8>, sent: &mut usize) -> Result<bool, String> {
+    while *sent < out.len() {
+        match write(stream, &out[*sent..])? {
+            0 => {
+                // What is sent makes room before what is left has grown large.
+                if *sent > BUFFER_KEPT {
+                    out.drain(..*sent);
+                    *sent = 0;
+                }
+                return Ok(false);
+            }
+            n => *sent += n,
+        }
+    }
+    *sent = 0;
+    out.clear();
+    if out.capacity() > BUFFER_KEPT {
+        *out = Vec::new();
+    }
+    Ok(true)
 }

@@ -1,11 +1,13 @@
 //! Whatever happens to the wire, each call is answered exactly once.
 
-use crate::world::{Mode, SOON, Wire, calls, dial, dial_by, eventually, hear, patient, serve, tasks, up};
+use crate::world::{
+    Mode, SOON, Server, Wire, calls, dial, dial_by, eventually, hear, patient, serve, tasks, up,
+};
 use proptest::prelude::*;
 use protocol::calls::client::{CallOptions, RemoteDraws};
 use protocol::calls::{Draws, Inbox};
 use protocol::v1::Outcome;
-use runtime::ManualClock;
+use runtime::{ManualClock, Tasks};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,23 +41,44 @@ async fn a_server_killed_in_mid_batch_leaves_nobody_without_an_answer() {
     assert_eq!(out[0].outcome, Outcome::Pending);
 }
 
+/// Two links that beat each 100 ms of a clock that stands still until the test moves it, and end after a second of silence.
+struct Beating {
+    wire: Wire,
+    clock: Arc<ManualClock>,
+    draws: RemoteDraws,
+    _server: Server,
+    _tasks: Tasks,
+}
+
+impl Beating {
+    async fn start() -> Beating {
+        let tasks = tasks();
+        let server = serve(&tasks, None);
+        let wire = Wire::new(&tasks, server.address).await;
+        let options = CallOptions { heartbeat_ms: 100, dead_ms: 1_000, ..patient() };
+        let clock = ManualClock::new(1_800_000_000_000);
+        let draws = RemoteDraws::new(dial_by(&tasks, wire.address, options, clock.clone()));
+        up(draws.peer()).await;
+        Beating { wire, clock, draws, _server: server, _tasks: tasks }
+    }
+
+    /// Moves the clock; two links beat, nine bytes there and nine back.
+    async fn beat(&self, ms: u64) {
+        let before = self.wire.carried();
+        self.clock.advance_ms(ms);
+        eventually("heartbeats are answered", || self.wire.carried() >= before + 36).await;
+    }
+}
+
 /// What a process that was stopped with SIGSTOP looks like: its sockets are open, and nothing comes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silence_ends_a_connection() {
-    let tasks = tasks();
-    let server = serve(&tasks, None);
-    let wire = Wire::new(&tasks, server.address).await;
-    let options = CallOptions { heartbeat_ms: 100, dead_ms: 1_000, ..patient() };
-    let clock = ManualClock::new(1_800_000_000_000);
-    let draws = RemoteDraws::new(dial_by(&tasks, wire.address, options, clock.clone()));
-    up(draws.peer()).await;
+    let beating = Beating::start().await;
     // Heartbeats keep it alive for longer than the silence that would end it.
     for _ in 0..15 {
-        let before = wire.carried();
-        clock.advance_ms(100);
-        // Two links, nine bytes there and nine back.
-        eventually("heartbeats are answered", || wire.carried() >= before + 36).await;
+        beating.beat(100).await;
     }
+    let Beating { wire, clock, draws, .. } = &beating;
     assert!(draws.peer().is_up());
     wire.set(Mode::Hold);
     let inbox = Arc::new(Inbox::new());
@@ -78,18 +101,10 @@ async fn silence_ends_a_connection() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_of_this_process_is_not_taken_for_the_others_silence() {
-    let tasks = tasks();
-    let server = serve(&tasks, None);
-    let wire = Wire::new(&tasks, server.address).await;
-    let options = CallOptions { heartbeat_ms: 100, dead_ms: 1_000, ..patient() };
-    let clock = ManualClock::new(1_800_000_000_000);
-    let draws = RemoteDraws::new(dial_by(&tasks, wire.address, options, clock.clone()));
-    up(draws.peer()).await;
+    let beating = Beating::start().await;
     for _ in 0..5 {
-        let before = wire.carried();
-        clock.advance_ms(5_000);
-        eventually("heartbeats are answered", || wire.carried() >= before + 36).await;
-        assert!(draws.peer().is_up(), "{:?}", draws.peer().health());
+        beating.beat(5_000).await;
+        assert!(beating.draws.peer().is_up(), "{:?}", beating.draws.peer().health());
     }
 }
 

@@ -42,8 +42,8 @@ pub async fn migrate(
     }
 }
 
-/// What PostgreSQL says of a table that is there already.
-const DUPLICATE_TABLE: &str = "42P07";
+/// What PostgreSQL says of a table, and of the type of its rows, that are there already.
+const DUPLICATE: [&str; 2] = ["42P07", "42710"];
 
 /// Whether another process made the same table or row at the same moment, or holds it.
 fn is_in_the_way(failed: &MigrationError) -> bool {
@@ -59,7 +59,7 @@ fn is_in_the_way(failed: &MigrationError) -> bool {
         SqlError::Other(error) if matches!(failed, MigrationError::Sql(_)) => error
             .as_database_error()
             .and_then(|database| database.code())
-            .is_some_and(|code| code == DUPLICATE_TABLE),
+            .is_some_and(|code| DUPLICATE.contains(&&*code)),
         _ => false,
     }
 }

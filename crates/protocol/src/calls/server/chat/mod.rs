@@ -15,7 +15,7 @@ use crate::calls::limits::{
     BUFFER_KEPT, CALL_FRAME_MAX, DRAIN_MS, PUSH_FRAME_BYTES, SENDS_MAX, SILENCE_MS, SLOW_MAX, TICK_MS,
     UNSENT_MAX,
 };
-use crate::calls::socket::{read, write};
+use crate::calls::socket::{read, write_all};
 use crate::calls::wire::v1::{self, ChatStep};
 use crate::calls::wire::{self, CallKind, put_empty, put_message};
 use crate::calls::{CallError, ChatHost, ConnectionAt, Inbox, SendCall, SendReply};
@@ -201,25 +201,7 @@ impl Caller<'_> {
 
     /// Writes what there is; true when nothing is left.
     fn flush(&mut self, stream: &TcpStream) -> Result<bool, String> {
-        while self.sent < self.out.len() {
-            match write(stream, &self.out[self.sent..])? {
-                0 => {
-                    // What is sent makes room before what is left has grown large.
-                    if self.sent > BUFFER_KEPT {
-                        self.out.drain(..self.sent);
-                        self.sent = 0;
-                    }
-                    return Ok(false);
-                }
-                n => self.sent += n,
-            }
-        }
-        self.sent = 0;
-        self.out.clear();
-        if self.out.capacity() > BUFFER_KEPT {
-            self.out = Vec::new();
-        }
-        Ok(true)
+        write_all(stream, &mut self.out, &mut self.sent)
     }
 
     fn read(&mut self, stream: &TcpStream) -> Result<(), String> {
