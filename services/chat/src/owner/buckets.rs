@@ -5,7 +5,7 @@
 //! it is closing until nothing of it is under way, then it is sealed in the book, and forgotten when the book has answered.
 //! A claim or a seal without an answer is made again as it was, also when the ring has changed its mind meanwhile.
 
-use crate::store::owners::{BucketTerm, MOVES_MAX, OwnerAnswer, OwnerTick};
+use crate::store::owners::{BucketTerm, OwnerAnswer, OwnerTick};
 use hashring::{BUCKET_COUNT, Bucket, Ring};
 use ownership::BucketRow;
 use serde::Serialize;
@@ -123,8 +123,13 @@ impl Buckets {
         }
     }
 
-    /// What the next tick asks for. `is_idle`: nothing of a bucket is under way.
-    pub fn asks(&mut self, is_idle: impl Fn(u16) -> bool) -> (Vec<BucketTerm>, Vec<BucketTerm>) {
+    /// What the next tick asks for: buckets to seal and buckets to claim, at most `max` of each. `is_idle`: nothing of a
+    /// bucket is under way.
+    pub fn asks(
+        &mut self,
+        max: usize,
+        is_idle: impl Fn(u16) -> bool,
+    ) -> (Vec<BucketTerm>, Vec<BucketTerm>) {
         let (mut seals, mut claims) = (Vec::new(), Vec::new());
         for (bucket, slot) in (0u16..).zip(&mut self.slots) {
             if let State::Closing(term) = slot.state
@@ -133,8 +138,8 @@ impl Buckets {
                 slot.state = State::Sealing(term);
             }
             match slot.state {
-                State::Sealing(term) if seals.len() < MOVES_MAX => seals.push(BucketTerm { bucket, term }),
-                State::Elsewhere if claims.len() < MOVES_MAX => {
+                State::Sealing(term) if seals.len() < max => seals.push(BucketTerm { bucket, term }),
+                State::Elsewhere if claims.len() < max => {
                     slot.asked = slot.asked.or(slot.free.filter(|_| slot.wanted));
                     claims.extend(slot.asked.map(|term| BucketTerm { bucket, term }));
                 }
@@ -263,7 +268,7 @@ mod tests {
             let buckets = &mut self.nodes[n];
             buckets.close();
             let busy = &self.busy;
-            let (seals, claims) = buckets.asks(|bucket| !busy.contains(&bucket));
+            let (seals, claims) = buckets.asks(BUCKET_COUNT, |bucket| !busy.contains(&bucket));
             assert!(seals.iter().all(|seal| !self.busy.contains(&seal.bucket)));
             let tick = OwnerTick { node: buckets.node, epoch: buckets.epoch, seals, claims };
             let answer = self.book.tick(&tick).await.unwrap();

@@ -25,7 +25,14 @@ use std::time::Duration;
 /// Time between two calls to the book.
 const TICK_MS: u64 = 250;
 /// ... while buckets are moving, and after a call that failed.
-const MOVING_MS: u64 = 60;
+const MOVING_MS: u64 = 20;
+/// Most buckets that one call claims, and that it seals ...
+const MOVES_MAX: usize = 1_024;
+/// ... at least, when larger calls have failed: a call that is too large for a slow database would fail for ever, and the
+/// session with it.
+const MOVES_MIN: usize = 16;
+/// A call that took so long is not followed by a larger one.
+const SWIFT_NS: u64 = 150_000_000;
 /// A call that has no answer by then is given up, and made again: the session lasts 2 s.
 const CALL: Duration = Duration::from_millis(900);
 /// Reading the whole book may take longer: nothing waits for it.
@@ -61,6 +68,8 @@ struct Tenure {
     is_ticking: bool,
     is_looking: bool,
     ending: BTreeSet<(u16, u32)>,
+    /// How many buckets the next call may claim, and seal.
+    moves_max: usize,
     failures: u32,
 }
 
@@ -123,6 +132,7 @@ impl OwnerNode {
             is_ticking: false,
             is_looking: false,
             ending: BTreeSet::new(),
+            moves_max: MOVES_MAX,
             failures: 0,
         };
         let mut calls: FuturesUnordered<BoxFuture<'_, Event>> = FuturesUnordered::new();
@@ -218,7 +228,7 @@ impl OwnerNode {
             let lines = reign.lines.lock();
             idle.retain(|bucket| lines.core.is_idle(*bucket));
             drop(lines);
-            tenure.buckets.asks(|bucket| idle.contains(&bucket))
+            tenure.buckets.asks(tenure.moves_max, |bucket| idle.contains(&bucket))
         };
         OwnerTick { node: self.options.node, epoch: reign.epoch, seals, claims }
     }
@@ -255,16 +265,21 @@ impl OwnerNode {
                     Some(Err(error @ TickError::Session(_))) => return Err(error),
                     Some(Err(error)) => {
                         tenure.failed(&error);
+                        tenure.moves_max = (tenure.moves_max / 4).max(MOVES_MIN);
                         tenure.tick_due_ns = next_ns(MOVING_MS);
                         return Ok(Vec::new());
                     }
                     None => {
                         tenure.failed(&"no answer in time");
+                        tenure.moves_max = (tenure.moves_max / 4).max(MOVES_MIN);
                         return Ok(Vec::new());
                     }
                 };
                 reign.session.renew(sent_ns);
                 tenure.failures = 0;
+                if now_ns < sent_ns + SWIFT_NS {
+                    tenure.moves_max = (tenure.moves_max * 2).min(MOVES_MAX);
+                }
                 self.ticked(reign, tenure, &tick, &answer);
                 let wait_ms = if tenure.buckets.is_moving() { MOVING_MS } else { TICK_MS };
                 tenure.tick_due_ns = (sent_ns + wait_ms * 1_000_000).max(next_ns(5));

@@ -249,9 +249,7 @@ impl Cluster {
             }
         };
         if tokio::time::timeout(SOON, wait).await.is_err() {
-            let nodes = self.nodes.lock();
-            let all: Vec<_> = nodes.values().map(|running| running.node.status()).collect();
-            panic!("waited in vain: {what}; {all:#?}");
+            panic!("waited in vain: {what}; {:#?}", self.statuses());
         }
     }
 
@@ -290,9 +288,11 @@ impl Cluster {
 
     /// Sends until it is stored.
     pub async fn stored(&self, send: Send) -> SendAnswer {
+        let mut last = None;
         let stored = async {
             loop {
                 let answer = self.send(send.clone()).await;
+                last.clone_from(&answer);
                 match answer.as_ref().map(SendAnswer::outcome) {
                     Some(SendOutcome::Stored) => return answer.unwrap(),
                     // Its owner is not there, or can't say.
@@ -303,7 +303,12 @@ impl Cluster {
                 }
             }
         };
-        tokio::time::timeout(SOON, stored).await.expect("stored in time")
+        let in_time = tokio::time::timeout(SOON, stored).await;
+        in_time.unwrap_or_else(|_| panic!("not stored: {send:?}, {last:?}; {:#?}", self.statuses()))
+    }
+
+    fn statuses(&self) -> Vec<chat::OwnerStatus> {
+        self.nodes.lock().values().map(|running| running.node.status()).collect()
     }
 
     /// Asks once.
