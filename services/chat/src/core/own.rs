@@ -64,10 +64,7 @@ pub fn delete_seqs(ask: &Delete) -> Result<Vec<u64>, CallError> {
 }
 
 /// What deleting messages for oneself takes to know of each: its seq, and whether it counts as unread for the user.
-pub fn delete_marks<'a>(
-    user: u64,
-    messages: impl IntoIterator<Item = &'a ChatMessage>,
-) -> Vec<(u64, bool)> {
+pub fn delete_marks<'a>(user: u64, messages: impl IntoIterator<Item = &'a ChatMessage>) -> Vec<(u64, bool)> {
     messages.into_iter().map(|m| (m.seq, m.sender != user && counts(m.kind))).collect()
 }
 
@@ -121,7 +118,9 @@ impl State {
             own + at_hand_behind(upto)
         } else if last - seq > limits::OWN_SEARCH_MAX {
             let far = last - seq;
-            return refuse(&format!("the position is {far} messages behind the last; read closer to it first"));
+            return refuse(&format!(
+                "the position is {far} messages behind the last; read closer to it first"
+            ));
         } else {
             return Ok(Reading::Count { after: seq, upto: last });
         };
