@@ -183,7 +183,8 @@ mod tests {
 
     /// User 1 wrote every third of 30 messages, of which memory has the last five.
     fn state() -> (State, Vec<ChatMessage>) {
-        let all: Vec<ChatMessage> = (1..=30).map(|seq| message(seq, 1 + u64::from(seq % 3 != 0))).collect();
+        let all: Vec<ChatMessage> =
+            (1..=30).map(|seq| message(seq, 1 + u64::from(!seq.is_multiple_of(3)))).collect();
         let member = |user| Member { user, ..Member::default() };
         let stored = StoredConversation {
             id: 7,

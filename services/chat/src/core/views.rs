@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn what_has_ended_is_no_friend() {
-        let friend = |user: u64| Friend { user, asks: user % 3 != 0, ..Friend::default() };
+        let friend = |user: u64| Friend { user, asks: !user.is_multiple_of(3), ..Friend::default() };
         let person = Person { friends: (1..=9).map(friend).collect(), ..Person::default() };
         let users =
             |(page, more): (Vec<Friend>, bool)| (page.iter().map(|f| f.user).collect::<Vec<_>>(), more);
