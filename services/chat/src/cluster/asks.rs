@@ -210,7 +210,8 @@ mod tests {
             own_at_read: u64::from(user == 2),
             ..Member::default()
         };
-        let message = |seq| ChatMessage { conversation: ID, seq, sender: 2, kind: 1, ..ChatMessage::default() };
+        let message =
+            |seq| ChatMessage { conversation: ID, seq, sender: 2, kind: 1, ..ChatMessage::default() };
         let head = Head {
             kind: ConversationKind::Group as u32,
             fan_out: FanOut::Write as u32,
@@ -270,7 +271,10 @@ mod tests {
         assert_eq!(last_seq(&on), (6, 6));
         assert!(read(&on, 6).contains("seq: 6"));
         assert_eq!(on.read_place(2, ID).unwrap(), (1, 1), "his own four are none");
-        assert!(matches!(on.members(4, &MembersRequest { conversation: ID, ..Default::default() }), Err(Stop::No(_))));
+        assert!(matches!(
+            on.members(4, &MembersRequest { conversation: ID, ..Default::default() }),
+            Err(Stop::No(_))
+        ));
     }
 
     #[test]

@@ -43,8 +43,7 @@ impl Timelines {
     /// Whose presence a user may see.
     pub fn may_see(&mut self, user: u64, others: &[u64], now_ms: u64) -> Option<MaySee> {
         let person = &self.user(user, now_ms)?.loaded.as_ref()?.person;
-        let is_sure =
-            |other: &u64| *other == user || person.friend(*other).is_some_and(Friend::is_friend);
+        let is_sure = |other: &u64| *other == user || person.friend(*other).is_some_and(Friend::is_friend);
         let (surely, perhaps) = others.iter().copied().partition(is_sure);
         Some(MaySee { surely, perhaps })
     }
@@ -92,7 +91,8 @@ mod tests {
         assert_eq!(on.is_stored(USER, 1), Some(false));
         let mut out = Pushing::default();
         let batch = on.batch(&mut out).unwrap();
-        let outcomes = Outcomes { timelines: vec![TimelineOutcome::Added { new: vec![] }], ..Outcomes::default() };
+        let outcomes =
+            Outcomes { timelines: vec![TimelineOutcome::Added { new: vec![] }], ..Outcomes::default() };
         on.stepped(&batch, &outcomes, 1_000, &mut out);
         assert_eq!((on.is_stored(USER, 1), on.is_stored(USER, 2), out.targets()), (Some(true), None, 0));
         on
@@ -115,7 +115,16 @@ mod tests {
         let standing = on.standing(USER, 1_000).unwrap();
         assert_eq!((standing.unread, standing.large), (6, vec![LARGE]));
         let key = HandKey { node: 2, epoch: 1, term: 1, conversation: SMALL, version: 5, to_seq: 6 };
-        let place = Place { user: USER, first_seq: 7, until_seq: 6, member: true, tell: true, unread: 2, read_seq: 4, ..Place::default() };
+        let place = Place {
+            user: USER,
+            first_seq: 7,
+            until_seq: 6,
+            member: true,
+            tell: true,
+            unread: 2,
+            read_seq: 4,
+            ..Place::default()
+        };
         let hand = Arc::new(Hand { key, large: false, messages: Vec::new(), places: vec![place] });
         on.receive(&hand, 1_100);
         let mut out = Pushing::default();

@@ -64,10 +64,7 @@ pub fn delete_seqs(ask: &Delete) -> Result<Vec<u64>, CallError> {
 }
 
 /// What deleting messages for oneself takes to know of each: its seq, and whether it counts as unread for the user.
-pub fn delete_marks<'a>(
-    user: u64,
-    messages: impl IntoIterator<Item = &'a ChatMessage>,
-) -> Vec<(u64, bool)> {
+pub fn delete_marks<'a>(user: u64, messages: impl IntoIterator<Item = &'a ChatMessage>) -> Vec<(u64, bool)> {
     messages.into_iter().map(|m| (m.seq, m.sender != user && counts(m.kind))).collect()
 }
 
@@ -121,7 +118,9 @@ impl State {
             own + at_hand_behind(upto)
         } else if last - seq > limits::OWN_SEARCH_MAX {
             let far = last - seq;
-            return refuse(&format!("the position is {far} messages behind the last; read closer to it first"));
+            return refuse(&format!(
+                "the position is {far} messages behind the last; read closer to it first"
+            ));
         } else {
             return Ok(Reading::Count { after: seq, upto: last });
         };
@@ -184,7 +183,8 @@ mod tests {
 
     /// User 1 wrote every third of 30 messages, of which memory has the last five.
     fn state() -> (State, Vec<ChatMessage>) {
-        let all: Vec<ChatMessage> = (1..=30).map(|seq| message(seq, 1 + u64::from(seq % 3 != 0))).collect();
+        let all: Vec<ChatMessage> =
+            (1..=30).map(|seq| message(seq, 1 + u64::from(!seq.is_multiple_of(3)))).collect();
         let member = |user| Member { user, ..Member::default() };
         let stored = StoredConversation {
             id: 7,

@@ -310,15 +310,7 @@ impl User {
         let was_away = self.conns.is_empty();
         let (at, device) = (device.at, device.device);
         let repeated = pushed;
-        self.conns.push(Conn {
-            at,
-            device,
-            pushed,
-            beat_ms: now_ms,
-            again: 0,
-            repeated,
-            watching,
-        });
+        self.conns.push(Conn { at, device, pushed, beat_ms: now_ms, again: 0, repeated, watching });
         was_away
     }
 

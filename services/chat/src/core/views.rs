@@ -101,9 +101,9 @@ pub fn profile_view(
 ) -> Profile {
     let app = options.accounts.applications.iter().find(|a| a.account == user);
     let name = match app {
-        Some(app) => crate::accounts::in_language(&app.names, language, &options.language)
-            .cloned()
-            .unwrap_or_default(),
+        Some(app) => {
+            crate::accounts::in_language(&app.names, language, &options.language).cloned().unwrap_or_default()
+        }
         None => person.name.clone(),
     };
     let own_language = if user == viewer { person.language.clone() } else { String::new() };
@@ -126,9 +126,10 @@ mod tests {
 
     #[test]
     fn what_has_ended_is_no_friend() {
-        let friend = |user: u64| Friend { user, asks: user % 3 != 0, ..Friend::default() };
+        let friend = |user: u64| Friend { user, asks: !user.is_multiple_of(3), ..Friend::default() };
         let person = Person { friends: (1..=9).map(friend).collect(), ..Person::default() };
-        let users = |(page, more): (Vec<Friend>, bool)| (page.iter().map(|f| f.user).collect::<Vec<_>>(), more);
+        let users =
+            |(page, more): (Vec<Friend>, bool)| (page.iter().map(|f| f.user).collect::<Vec<_>>(), more);
         assert_eq!(users(friends_page(&person, 0, 4)), (vec![1, 2, 4, 5], true));
         assert_eq!(users(friends_page(&person, 5, 2)), (vec![7, 8], false));
         assert_eq!(users(friends_page(&person, 8, 2)), (vec![], false));

@@ -174,16 +174,13 @@ impl<D: Disk> ChatNode<D> {
 
     pub(super) async fn friends(&self, user: u64, ask: FriendsRequest) -> Result<FriendsAnswer, CallError> {
         let (friends, more) = self
-            .decide(|desk, _| {
-                Ok(friends_page(&desk.state.loaded(user)?.person, ask.after_user, ask.limit))
-            })
+            .decide(|desk, _| Ok(friends_page(&desk.state.loaded(user)?.person, ask.after_user, ask.limit)))
             .await?;
         self.expect(friends.iter().map(|f| Key::User(f.user)));
         let friends = self
             .decide(|desk, _| {
-                let view = |friend: &Friend| {
-                    Ok(friend_view(friend, &desk.state.loaded(friend.user)?.person.name))
-                };
+                let view =
+                    |friend: &Friend| Ok(friend_view(friend, &desk.state.loaded(friend.user)?.person.name));
                 friends.iter().map(view).collect::<Result<Vec<_>, Stop>>()
             })
             .await?;

@@ -11,7 +11,6 @@ use protocol::v1::change::What;
 use protocol::v1::{Change, FanOut, MessageKind, Recalled};
 use records::ChatMessage;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// Violations that are reported.
 const REPORTED_MAX: usize = 40;

@@ -9,8 +9,8 @@ use chat::store::owned::{
     ConversationOutcome, ConversationStep, LinkRow, Listed, Name, Outcomes, TimelineOutcome, TimelineStep,
 };
 use hashring::bucket_of;
-use protocol::v1::ConversationKind;
 use ownership::{BucketRow, ClaimBucket, EndReason, NodeRow, SealBucket};
+use protocol::v1::ConversationKind;
 use records::ChatMessage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -256,7 +256,10 @@ async fn lists(both: &Both) {
         assert_eq!(shelf.links(1, &[link.conversation]).await.unwrap(), std::slice::from_ref(link));
     }
     let theirs = shelf.listed(BIG, &[large, two]).await.unwrap();
-    assert_eq!(theirs.iter().map(|l| (l.link.conversation, l.peer, l.link.own)).collect::<Vec<_>>(), [(two, 1, 0)]);
+    assert_eq!(
+        theirs.iter().map(|l| (l.link.conversation, l.peer, l.link.own)).collect::<Vec<_>>(),
+        [(two, 1, 0)]
+    );
     // Persons: those of whom something is stored, as it was stored last.
     assert!(shelf.persons(&[1, 2]).await.unwrap().is_empty() && shelf.persons(&[]).await.unwrap().is_empty());
     let named = |name: &str| Some(Person { name: name.into(), ..Person::default() });
