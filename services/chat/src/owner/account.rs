@@ -11,6 +11,7 @@ use futures_util::future::try_join_all;
 use protocol::calls::CallError;
 use protocol::peers as v1;
 use records::ChatFact;
+use std::collections::BTreeMap;
 
 /// Notices that are put at a time.
 const AT_A_TIME: usize = 256;
@@ -36,7 +37,16 @@ impl OwnerNode {
         for some in notices.chunks(AT_A_TIME) {
             let pair = |n: &Notice| Key::Pair(n.account.min(n.user), n.account.max(n.user));
             self.expect(some.iter().flat_map(|n| [Key::User(n.user), pair(n)]));
-            try_join_all(some.iter().map(|notice| self.notice(notice))).await?;
+            // What is for one user keeps its order.
+            let mut by_user: BTreeMap<u64, Vec<&Notice>> = BTreeMap::new();
+            some.iter().for_each(|notice| by_user.entry(notice.user).or_default().push(notice));
+            let in_order = by_user.into_values().map(|notices| async move {
+                for notice in notices {
+                    self.notice(notice).await?;
+                }
+                Ok::<(), CallError>(())
+            });
+            try_join_all(in_order).await?;
         }
         Ok(())
     }

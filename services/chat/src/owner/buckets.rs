@@ -330,6 +330,8 @@ mod tests {
     }
 
     proptest! {
+        // Each case moves all buckets many times.
+        #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn two_nodes_never_own_a_bucket_and_the_ring_comes_true(
             steps in prop::collection::vec((0usize..2, 0u8..6, 0u32..3, 0u32..3), 1..40)

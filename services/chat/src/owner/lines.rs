@@ -183,7 +183,9 @@ impl OwnerNode {
         let devices = arrivals.take(|bucket| lines.core.term(bucket).is_some(), ARRIVALS_MAX);
         drop(arrivals);
         if !devices.is_empty() {
-            devices.iter().for_each(|device| drop(lines.core.arrive(*device, now_ms)));
+            for device in &devices {
+                lines.core.arrive(*device, now_ms);
+            }
             self.tell_to_sync(reign, lines, &devices, now_ms);
         }
     }

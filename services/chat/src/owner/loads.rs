@@ -91,7 +91,7 @@ impl OwnerNode {
                 let mut waiting = reign.unfanned.lock();
                 let some: BTreeMap<u16, u32> =
                     waiting.iter().take(UNFANNED_BUCKETS).map(|(bucket, term)| (*bucket, *term)).collect();
-                some.keys().for_each(|bucket| drop(waiting.remove(bucket)));
+                waiting.retain(|bucket, _| !some.contains_key(bucket));
                 drop(waiting);
                 if !some.is_empty() {
                     unfanned.push(Box::pin(self.load_unfanned(reign, some)));

@@ -95,7 +95,7 @@ impl OwnerNode {
             };
             Ok(plan.answer(stored, limit))
         };
-        let needs = SyncNeeds::of(&standing, page.as_ref().map_or(&[], |(entries, ..)| entries));
+        let needs = SyncNeeds::of(&standing, page.as_ref().map_or(&[][..], |(entries, ..)| &entries[..]));
         let mut found = SyncFound::default();
         if !needs.places.is_empty() {
             found.links = shelf.links(user, &needs.places).await.map_err(told)?;

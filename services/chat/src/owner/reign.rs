@@ -12,7 +12,6 @@ use protocol::v1::{Send, SendAnswer, SendOutcome};
 use runtime::Shutdown;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use tokio::sync::oneshot;
 
 /// When to ask again for a message of which it is not known whether it is stored, in ms.
@@ -34,8 +33,6 @@ pub(super) struct Reign {
     /// Buckets that a step found to be another's, with the term it had; the tenure is to hear of it.
     pub lost: Mutex<BTreeSet<(u16, u32)>>,
     pub counts: Mutex<BucketCounts>,
-    /// Rises with every change of what the cores own.
-    pub moves: AtomicU64,
 }
 
 impl Reign {
@@ -54,7 +51,6 @@ impl Reign {
             unfanned: Mutex::default(),
             lost: Mutex::default(),
             counts: Mutex::default(),
-            moves: AtomicU64::new(0),
         }
     }
 }

@@ -40,7 +40,7 @@ async fn what_names_users_alone_is_passed_on_to_their_conversations_owner() {
     cluster.members(&[1, 2, 3]);
     cluster.settled().await;
     let mut pairs = vec![(a, b, id)];
-    for n in 0..8 {
+    for n in 0..24 {
         let (a, b) = (100 + 2 * n, 101 + 2 * n);
         let id = cluster.stored(to(a, 1, b, 1)).await.conversation;
         pairs.push((a, b, id));

@@ -292,13 +292,14 @@ impl Cluster {
     pub async fn stored(&self, send: Send) -> SendAnswer {
         let stored = async {
             loop {
-                let Some(answer) = self.send(send.clone()).await else { continue };
-                match answer.outcome() {
-                    SendOutcome::Stored => return answer,
-                    SendOutcome::Busy | SendOutcome::Pending => {
+                let answer = self.send(send.clone()).await;
+                match answer.as_ref().map(SendAnswer::outcome) {
+                    Some(SendOutcome::Stored) => return answer.unwrap(),
+                    // Its owner is not there, or can't say.
+                    None | Some(SendOutcome::Busy | SendOutcome::Pending) => {
                         tokio::time::sleep(Duration::from_millis(20)).await;
                     }
-                    _ => panic!("{answer:?} to {send:?}"),
+                    Some(_) => panic!("{answer:?} to {send:?}"),
                 }
             }
         };

@@ -224,7 +224,13 @@ async fn chaos(cluster: &Cluster) {
     wait(300).await;
 }
 
-async fn talks(ground: Ground, seed: u64, count: u64) {
+/// The seed, or `CHAT_SEED`, for a longer look by hand.
+fn seed(usual: u64) -> u64 {
+    std::env::var("CHAT_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
+}
+
+async fn talks(ground: Ground, usual: u64, count: u64) {
+    let seed = seed(usual);
     let cluster = Cluster::of(ground, seed, &[1, 2, 3]).await;
     let crowd = Arc::new(Crowd {
         cluster: Arc::clone(&cluster),
