@@ -176,7 +176,7 @@ mod tests {
         let e = load(None, &["lottery.shards=3".into()]).unwrap_err().to_string();
         assert!(e.contains("power of two"), "{e}");
         let e = load(None, &["chat.store=postgres".into()]).unwrap_err().to_string();
-        assert!(e.contains("chat.store") && e.contains("`postgresql`"), "{e}");
+        assert!(e.contains("chat.store") && e.contains("log, postgresql"), "{e}");
         let e = load(None, &["lottery.shard=4".into()]).unwrap_err().to_string();
         assert!(e.contains("shards"), "names the nearest key: {e}");
     }

@@ -51,7 +51,11 @@ impl ChatPeers for RemoteChatPeers {
     fn say(&self, to: u16, message: Vec<u8>) {
         let (bytes, peers) = (message.len(), self.peers.get());
         if bytes > PEER_MESSAGE_MAX {
-            tracing::error!(to, bytes, "a message to another chat node is larger than {PEER_MESSAGE_MAX} bytes");
+            tracing::error!(
+                to,
+                bytes,
+                "a message to another chat node is larger than {PEER_MESSAGE_MAX} bytes"
+            );
         }
         let said = bytes <= PEER_MESSAGE_MAX
             && peers.iter().filter(|peer| peer.target().node == to).any(|peer| {

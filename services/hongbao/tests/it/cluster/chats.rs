@@ -39,12 +39,18 @@ impl Database {
     }
 
     fn number(&self, statement: &'static str) -> u64 {
-        let asked = async {
-            let mut connection = self.pg.connection().await.unwrap();
+        let ask = async || {
+            let mut connection = self.pg.connection().await.ok()?;
             let asked = storage::sqlx::query_scalar::<_, i64>(statement);
-            asked.fetch_one(&mut *connection).await.unwrap()
+            asked.fetch_one(&mut *connection).await.ok()
         };
-        self.runtime.block_on(asked).unsigned_abs()
+        // A connection that lay idle while all others were ended was ended too.
+        let mut number = None;
+        wait_until("the database answers", SLOW, || {
+            number = self.runtime.block_on(ask());
+            number.is_some()
+        });
+        number.unwrap().unsigned_abs()
     }
 
     /// Messages that are stored.
