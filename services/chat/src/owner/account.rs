@@ -53,8 +53,7 @@ impl OwnerNode {
 
     async fn notice(&self, notice: &Notice) -> Result<(), CallError> {
         let Notice { account, mark, user, body } = notice;
-        let language =
-            self.decide(|on, _| Ok(on.state.loaded(*user)?.person.language.clone())).await?;
+        let language = self.decide(|on, _| Ok(on.state.loaded(*user)?.person.language.clone())).await?;
         let body = body(&language);
         match self.put_notice((*account, *mark), *user, &body).await {
             Ok(()) => self.fresh_reign().map(drop),
@@ -67,12 +66,7 @@ impl OwnerNode {
     }
 
     /// Puts a notice into the conversation of an account and a user, if that is this node's.
-    pub(super) async fn put_notice(
-        &self,
-        from: (u64, u64),
-        user: u64,
-        body: &[u8],
-    ) -> Result<(), Denied> {
+    pub(super) async fn put_notice(&self, from: (u64, u64), user: u64, body: &[u8]) -> Result<(), Denied> {
         self.write(|on, now_ms| {
             let records = on.state.decide_official(from, user, &|_| body.to_vec(), now_ms)?;
             let known = on.state.pair(from.0, user)?;

@@ -125,11 +125,7 @@ impl Buckets {
 
     /// What the next tick asks for: buckets to seal and buckets to claim, at most `max` of each. `is_idle`: nothing of a
     /// bucket is under way.
-    pub fn asks(
-        &mut self,
-        max: usize,
-        is_idle: impl Fn(u16) -> bool,
-    ) -> (Vec<BucketTerm>, Vec<BucketTerm>) {
+    pub fn asks(&mut self, max: usize, is_idle: impl Fn(u16) -> bool) -> (Vec<BucketTerm>, Vec<BucketTerm>) {
         let (mut seals, mut claims) = (Vec::new(), Vec::new());
         for (bucket, slot) in (0u16..).zip(&mut self.slots) {
             if let State::Closing(term) = slot.state

@@ -22,10 +22,7 @@ impl OwnerNode {
         for row in say.hands {
             let hand = wire::hand_of(row)?;
             if hand.key.node != from {
-                return Err(HeardError::Number {
-                    what: "a hand of node",
-                    number: u32::from(hand.key.node),
-                });
+                return Err(HeardError::Number { what: "a hand of node", number: u32::from(hand.key.node) });
             }
             hands.push(Arc::new(hand));
         }

@@ -1,8 +1,8 @@
 //! Timelines, the devices connected to them, and pushes on their way out.
 
 use super::OwnerNode;
-use super::reign::Reign;
 use super::loads::Doubts;
+use super::reign::Reign;
 use crate::cluster::Timelines;
 use crate::core::Pushing;
 use parking_lot::MutexGuard;

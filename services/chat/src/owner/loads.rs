@@ -194,7 +194,9 @@ impl OwnerNode {
             found.pairs = pairs.into_iter().map(of).collect();
         }
         for some in sent.chunks(ONE_BY_ONE) {
-            found.sent.extend(try_join_all(some.iter().map(|(key, term)| self.read_sent(*key, *term))).await?);
+            found
+                .sent
+                .extend(try_join_all(some.iter().map(|(key, term)| self.read_sent(*key, *term))).await?);
         }
         for some in messages.chunks(ONE_BY_ONE) {
             let read = some.iter().map(|(id, from, to, term)| async move {

@@ -209,9 +209,8 @@ impl OwnerNode {
                 }
             }
         }
-        let sents = sends.into_iter().map(|(mark, send)| {
-            self.sent(send, |of| Then::Peer { of, node: from, mark })
-        });
+        let sents =
+            sends.into_iter().map(|(mark, send)| self.sent(send, |of| Then::Peer { of, node: from, mark }));
         let replies = self.decide_sends(reign, sents.collect());
         self.answer_parked_of(reign, replies);
         self.wakes.relays.notify_one();
@@ -246,10 +245,7 @@ impl OwnerNode {
         self.answer_peer(node, mark, answer);
     }
 
-    async fn serve_ask(
-        &self,
-        request: protocol::v1::ChatRequest,
-    ) -> Result<v1::relayed::What, CallError> {
+    async fn serve_ask(&self, request: protocol::v1::ChatRequest) -> Result<v1::relayed::What, CallError> {
         let (user, device) = (request.user, request.device);
         let Some(ask) = request.ask else {
             return Err(CallError::Invalid("a request that asks for nothing this program knows".to_owned()));

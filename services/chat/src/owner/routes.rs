@@ -29,8 +29,7 @@ impl Routes {
             Bucket::all().for_each(|bucket| routes.owners[bucket.index()] = ring.owner(bucket));
         }
         for row in rows.iter().filter(|row| !row.is_free()) {
-            if let (Some((node, _)), Some(slot)) =
-                (row.owner, routes.owners.get_mut(usize::from(row.bucket)))
+            if let (Some((node, _)), Some(slot)) = (row.owner, routes.owners.get_mut(usize::from(row.bucket)))
                 && node != me
             {
                 *slot = node;

@@ -406,7 +406,9 @@ impl OwnerNode {
         let ended = self.stores.owners.end(self.options.node, reign.epoch, EndReason::BySelf);
         match tokio::time::timeout(END, ended).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "chat's epoch is not ended; others wait until it is dead"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "chat's epoch is not ended; others wait until it is dead")
+            }
             Err(_) => tracing::warn!("ending chat's epoch takes too long; others wait until it is dead"),
         }
     }
@@ -430,6 +432,7 @@ impl Tenure {
 /// Takes what a decision core wants from the store, each with the term of its bucket now.
 pub(super) fn with_terms<T>(on: &mut crate::cluster::Conversations<T>) -> Vec<(Want, u32)> {
     let wants = on.wants();
-    let term = |want: &Want| super::reign::bucket_of_want(want).and_then(|bucket| on.term(bucket)).unwrap_or(0);
+    let term =
+        |want: &Want| super::reign::bucket_of_want(want).and_then(|bucket| on.term(bucket)).unwrap_or(0);
     wants.into_iter().map(|want| (want, term(&want))).collect()
 }

@@ -146,19 +146,14 @@ fn key_row(key: HandKey) -> v1::HandKey {
 
 fn key_of(row: Option<v1::HandKey>) -> Result<HandKey, HeardError> {
     let row = row.ok_or(HeardError::Missing("a hand's name"))?;
-    let node =
-        u16::try_from(row.node).map_err(|_| HeardError::Number { what: "node", number: row.node })?;
+    let node = u16::try_from(row.node).map_err(|_| HeardError::Number { what: "node", number: row.node })?;
     let v1::HandKey { epoch, term, conversation, version, to_seq, .. } = row;
     Ok(HandKey { node, epoch, term, conversation, version, to_seq })
 }
 
 fn place_row(place: &Place) -> v1::Place {
-    let between = place.between.map(|b| v1::Between {
-        peer: b.peer,
-        asks: b.asks,
-        asked: b.asked,
-        blocks: b.blocks,
-    });
+    let between =
+        place.between.map(|b| v1::Between { peer: b.peer, asks: b.asks, asked: b.asked, blocks: b.blocks });
     v1::Place {
         user: place.user,
         first_seq: place.first_seq,

@@ -130,8 +130,7 @@ impl Cluster {
             owners: Arc::new(CutBook { inner: Arc::clone(&self.ground.book), line: Arc::clone(&line) }),
             books: self.ground.books.clone().map(|books| Arc::new(books) as _),
         };
-        let peer =
-            Arc::new(Peer { post: Arc::clone(&self.post), from: number, line: Arc::clone(&line) });
+        let peer = Arc::new(Peer { post: Arc::clone(&self.post), from: number, line: Arc::clone(&line) });
         let clock = Arc::new(Jumping(AtomicU64::new(0)));
         let options = ChatOptions { node: number, ..self.options.clone() };
         let shared: SharedClock = clock.clone();
@@ -348,9 +347,7 @@ impl Cluster {
         let mut all = Vec::new();
         loop {
             let ask = SyncRequest { cursor, limit: 50, pulled: Vec::new() };
-            let Answer::Sync(sync) = self.ask(user, Ask::Sync(ask)).await.unwrap() else {
-                panic!("no sync")
-            };
+            let Answer::Sync(sync) = self.ask(user, Ask::Sync(ask)).await.unwrap() else { panic!("no sync") };
             let mut last = cursor;
             for entry in &sync.entries {
                 assert!(entry.cursor > last, "cursors rise");

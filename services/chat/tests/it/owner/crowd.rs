@@ -77,7 +77,12 @@ impl Crowd {
         // The first message of a pair has its number.
         let first = |id: &u64| {
             let oracle = self.oracle.lock();
-            u64::from(oracle.acked.iter().any(|((conversation, _), (sender, _))| conversation == id && *sender == user))
+            u64::from(
+                oracle
+                    .acked
+                    .iter()
+                    .any(|((conversation, _), (sender, _))| conversation == id && *sender == user),
+            )
         };
         let mut counters: BTreeMap<u64, u64> = mine.iter().map(|id| (*id, first(id))).collect();
         for _ in 0..count {
@@ -142,7 +147,11 @@ impl Crowd {
             let one = of.iter().next().copied().unwrap();
             let messages = self.messages(one, *id).await;
             let seqs: Vec<u64> = messages.iter().map(|m| m.seq).collect();
-            assert_eq!(seqs, (1..=messages.len() as u64).collect::<Vec<_>>(), "conversation {id} without holes");
+            assert_eq!(
+                seqs,
+                (1..=messages.len() as u64).collect::<Vec<_>>(),
+                "conversation {id} without holes"
+            );
             let oracle = self.oracle.lock();
             let mut counters: BTreeMap<u64, u64> = BTreeMap::new();
             for message in messages.iter().filter(|m| m.kind() != MessageKind::Change) {
@@ -156,9 +165,8 @@ impl Crowd {
             for user in of {
                 expected.entry(*user).or_default().extend(seqs.iter().map(|seq| (*id, *seq)));
                 let read = oracle.read.get(&(*user, *id)).copied().unwrap_or(0);
-                let counts = |m: &&ChatMessage| {
-                    m.seq > read && m.sender != *user && m.kind() != MessageKind::Change
-                };
+                let counts =
+                    |m: &&ChatMessage| m.seq > read && m.sender != *user && m.kind() != MessageKind::Change;
                 unread.insert((*user, *id), messages.iter().filter(counts).count() as u64);
             }
         }

@@ -4,9 +4,7 @@
 use async_trait::async_trait;
 use chat::core::{Entry, Head, Person, SentKey, StoredConversation, StoredLink, StoredUser};
 use chat::store::owned::{Fence, Listed, Name, Outcomes, OwnedShelf, Step};
-use chat::store::owners::{
-    BeginError, Begun, EndEpochError, OwnerAnswer, OwnerBook, OwnerTick, TickError,
-};
+use chat::store::owners::{BeginError, Begun, EndEpochError, OwnerAnswer, OwnerBook, OwnerTick, TickError};
 use chat::store::{MessageStore, StoreError, Timeline};
 use ownership::{BucketRow, EndReason, NodeRow};
 use records::ChatMessage;
