@@ -2,13 +2,13 @@
 //! written in Rust so that a machine needs no protoc.
 
 const PLAYERS: [&str; 2] = ["proto/hongbao/v1/play.proto", "proto/hongbao/v1/chat.proto"];
-const CALLS: &str = "proto/hongbao/calls/v1/calls.proto";
+const INTERNAL: [&str; 2] = ["proto/hongbao/calls/v1/calls.proto", "proto/hongbao/peers/v1/peers.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    // The calls first: they only name players' messages, which the second pass generates.
-    let calls = protox::compile([CALLS], ["proto"])?;
-    prost_build::Config::new().extern_path(".hongbao.v1", "crate::v1").compile_fds(calls)?;
+    // Internal ones first: they only name players' messages, which the second pass generates.
+    let internal = protox::compile(INTERNAL, ["proto"])?;
+    prost_build::Config::new().extern_path(".hongbao.v1", "crate::v1").compile_fds(internal)?;
 
     let play = protox::compile(PLAYERS, ["proto"])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);

@@ -13,6 +13,12 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/hongbao.v1.serde.rs"));
 }
 
+/// Generated from `proto/hongbao/peers/v1`: what chat nodes say to each other.
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod peers {
+    include!(concat!(env!("OUT_DIR"), "/hongbao.peers.v1.rs"));
+}
+
 /// The messages of [`v1`] with their comments: an encoded `google.protobuf.FileDescriptorSet`, from which documents are made.
 pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
 

@@ -1,10 +1,12 @@
 //! `hongbao admin nodes | end-epoch | archive`: what an operator asks of a cluster's servers, without any of its processes.
 
 use crate::cli::print;
-use crate::config::{self, Config};
+use crate::config::{self, ChatStore, Config};
 use crate::run::servers;
 use anyhow::Context as _;
 use campaign::NodeId;
+use chat::store::owners::{OwnerBook as _, PgOwners};
+use chat::store::{PgShelf, SCHEMA};
 use clap::Args;
 use lottery::ledger::{PgLedger, QuotaLedger};
 use lottery::node::cluster::end_by_hand;
@@ -53,7 +55,19 @@ struct NodeLine {
     open_leases: usize,
 }
 
-/// Shows who is there: processes with their roles, and of each lottery node epoch, session, buckets, lane and leases.
+/// A chat node as the owners' book has it.
+#[derive(Serialize)]
+struct ChatLine {
+    node: u16,
+    epoch: u32,
+    /// As of a lottery node.
+    session: &'static str,
+    seen_ago_ms: u64,
+    buckets: usize,
+}
+
+/// Shows who is there: processes with their roles, of each lottery node epoch, session, buckets, lane and leases, and where
+/// several chat nodes share the conversations, epoch, session and buckets of each.
 pub async fn nodes(which: &Which, as_json: bool) -> anyhow::Result<u8> {
     let config = which.load()?;
     let pg = servers::postgres_now(&config, &config.cluster.postgres).await?;
@@ -80,12 +94,58 @@ pub async fn nodes(which: &Which, as_json: bool) -> anyhow::Result<u8> {
             open_leases: ledger.open_leases(NodeId(node)).await?.len(),
         });
     }
+    let chat = chat_lines(&config, &members).await?;
     if as_json {
-        print(&serde_json::to_string_pretty(&json!({ "members": shown(&members), "lottery": lines }))?);
+        let value = json!({ "members": shown(&members), "lottery": lines, "chat": chat });
+        print(&serde_json::to_string_pretty(&value)?);
     } else {
-        print(&table(&members, &lines));
+        print(&(table(&members, &lines) + &chat_table(&chat)));
     }
     Ok(exit::OK)
+}
+
+/// Chat nodes that own buckets or are there.
+async fn chat_lines(config: &Config, members: &[Announcement]) -> anyhow::Result<Vec<ChatLine>> {
+    if !config.chat.enabled || config.chat.store != ChatStore::Postgresql {
+        return Ok(Vec::new());
+    }
+    let pg = servers::postgres_now_in(config, Some(SCHEMA), &config.cluster.postgres).await?;
+    let shelf = PgShelf::on(pg, SystemClock.now_ms()).await?;
+    let book = PgOwners::new(shelf.pg().clone());
+    let mut rows = book.buckets().await?;
+    rows.retain(|row| row.released.is_none());
+    let mut known: BTreeSet<u16> = rows.iter().filter_map(|row| row.owner.map(|owner| owner.0)).collect();
+    known.extend(members.iter().filter(|member| member.role == Role::Chat).map(|member| member.node));
+    let now_ms = SystemClock.now_ms();
+    let mut lines = Vec::new();
+    for node in known {
+        let Some(row) = book.epochs(node).await?.pop() else { continue };
+        let owned = |owner: Option<(u16, u32)>| owner == Some((row.node, row.epoch));
+        lines.push(ChatLine {
+            node,
+            epoch: row.epoch,
+            session: session(&row, now_ms),
+            seen_ago_ms: now_ms.saturating_sub(row.seen_at_ms),
+            buckets: rows.iter().filter(|bucket| owned(bucket.owner)).count(),
+        });
+    }
+    Ok(lines)
+}
+
+fn chat_table(lines: &[ChatLine]) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    let mut text = "\n\n   chat  epoch  session  seen ms ago  buckets".to_owned();
+    for n in lines {
+        // Writing into a string does not fail.
+        let _ = write!(
+            text,
+            "\n{:>7} {:>6}  {:<7} {:>12} {:>8}",
+            n.node, n.epoch, n.session, n.seen_ago_ms, n.buckets
+        );
+    }
+    text
 }
 
 fn session(row: &NodeRow, now_ms: u64) -> &'static str {

@@ -99,9 +99,22 @@ pub struct PlaySection {
 pub struct ChatSection {
     /// Whether there is one.
     pub enabled: bool,
+    /// Where its node keeps conversations.
+    pub store: ChatStore,
     /// Its settings.
     #[serde(flatten)]
     pub options: ChatOptions,
+}
+
+/// Where chat keeps conversations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+pub enum ChatStore {
+    /// In a log of its node's own, with a database beside it: one node.
+    #[serde(rename = "log")]
+    Log,
+    /// In the installation's PostgreSQL: as many nodes as one likes.
+    #[serde(rename = "postgresql")]
+    Postgresql,
 }
 
 /// Something that a person wrote and must correct before starting again can help: a setting that makes no sense, a
@@ -162,6 +175,8 @@ mod tests {
         assert_eq!(config.node.id, 1);
         let e = load(None, &["lottery.shards=3".into()]).unwrap_err().to_string();
         assert!(e.contains("power of two"), "{e}");
+        let e = load(None, &["chat.store=postgres".into()]).unwrap_err().to_string();
+        assert!(e.contains("chat.store") && e.contains("log, postgresql"), "{e}");
         let e = load(None, &["lottery.shard=4".into()]).unwrap_err().to_string();
         assert!(e.contains("shards"), "names the nearest key: {e}");
     }

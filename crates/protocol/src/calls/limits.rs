@@ -42,6 +42,9 @@ pub const SENDS_MAX: usize = 65_536;
 /// Pushes that wait for one connection to an access node, in bytes. What comes above is left out: devices find the gap.
 pub const PUSHES_WAITING_MAX: usize = 32 << 20;
 
+/// One message between chat nodes, in bytes: many of what they hand each other fit in it, and it is a read or a few.
+pub const PEER_MESSAGE_MAX: usize = 1 << 20;
+
 /// Devices in one frame of what has become of them.
 pub(super) const STEPS_MAX: usize = 4096;
 
@@ -78,3 +81,4 @@ const _: () = assert!(BATCH_MAX * 36 + 64 < READ_BYTES, "a batch is one read");
 const _: () = assert!(BATCH_MAX <= OUTSTANDING_MAX);
 const _: () = assert!(REPLIES_BYTES + 64 * 1024 < CALL_FRAME_MAX, "a last award fits behind a full frame");
 const _: () = assert!(READ_BYTES <= BUFFER_KEPT);
+const _: () = assert!(PEER_MESSAGE_MAX + 16 < CALL_FRAME_MAX && PEER_MESSAGE_MAX < UNSENT_MAX);

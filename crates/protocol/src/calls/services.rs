@@ -1,6 +1,6 @@
 //! Which calls a process serves, or wants of another.
 
-use super::{Accounts, Awards, ChatHost, Draws, Histories};
+use super::{Accounts, Awards, ChatHost, ChatPeerHost, Draws, Histories};
 use std::fmt;
 use std::ops::BitOr;
 use std::sync::Arc;
@@ -21,7 +21,10 @@ impl ServiceSet {
     /// [`Chat`](super::Chat), with pushes back. A connection that asks for it carries nothing else.
     pub const CHAT: ServiceSet = ServiceSet(16);
 
-    const NAMES: [&'static str; 5] = ["draws", "awards", "accounts", "histories", "chat"];
+    /// [`ChatPeerHost`]: what chat nodes of a cluster say to each other.
+    pub const CHAT_PEERS: ServiceSet = ServiceSet(32);
+
+    const NAMES: [&'static str; 6] = ["draws", "awards", "accounts", "histories", "chat", "chat peers"];
 
     /// The bits.
     pub(super) const fn bits(self) -> u32 {
@@ -84,6 +87,8 @@ pub struct Served {
     pub histories: Option<Arc<dyn Histories>>,
     /// A chat node.
     pub chat: Option<Arc<dyn ChatHost>>,
+    /// A chat node that has others beside it.
+    pub chat_peers: Option<Arc<dyn ChatPeerHost>>,
 }
 
 impl Served {
@@ -95,5 +100,6 @@ impl Served {
             | there(self.accounts.is_some(), ServiceSet::ACCOUNTS)
             | there(self.histories.is_some(), ServiceSet::HISTORIES)
             | there(self.chat.is_some(), ServiceSet::CHAT)
+            | there(self.chat_peers.is_some(), ServiceSet::CHAT_PEERS)
     }
 }

@@ -70,6 +70,9 @@ frame_kinds! {
     ChatAskAnswer = 65,
     /// From chat, unasked: pushes for connections of the access node.
     ChatPushes = 66,
+    /// From chat node to chat node, without an answer: the id is the number of the node that says it, the body is the chat
+    /// service's own.
+    PeerSays = 67,
 }
 
 impl CallKind {

@@ -4,6 +4,7 @@ mod chat;
 mod cut;
 mod desks;
 mod greeting;
+mod peers;
 mod speed;
 mod submits;
 mod world;

@@ -8,5 +8,23 @@
 mod config;
 mod worker;
 
+use crate::ChatOptions;
+use crate::node::Notice;
+use async_trait::async_trait;
+use protocol::calls::CallError;
+
 pub use config::{AccountsConfig, Application, Texts, in_language};
 pub use worker::start;
+
+/// A chat node, as official accounts need it.
+#[async_trait]
+pub trait Notifies: Send + Sync + 'static {
+    /// Its settings.
+    fn options(&self) -> &ChatOptions;
+
+    /// Sends notices; returns when all of them are durable. One that was sent before is not sent again.
+    ///
+    /// # Errors
+    /// When one can't be stored just now; all of them again is safe.
+    async fn notify(&self, notices: &[Notice]) -> Result<(), CallError>;
+}

@@ -1,10 +1,8 @@
 //! From a topic of delivery events to notices.
 
-use super::{Application, in_language};
-use crate::ChatNode;
+use super::{Application, Notifies, in_language};
 use crate::node::Notice;
 use campaign::AwardId;
-use flowlog::Disk;
 use protocol::calls::CallError;
 use queue::{Batch, CommitError, Consumer, PollError, Queue, TopicError};
 use records::{DecodeError, DeliveryEvent, DeliveryState, Record};
@@ -36,8 +34,8 @@ enum RoundError {
 ///
 /// # Errors
 /// When a topic can't be read.
-pub async fn start<D: Disk>(
-    node: &Arc<ChatNode<D>>,
+pub async fn start<N: Notifies>(
+    node: &Arc<N>,
     queue: &Arc<dyn Queue>,
     tasks: &Tasks,
 ) -> Result<(), TopicError> {
@@ -50,13 +48,13 @@ pub async fn start<D: Disk>(
     Ok(())
 }
 
-struct Worker<D: Disk> {
+struct Worker<N> {
     app: Arc<Application>,
-    node: Arc<ChatNode<D>>,
+    node: Arc<N>,
     consumer: Box<dyn Consumer>,
 }
 
-impl<D: Disk> Worker<D> {
+impl<N: Notifies> Worker<N> {
     async fn run(mut self, stop: Shutdown) -> anyhow::Result<()> {
         let mut backoff = Backoff::new(RETRY);
         while !stop.is_requested() {

@@ -394,7 +394,11 @@ impl<T> Conversations<T> {
     /// A node has devices that watch a large conversation; it says so again within [`WATCH_MS`].
     pub fn watch(&mut self, conversation: u64, node: u16, now_ms: u64) {
         if self.state.owns(conversation) {
-            self.watchers.entry(conversation).or_default().insert(node, now_ms + WATCH_MS);
+            let nodes = self.watchers.entry(conversation).or_default();
+            if nodes.insert(node, now_ms + WATCH_MS).is_none() {
+                // It may have missed the last head.
+                self.news.insert(conversation);
+            }
         }
     }
 

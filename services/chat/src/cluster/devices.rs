@@ -126,12 +126,6 @@ impl Timelines {
         self.lines.get(&user).map_or(nothing, |line| line.user.presence())
     }
 
-    /// Users who came or went since this was last asked.
-    pub fn presence_news(&mut self) -> Vec<PresenceOf> {
-        let users = std::mem::take(&mut self.presence);
-        users.into_iter().map(|user| self.presence_of(user)).collect()
-    }
-
     /// Large conversations that somebody here watches; their owners are to be told every now and then
     /// ([`Conversations::watch`](super::Conversations::watch)).
     pub fn watched(&self) -> impl Iterator<Item = u64> + '_ {
@@ -172,6 +166,7 @@ impl Timelines {
 
     /// Everything that is due at a time.
     pub fn tick(&mut self, now_ms: u64, out: &mut Pushing) {
+        self.note_own(now_ms);
         while self.silence.front().is_some_and(|(due, ..)| *due <= now_ms) {
             let Some((_, user, at, device)) = self.silence.pop_front() else { break };
             let line = self.lines.get_mut(&user);
@@ -184,6 +179,7 @@ impl Timelines {
             }
         }
         self.push_again(now_ms, out);
+        self.tick_presence(now_ms, out);
         if now_ms >= self.confirm_due_ms {
             self.confirm_due_ms = now_ms + self.options.confirm_log_ms;
             let count = self.unlogged.len().min(CONFIRMS_MAX);

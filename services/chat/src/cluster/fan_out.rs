@@ -20,6 +20,8 @@ use std::sync::Arc;
 
 /// Messages of a round.
 const ROUND_MESSAGES: u64 = 128;
+/// Bytes of a round's messages, about: with one of the largest it fits a message between nodes.
+const ROUND_BYTES: usize = 256 << 10;
 
 /// What the messages of a round say about who is in the conversation.
 #[derive(Default)]
@@ -78,8 +80,8 @@ impl<T> Conversations<T> {
         if work.flight.is_some() || work.round.is_some() || work.fanned.version >= work.version {
             return None;
         }
-        let (from, to) = (work.fanned.seq + 1, work.seq.min(work.fanned.seq + ROUND_MESSAGES));
-        let mut messages = Vec::new();
+        let (from, mut to) = (work.fanned.seq + 1, work.seq.min(work.fanned.seq + ROUND_MESSAGES));
+        let (mut messages, mut bytes) = (Vec::new(), 0);
         for seq in from..=to {
             let given = || work.given.iter().find(|m| m.seq == seq);
             let Some(message) = conversation.recent(seq).or_else(given) else {
@@ -88,6 +90,11 @@ impl<T> Conversations<T> {
                 return None;
             };
             messages.push(Arc::clone(message));
+            bytes += message.body.len() + 96;
+            if bytes >= ROUND_BYTES {
+                to = seq;
+                break;
+            }
         }
         let is_whole = to == work.seq;
         let key = HandKey {
@@ -213,7 +220,8 @@ fn places<T>(
             || work.fanned.version == 0
             || moves.grown
             || moves.users.contains_key(&member.user),
-        tell: work.telling.contains(&member.user),
+        // Whom a former owner was about to tell is not known.
+        tell: work.everyone || work.telling.contains(&member.user),
         unread: conversation.unread(member),
         read_seq: member.read_seq,
         between: between.then(|| between_of(conversation, member.user)),

@@ -3,8 +3,9 @@
 use super::hand::{Hand, Place};
 use crate::core::{Entry, Loaded, StoredLink, StoredUser, User, entries_after};
 use crate::store::owned::LinkRow;
+use protocol::v1::ReadAt;
 use records::ChatMessage;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Entries of a step, about.
@@ -81,8 +82,12 @@ pub(super) struct Line {
     /// Conversations that a hand alone says he is in, as of which version: it may be a former owner's late word of one
     /// that he has left, and only the store knows.
     pub doubts: BTreeMap<u64, u64>,
+    /// Places that were asked for, and have not come.
+    pub asked: usize,
     /// Large conversations for which he is in the list of those who watch.
     pub watching: Vec<u64>,
+    /// Conversations of which his devices are to hear how he has read.
+    pub telling: BTreeSet<u64>,
 }
 
 impl Line {
@@ -138,7 +143,7 @@ impl Line {
     }
 
     /// What a hand says is durable: counts follow, unless a later word is known. True when devices are to hear how he
-    /// has read.
+    /// has read: of a word that came before, too, since whoever heard it may have told nobody.
     pub fn hear(&mut self, item: &Item) -> bool {
         let (key, place) = (&item.hand.key, item.place());
         if place.member && self.user.loaded.is_some() && !self.heard.contains_key(&key.conversation) {
@@ -147,7 +152,7 @@ impl Line {
         let heard = self.heard.entry(key.conversation).or_default();
         heard.seq = heard.seq.max(item.messages().last().map_or(0, |m| m.seq));
         if key.version <= heard.version {
-            return false;
+            return place.tell && heard.member;
         }
         let before = heard.counts();
         let (version, seq) = (key.version, heard.seq);
@@ -196,6 +201,28 @@ impl Line {
             }
         }
         self.user.unread = self.heard.values().map(Heard::counts).sum();
+    }
+
+    /// What he has not read in large conversations is to be looked up anew, if a total is to be told: nobody says how they
+    /// go on.
+    pub fn count_large(&mut self) {
+        if !self.telling.is_empty() && self.user.loaded.is_some() {
+            let large = self.heard.iter().filter(|(_, heard)| heard.member && heard.large);
+            self.doubts.extend(large.map(|(id, heard)| (*id, heard.version)));
+        }
+    }
+
+    /// How he has read, for his devices; nothing yet as long as something is in doubt.
+    pub fn reads_to_tell(&mut self) -> Vec<ReadAt> {
+        if self.user.loaded.is_none() || !self.doubts.is_empty() || self.asked > 0 {
+            return Vec::new();
+        }
+        let unread_total = self.unread_total();
+        let read = |id: u64| {
+            let heard = self.heard.get(&id).filter(|heard| heard.member)?;
+            Some(ReadAt { conversation: id, seq: heard.read_seq, unread: heard.unread, unread_total })
+        };
+        std::mem::take(&mut self.telling).into_iter().filter_map(read).collect()
     }
 
     /// Large conversations that he is in.

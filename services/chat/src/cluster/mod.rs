@@ -25,24 +25,64 @@
 //! nothing of it stays in memory. Who is asked to give a bucket up stops deciding (`give_up`), and seals it once nothing
 //! of it is under way (`is_idle`).
 //!
+//! # Who serves a request
+//!
+//! | Ask | Who | How |
+//! |---|---|---|
+//! | Send | conversation's owner; of two who have none yet the smaller user's, which makes it | [`Conversations::send`] |
+//! | Sync | user's owner, and the store | [`Timelines::sync`], [`Timelines::standing`], [`SyncNeeds`], [`sync_answer`] |
+//! | Range | conversation's owner, and the store | [`Conversations::range`] |
+//! | Conversations | any node, from the store | [`ListPlan`] |
+//! | MarkRead | conversation's owner; the total any node from the store | [`Conversations::decide_read`], [`read_answer`] |
+//! | Recall | conversation's owner | [`Conversations::recall_reads`], [`Conversations::decide_recall`] |
+//! | Delete | conversation's owner | [`Conversations::delete_reads`], [`Conversations::decide_delete`] |
+//! | SetNotice | conversation's owner | [`Conversations::decide_notice`] |
+//! | MakeGroup | any node that owns buckets: the group's id is one of its own; made before: [`named`](crate::store::OwnedShelf::named) | `decide_group` of [`Conversations::state`] |
+//! | AddMembers, RemoveMembers, SetRole, Mute, Rename, Dissolve | conversation's owner | [`Conversations::decide_change`] |
+//! | Members | conversation's owner | [`Conversations::members`] |
+//! | Befriend, Unfriend | owner of the two's conversation; while they have none the smaller user's | [`Conversations::decide_friend`] |
+//! | Friends | user's owner; the names any node from the store | [`Timelines::friends`], [`friends_answer`] |
+//! | Presence | user's owner, who asks the others' owners | [`Timelines::may_see`], [`Timelines::presence`], [`presence_answer`] |
+//! | SetProfile, ForgetDevice | user's owner | [`Timelines::set_profile`], [`Timelines::forget_device`], [`Timelines::is_stored`] |
+//! | Profiles | any node, from the store | [`profiles_answer`] |
+//! | Devices | user's owner | [`Timelines::devices`] |
+//! | notices of official accounts | owner of the two's conversation; while they have none any node | `decide_official` of [`Conversations::state`] |
+//!
+//! A decision says `Stop::Need` with what must come first. `Key::Elsewhere`: the conversation is another node's, and so is
+//! the request. Records that came of it go to [`Conversations::take`]; without records the answer waits for
+//! [`Conversations::after`], and one that only looks for [`Conversations::seen`].
+//!
+//! How a user has read, what he deleted and cleared is told to his own devices (`Place::tell`), as in the form with one
+//! log; the other members hear of none of it.
+//!
 //! Hands may come twice, late, never, and from owners that are none any more. All that they say is durable when it is
 //! said, entries have names, and everything else in them is absolute as of a version: so none of that changes anything.
 
+mod answers;
+mod asks;
 mod conversations;
 mod devices;
 mod fan_out;
 mod hand;
 mod line;
 mod loads;
+mod people;
+mod presence;
 mod steps;
 mod timelines;
 mod work;
 
 use crate::store::owned::{Fence, Step};
 
+pub use answers::{
+    ListPlan, PULLED_MAX, Span, Standing, SyncFound, SyncNeeds, USERS_MAX, friends_answer, presence_answer,
+    profiles_answer, read_answer, sync_answer, unread_of, unread_total,
+};
 pub use conversations::{Conversations, Reply, Sent, Stepped, Ticked, Want};
 pub use hand::{Ack, Between, Hand, HandKey, Place};
 pub use line::SyncPlan;
+pub use people::MaySee;
+pub use presence::{PresenceView, PresenceWord, TOLD_MS};
 pub use timelines::{Placed, Timelines};
 pub use work::Done;
 

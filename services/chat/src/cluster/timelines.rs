@@ -11,13 +11,13 @@
 
 use super::hand::{Ack, Hand, HandKey};
 use super::line::{Draft, Flight, Item, Line, SyncPlan};
+use super::presence::Presences;
 use super::{Batch, CURSOR_BITS};
 use crate::core::{Conn, Entry, Pushing, StoredLink, StoredUser, User};
 use crate::options::ChatOptions;
 use crate::store::owned::{Fence, Outcomes, Step, TimelineOutcome, TimelineStep};
 use hashring::bucket_of;
 use protocol::calls::{ConnectionAt, DeviceAt};
-use protocol::v1::ReadAt;
 use records::ChatMessage;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -34,6 +34,8 @@ struct Owned {
     last: u64,
     /// Nothing new goes to the store.
     closing: bool,
+    /// Since when it is owned; 0: since less than a tick.
+    since_ms: u64,
 }
 
 /// What came of a batch, beside pushes and acknowledgements.
@@ -65,7 +67,11 @@ pub struct Timelines {
     pub(super) confirm_due_ms: u64,
     /// Large conversations with members who are online.
     pub(super) watched: BTreeMap<u64, BTreeSet<u64>>,
+    /// Users who came or went, of whom nobody has been told yet.
     pub(super) presence: BTreeSet<u64>,
+    pub(super) presences: Presences,
+    /// Users whose devices are to hear how they have read.
+    telling: BTreeSet<u64>,
     #[cfg(feature = "planted")]
     reads_past: bool,
 }
@@ -90,6 +96,8 @@ impl Timelines {
             confirm_due_ms: 0,
             watched: BTreeMap::new(),
             presence: BTreeSet::new(),
+            presences: Presences::default(),
+            telling: BTreeSet::new(),
             #[cfg(feature = "planted")]
             reads_past: false,
         }
@@ -108,12 +116,23 @@ impl Timelines {
         }
         self.drop_bucket(bucket);
         let last = u64::from(term) << CURSOR_BITS;
-        self.buckets.insert(bucket, Owned { term, last, closing: false });
+        self.buckets.insert(bucket, Owned { term, last, closing: false, since_ms: 0 });
     }
 
     /// The term under which a user's bucket is owned.
     pub fn term(&self, bucket: u16) -> Option<u32> {
         self.buckets.get(&bucket).map(|owned| owned.term)
+    }
+
+    /// Since when a bucket is owned; 0: since less than a tick.
+    pub(super) fn since_ms(&self, bucket: u16) -> Option<u64> {
+        self.buckets.get(&bucket).map(|owned| owned.since_ms)
+    }
+
+    /// Buckets that have come since the last tick are owned since now.
+    pub(super) fn note_own(&mut self, now_ms: u64) {
+        let new = self.buckets.values_mut().filter(|owned| owned.since_ms == 0);
+        new.for_each(|owned| owned.since_ms = now_ms);
     }
 
     /// Users in memory.
@@ -230,10 +249,12 @@ impl Timelines {
         }
         let Some(line) = self.line(user, now_ms) else { return };
         line.install(stored);
+        line.count_large();
         self.register(user, now_ms);
         self.rewatch(user);
         self.make_ready(user);
         self.doubt(user);
+        self.telling.insert(user);
     }
 
     fn doubt(&mut self, user: u64) {
@@ -243,11 +264,13 @@ impl Timelines {
     }
 
     /// Places that only the store knows ([`OwnedShelf::links`](crate::store::OwnedShelf::links)): users, each with
-    /// conversations and what [`resolve`](Timelines::resolve) is to be told of them. Whoever takes them reads them.
+    /// conversations and what [`resolve`](Timelines::resolve) is to be told of them. Whoever takes them reads them, and says
+    /// what came of each.
     pub fn doubts(&mut self) -> Vec<(u64, Vec<(u64, u64)>)> {
         let mut doubts = Vec::new();
         for user in std::mem::take(&mut self.doubtful) {
             let Some(line) = self.lines.get_mut(&user) else { continue };
+            line.asked += 1;
             doubts.push((user, std::mem::take(&mut line.doubts).into_iter().collect()));
         }
         doubts
@@ -260,8 +283,12 @@ impl Timelines {
             return;
         }
         let Some(line) = self.lines.get_mut(&user) else { return };
+        line.asked = line.asked.saturating_sub(1);
         match found {
-            Some(found) => line.resolve(asked, found),
+            Some(found) => {
+                line.resolve(asked, found);
+                self.telling.insert(user);
+            }
             None => line.doubts.extend(asked.iter().copied()),
         }
         self.doubt(user);
@@ -271,6 +298,7 @@ impl Timelines {
     /// The next steps, if there are any. Several batches may be under way; each goes to the store until there is an
     /// outcome. What needs no store is told through `out` at once.
     pub fn batch(&mut self, out: &mut Pushing) -> Option<Batch> {
+        self.tell_reads(out);
         let fence = Fence { node: self.node, epoch: self.epoch, terms: Vec::new() };
         let mut batch = Batch { fence, step: Step::default() };
         let (mut terms, mut entries) = (BTreeMap::new(), 0);
@@ -393,22 +421,31 @@ impl Timelines {
             self.acks.entry(item.hand.key).or_default().push(user);
             has_moved |= item.place().link;
             if line.hear(item) && !line.user.conns.is_empty() {
-                let place = item.place();
-                out.read(&ReadAt {
-                    conversation: item.hand.key.conversation,
-                    seq: place.read_seq,
-                    unread: place.unread,
-                    unread_total: line.unread_total(),
-                });
-                for conn in &line.user.conns {
-                    out.target(user, conn, conn.pushed, conn.pushed);
-                }
+                line.telling.insert(item.hand.key.conversation);
             }
+        }
+        if !line.telling.is_empty() {
+            line.count_large();
+            self.telling.insert(user);
         }
         if has_moved {
             self.rewatch(user);
         }
         self.doubt(user);
+        self.tell_reads(out);
+    }
+
+    /// Devices hear how their users have read, with the total; of whom something is in doubt, when that is known.
+    fn tell_reads(&mut self, out: &mut Pushing) {
+        for user in std::mem::take(&mut self.telling) {
+            let Some(line) = self.lines.get_mut(&user) else { continue };
+            for read in line.reads_to_tell() {
+                out.read(&read);
+                for conn in &line.user.conns {
+                    out.target(user, conn, conn.pushed, conn.pushed);
+                }
+            }
+        }
     }
 
     /// Acknowledgements for the conversations' owners, each for the node in its key.

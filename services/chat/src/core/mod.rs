@@ -15,14 +15,17 @@ mod conversation;
 pub mod ids;
 mod intake;
 mod official;
+mod own;
 mod people;
 mod pushes;
+mod range;
 mod rows;
 mod send;
 mod state;
 mod tick;
 mod unread;
 mod user;
+mod views;
 
 pub use apart::Apart;
 pub use apply::Misfit;
@@ -30,10 +33,15 @@ pub use changes::{Stop, Wish, check_name};
 pub use conversation::{Author, Conversation, Head, Member, Numbered, relation};
 pub use ids::Ids;
 pub use intake::{NoRisk, Refusal, Risk, Verdict, Words, WordsError, content, form};
+pub use own::{COUNTS_MAX, OwnBehind, Reading, delete_marks, delete_seqs, own_among, unknown_conversation};
 pub use people::check_profile;
 pub use pushes::{Pushing, goes_along, wire};
+pub use range::RangePlan;
 pub use rows::{Checkpoint, ConversationRows, UserRows};
 pub use send::{Logged, Sending, answer, busy, counts, on_its_way, pair_made, refused, stored};
 pub use state::{At, Fanned, Key, LINGER_MS, SentKey, State, StoredConversation, StoredLink, StoredUser};
 pub use unread::Counted;
 pub use user::{Again, Conn, Device, Entry, Friend, Loaded, Made, Person, Registration, User, entries_after};
+pub use views::{
+    conversation_view, devices_answer, few, friend_view, friends_page, limit, members_answer, profile_view,
+};

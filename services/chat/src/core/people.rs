@@ -222,7 +222,9 @@ impl State {
         }
         let (mine, theirs) = (self.loaded(user)?, self.loaded(other)?);
         let full = |l: &super::user::Loaded, who| {
-            l.person.friends.len() >= limits::FRIENDS_MAX && l.person.friend(who).is_none()
+            l.person.friends.len() >= limits::FRIENDS_MAX
+                && l.person.friend(who).is_none()
+                && l.person.friends.iter().filter(|f| !f.is_nothing()).count() >= limits::FRIENDS_MAX
         };
         let full = full(mine, other) || full(theirs, user);
         let mut records = Vec::new();

@@ -102,7 +102,7 @@ pub struct StoredUser {
 }
 
 /// A user's place in a conversation, as the store has it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct StoredLink {
     /// The conversation.
     pub conversation: u64,

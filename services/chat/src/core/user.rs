@@ -301,22 +301,16 @@ impl User {
     /// A device has logged in; everything up to `pushed` is its own to ask for. True when he was away before.
     pub fn arrive(&mut self, device: DeviceAt, pushed: u64, now_ms: u64) -> bool {
         self.touched_ms = now_ms;
-        self.conns.retain(|c| (c.at, c.device) != (device.at, device.device));
+        // Told of once more it is the same connection, and watches whom it watched.
+        let before = self.conns.iter().position(|c| (c.at, c.device) == (device.at, device.device));
+        let watching = before.map(|at| self.conns.remove(at).watching).unwrap_or_default();
         if self.conns.len() >= limits::CONNECTIONS_MAX {
             self.conns.remove(0);
         }
         let was_away = self.conns.is_empty();
         let (at, device) = (device.at, device.device);
         let repeated = pushed;
-        self.conns.push(Conn {
-            at,
-            device,
-            pushed,
-            beat_ms: now_ms,
-            again: 0,
-            repeated,
-            watching: Vec::new(),
-        });
+        self.conns.push(Conn { at, device, pushed, beat_ms: now_ms, again: 0, repeated, watching });
         was_away
     }
 

@@ -2,7 +2,10 @@
 
 use super::ChatNode;
 use super::ask::Applied;
+use crate::ChatOptions;
+use crate::accounts::Notifies;
 use crate::core::Key;
+use async_trait::async_trait;
 use flowlog::Disk;
 use protocol::calls::CallError;
 
@@ -20,6 +23,17 @@ pub struct Notice {
 
 /// Makes a body for a language.
 pub type NoticeBody = Box<dyn Fn(&str) -> Vec<u8> + Send + Sync>;
+
+#[async_trait]
+impl<D: Disk> Notifies for ChatNode<D> {
+    fn options(&self) -> &ChatOptions {
+        ChatNode::options(self)
+    }
+
+    async fn notify(&self, notices: &[Notice]) -> Result<(), CallError> {
+        ChatNode::notify(self, notices).await
+    }
+}
 
 impl<D: Disk> ChatNode<D> {
     /// Sends notices; returns when all of them are durable and in their users' timelines. One that was sent before is

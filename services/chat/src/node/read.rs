@@ -2,34 +2,22 @@
 
 use super::ChatNode;
 use super::messages::Span;
-use super::write::of_member;
-use crate::core::{Conversation, Friend, Key, Stop, goes_along, wire};
+use crate::core::{
+    Conversation, Friend, Key, RangePlan, Stop, conversation_view, devices_answer, few, friend_view,
+    friends_page, goes_along, limit, members_answer, profile_view, wire,
+};
 use crate::limits;
 use flowlog::Disk;
 use protocol::calls::{CallError, DeviceAt};
 use protocol::v1::{
-    ChatMessage, ConversationKind, ConversationView, ConversationsAnswer, ConversationsRequest, DeviceView,
-    DevicesAnswer, Entry, FanOut, FriendState, FriendView, FriendsAnswer, FriendsRequest, Head, MemberView,
-    MembersAnswer, MembersRequest, PresenceAnswer, PresenceRequest, Profile, ProfilesAnswer, ProfilesRequest,
-    RangeAnswer, RangeRequest, Role, SyncAnswer, SyncRequest,
+    ConversationView, ConversationsAnswer, ConversationsRequest, DevicesAnswer, Entry, FriendsAnswer,
+    FriendsRequest, Head, MembersAnswer, MembersRequest, PresenceAnswer, PresenceRequest, ProfilesAnswer,
+    ProfilesRequest, RangeAnswer, RangeRequest, SyncAnswer, SyncRequest,
 };
 use std::collections::HashMap;
 
 /// Spans of stored messages that one sync reads; what is left out is asked for.
 const SYNC_SPANS_MAX: usize = 16;
-
-/// A limit as asked for: its default for 0, and never more than its maximum.
-fn limit(asked: u32, default: usize, max: usize) -> usize {
-    if asked == 0 { default } else { (asked as usize).min(max) }
-}
-
-/// Whether something asked for many at a time.
-fn few(count: usize, max: usize, what: &str) -> Result<(), CallError> {
-    if count <= max {
-        return Ok(());
-    }
-    Err(CallError::Invalid(format!("{count} {what}; at most {max} at a time")))
-}
 
 impl<D: Disk> ChatNode<D> {
     pub(super) async fn sync(&self, who: DeviceAt, ask: SyncRequest) -> Result<SyncAnswer, CallError> {
@@ -111,44 +99,21 @@ impl<D: Disk> ChatNode<D> {
     }
 
     pub(super) async fn range(&self, user: u64, ask: RangeRequest) -> Result<RangeAnswer, CallError> {
-        let id = ask.conversation;
-        let limit = limit(ask.limit, 50, 200) as u64;
-        let (first, last) = self
+        let plan = self
             .decide(|desk, _| {
-                let conversation = of_member(&desk.state, id, user)?;
-                let first = conversation.member(user).map_or(1, |m| m.first_seq().max(1));
-                Ok((first, conversation.head.last_seq))
+                let (conversation, member) = desk.state.of_member(ask.conversation, user)?;
+                Ok(RangePlan::new(conversation, member, &ask, conversation.head.last_seq))
             })
             .await?;
-        let low = ask.from_seq.max(first);
-        let high = if ask.to_seq == 0 { last } else { ask.to_seq.min(last) };
-        let (from, to) = match ask.newest_first {
-            true => (low.max((high + 1).saturating_sub(limit)), high),
-            false => (low, high.min(low.saturating_add(limit - 1))),
-        };
-        let mut more = low <= high && (from > low || to < high);
-        let mut found = self.span(Span { conversation: id, from, to }).await?;
-        if ask.newest_first {
-            found.reverse();
+        let mut stored = Vec::new();
+        // Memory was looked at first: what was not there any more is in the store by now.
+        if let Some((from, to)) = plan.reads() {
+            stored = self.shelf.messages(ask.conversation, from, to).await.map_err(|error| {
+                tracing::warn!(%error, "messages can't be read");
+                super::ask::unavailable()
+            })?;
         }
-        let messages = self
-            .decide(|desk, _| {
-                let conversation = of_member(&desk.state, id, user)?;
-                let Some(member) = conversation.member(user) else { return Ok(Vec::new()) };
-                let mut bytes = 0;
-                let mut messages: Vec<ChatMessage> = Vec::new();
-                for message in found.iter().filter(|m| member.sees(m.seq)) {
-                    bytes += message.body.len();
-                    if bytes > limits::ANSWER_BYTES_MAX && !messages.is_empty() {
-                        more = true;
-                        break;
-                    }
-                    messages.push(wire(message, conversation.head.is_recalled(message.seq)));
-                }
-                Ok(messages)
-            })
-            .await?;
-        Ok(RangeAnswer { messages, first_seq: first, last_seq: last, more })
+        Ok(plan.answer(stored))
     }
 
     pub(super) async fn conversations(
@@ -204,48 +169,18 @@ impl<D: Disk> ChatNode<D> {
     }
 
     pub(super) async fn members(&self, user: u64, ask: MembersRequest) -> Result<MembersAnswer, CallError> {
-        let limit = limit(ask.limit, 100, 500);
-        self.decide(|desk, _| {
-            let conversation = of_member(&desk.state, ask.conversation, user)?;
-            let from = conversation.members.partition_point(|m| m.user <= ask.after_user);
-            let rest = &conversation.members[from..];
-            let view = |m: &crate::core::Member| MemberView {
-                user: m.user,
-                role: m.role.cast_signed(),
-                muted: m.muted,
-                joined_seq: m.joined_seq,
-            };
-            Ok(MembersAnswer {
-                members: rest.iter().take(limit).map(view).collect(),
-                more: rest.len() > limit,
-                total: conversation.members.len() as u32,
-            })
-        })
-        .await
+        self.decide(|desk, _| Ok(members_answer(desk.state.of_member(ask.conversation, user)?.0, &ask))).await
     }
 
     pub(super) async fn friends(&self, user: u64, ask: FriendsRequest) -> Result<FriendsAnswer, CallError> {
-        let limit = limit(ask.limit, 100, 500);
         let (friends, more) = self
-            .decide(|desk, _| {
-                let all = &desk.state.loaded(user)?.person.friends;
-                let rest = &all[all.partition_point(|f| f.user <= ask.after_user)..];
-                Ok((rest.iter().take(limit).copied().collect::<Vec<Friend>>(), rest.len() > limit))
-            })
+            .decide(|desk, _| Ok(friends_page(&desk.state.loaded(user)?.person, ask.after_user, ask.limit)))
             .await?;
         self.expect(friends.iter().map(|f| Key::User(f.user)));
         let friends = self
             .decide(|desk, _| {
-                let view = |friend: &Friend| -> Result<FriendView, Stop> {
-                    let state = match friend {
-                        Friend { blocks: true, .. } => FriendState::Blocked,
-                        Friend { asks: true, asked: true, .. } => FriendState::Friends,
-                        Friend { asks: true, .. } => FriendState::Asked,
-                        _ => FriendState::Asks,
-                    };
-                    let name = desk.state.loaded(friend.user)?.person.name.clone();
-                    Ok(FriendView { user: friend.user, state: state as i32, name })
-                };
+                let view =
+                    |friend: &Friend| Ok(friend_view(friend, &desk.state.loaded(friend.user)?.person.name));
                 friends.iter().map(view).collect::<Result<Vec<_>, Stop>>()
             })
             .await?;
@@ -286,18 +221,8 @@ impl<D: Disk> ChatNode<D> {
             let my_language = desk.state.loaded(user)?.person.language.clone();
             let mut profiles = Vec::new();
             for other in &ask.users {
-                let app = self.options.accounts.applications.iter().find(|a| a.account == *other);
                 let person = &desk.state.loaded(*other)?.person;
-                let name = match app {
-                    Some(app) => {
-                        crate::accounts::in_language(&app.names, &my_language, &self.options.language)
-                            .cloned()
-                            .unwrap_or_default()
-                    }
-                    None => person.name.clone(),
-                };
-                let language = if *other == user { person.language.clone() } else { String::new() };
-                profiles.push(Profile { user: *other, name, official: app.is_some(), language });
+                profiles.push(profile_view(&self.options, (user, &my_language), *other, person));
             }
             Ok(ProfilesAnswer { profiles })
         })
@@ -308,12 +233,7 @@ impl<D: Disk> ChatNode<D> {
         self.decide(|desk, _| {
             let loaded = desk.state.loaded(user)?;
             let conns = desk.state.user(user).map(|u| &u.conns[..]).unwrap_or_default();
-            let view = |d: &crate::core::Device| {
-                let beat = conns.iter().filter(|c| c.device == d.device).map(|c| c.beat_ms).max();
-                let seen_ms = d.seen_ms.max(beat.unwrap_or(0));
-                DeviceView { device: d.device, cursor: d.cursor, seen_ms, online: beat.is_some() }
-            };
-            Ok(DevicesAnswer { devices: loaded.person.devices.iter().map(view).collect() })
+            Ok(devices_answer(&loaded.person, conns))
         })
         .await
     }
@@ -322,22 +242,7 @@ impl<D: Disk> ChatNode<D> {
 /// A conversation as one of its members sees it in his list.
 fn view(conversation: &Conversation, user: u64) -> Option<ConversationView> {
     let member = conversation.member(user)?;
-    let (head, kind) = (&conversation.head, conversation.kind());
-    let pair = matches!(kind, ConversationKind::Pair | ConversationKind::Official);
-    let last = conversation.recent.back().filter(|m| member.sees(m.seq));
-    Some(ConversationView {
-        conversation: conversation.id,
-        kind: kind as i32,
-        peer: if pair { conversation.peer_of(user) } else { 0 },
-        name: head.name.clone(),
-        last_seq: head.last_seq,
-        read_seq: member.read_seq,
-        unread: conversation.unread(member),
-        last: last.map(|m| wire(m, head.is_recalled(m.seq))),
-        members: conversation.members.len() as u32,
-        role: Role::try_from(member.role.cast_signed()).unwrap_or_default() as i32,
-        fan_out: FanOut::try_from(head.fan_out.cast_signed()).unwrap_or_default() as i32,
-        muted: member.quiet,
-        active_ms: head.active_ms,
-    })
+    let place = (&conversation.head, member, conversation.own(user));
+    let last = conversation.recent.back().map(|m| &**m);
+    Some(conversation_view(conversation.id, place, conversation.peer_of(user), last))
 }

@@ -2,8 +2,8 @@
 //! of the [`MemoryOwners`] beside it.
 
 use super::owned::{
-    ConversationOutcome, ConversationStep, Fence, LinkRow, Name, Outcomes, OwnedShelf, Step, TimelineOutcome,
-    TimelineStep,
+    ConversationOutcome, ConversationStep, Fence, LinkRow, Listed, Name, Outcomes, OwnedShelf, Step,
+    TimelineOutcome, TimelineStep,
 };
 use super::owners::MemoryOwners;
 use super::{MessageStore, StoreError, Timeline};
@@ -11,8 +11,9 @@ use crate::core::{Author, Entry, Fanned, Head, Member, Person, StoredConversatio
 use async_trait::async_trait;
 use hashring::bucket_of;
 use parking_lot::Mutex;
+use protocol::v1::ConversationKind;
 use records::ChatMessage;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Last messages that come with a conversation.
@@ -136,6 +137,27 @@ impl Inner {
         })
     }
 
+    fn listed(&self, user: u64, id: u64) -> Option<Listed> {
+        let (link, kept) = (self.link(user, id)?, self.conversations.get(&id)?);
+        let is_group = link.head.kind == ConversationKind::Group as u32;
+        let peer = kept.members.keys().find(|other| **other != user && !is_group).copied();
+        let last = kept.messages.last_key_value().map(|(_, m)| (**m).clone());
+        Some(Listed { link, peer: peer.unwrap_or(0), last })
+    }
+
+    /// Small conversations that a user's timeline has heard he is in.
+    fn small(&self, user: u64) -> BTreeSet<u64> {
+        let links = self.users.get(&user).into_iter().flat_map(|kept| kept.links.values());
+        links.filter(|l| l.member && !l.large).map(|l| l.conversation).collect()
+    }
+
+    fn is_acquainted(&self, user: u64, other: u64) -> bool {
+        let (low, high) = (user.min(other), user.max(other));
+        let pair = self.names.get(&Name::Pair { low, high });
+        let (mine, theirs) = (self.small(user), self.small(other));
+        mine.intersection(&theirs).any(|id| Some(id) != pair)
+    }
+
     fn link(&self, user: u64, id: u64) -> Option<StoredLink> {
         let kept = self.conversations.get(&id)?;
         Some(StoredLink {
@@ -241,6 +263,28 @@ impl OwnedShelf for MemoryOwned {
     async fn links(&self, user: u64, conversations: &[u64]) -> Result<Vec<StoredLink>, StoreError> {
         let inner = self.inner.lock();
         Ok(conversations.iter().filter_map(|id| inner.link(user, *id)).collect())
+    }
+
+    async fn listed(&self, user: u64, conversations: &[u64]) -> Result<Vec<Listed>, StoreError> {
+        let inner = self.inner.lock();
+        let ids: BTreeSet<u64> = conversations.iter().copied().collect();
+        Ok(ids.into_iter().filter_map(|id| inner.listed(user, id)).collect())
+    }
+
+    async fn persons(&self, users: &[u64]) -> Result<Vec<(u64, Person)>, StoreError> {
+        let inner = self.inner.lock();
+        let ids: BTreeSet<u64> = users.iter().copied().collect();
+        let person = |id: u64| {
+            let kept = inner.users.get(&id).filter(|kept| kept.stamp > 0)?;
+            Some((id, kept.person.clone()))
+        };
+        Ok(ids.into_iter().filter_map(person).collect())
+    }
+
+    async fn acquainted(&self, user: u64, others: &[u64]) -> Result<Vec<u64>, StoreError> {
+        let inner = self.inner.lock();
+        let others: BTreeSet<u64> = others.iter().copied().filter(|other| *other != user).collect();
+        Ok(others.into_iter().filter(|other| inner.is_acquainted(user, *other)).collect())
     }
 
     async fn heads(&self, conversations: &[u64]) -> Result<Vec<(u64, u64, Head)>, StoreError> {

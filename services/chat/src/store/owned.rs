@@ -15,6 +15,7 @@
 use super::{MessageStore, StoreError, Timeline};
 use crate::core::{ConversationRows, Entry, Fanned, Head, Person, StoredConversation, StoredLink};
 use async_trait::async_trait;
+use records::ChatMessage;
 
 /// Under which ownership a step is committed. Looked at (locked against change) in its transaction.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -154,6 +155,17 @@ pub struct Outcomes {
     pub timelines: Vec<TimelineOutcome>,
 }
 
+/// A conversation as it stands in a member's list.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Listed {
+    /// The user's place.
+    pub link: StoredLink,
+    /// In a conversation of two the other one; elsewhere 0.
+    pub peer: u64,
+    /// Its last message, whether he may see it or not.
+    pub last: Option<ChatMessage>,
+}
+
 /// The store of conversations and timelines that have owners.
 ///
 /// **Durability.** What was answered `Done` or `Added` is found for ever.
@@ -180,6 +192,16 @@ pub trait OwnedShelf: MessageStore + Timeline {
 
     /// The user's places in those of the conversations that he is in, whether his timeline has heard of it or not.
     async fn links(&self, user: u64, conversations: &[u64]) -> Result<Vec<StoredLink>, StoreError>;
+
+    /// The conversations as the user's list shows them: those that he is in, in any order.
+    async fn listed(&self, user: u64, conversations: &[u64]) -> Result<Vec<Listed>, StoreError>;
+
+    /// What is stored of users, without their conversations: those of whom there is something, in any order.
+    async fn persons(&self, users: &[u64]) -> Result<Vec<(u64, Person)>, StoreError>;
+
+    /// Those of the others who are in a small group together with the user, as their timelines have heard; each once,
+    /// rising. The conversation of the two themselves is no group.
+    async fn acquainted(&self, user: u64, others: &[u64]) -> Result<Vec<u64>, StoreError>;
 
     /// Those of the conversations that are there, without their members: id, version, itself.
     async fn heads(&self, conversations: &[u64]) -> Result<Vec<(u64, u64, Head)>, StoreError>;

@@ -7,5 +7,6 @@ mod fold;
 mod groups;
 mod kills;
 mod node;
+mod owner;
 mod store;
 mod world;

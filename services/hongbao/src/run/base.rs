@@ -25,12 +25,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::pg::{Pg, migrate};
+use storage::redis::{Redis, RedisOptions};
 
 /// How often lists of members are looked at by those who only call others.
-const LOOK: Duration = Duration::from_millis(100);
+pub const LOOK: Duration = Duration::from_millis(100);
+
+/// How long connecting to Redis may take, ms.
+const REDIS_CONNECT_MS: u64 = 1_000;
 
 /// Limits of the ledger's calls: a node lives 2 s without an answer, and must have time for a second try.
-const LEDGER_MS: u64 = 900;
+pub const LEDGER_MS: u64 = 900;
 
 /// Clocks of a machine and of the database may differ by so much; more is a mistake of a time zone, a dead battery, or a
 /// machine that asks nobody for the time. Two consoles count on it (see `crate::desk`).
@@ -163,6 +167,21 @@ impl Base {
     /// When the tables can't be used.
     pub async fn repository(&self) -> anyhow::Result<Arc<dyn PlanRepository>> {
         Ok(Arc::new(SqlRepository::open_postgres(self.pg.clone(), self.clock.now_ms()).await?))
+    }
+
+    /// Redis, if the installation has one; several addresses are those of a cluster. `answer_ms`: how long an answer may
+    /// take.
+    ///
+    /// # Errors
+    /// When an address is none.
+    pub fn redis(&self, answer_ms: u64) -> anyhow::Result<Option<Redis>> {
+        let urls = self.config.cluster.redis.clone();
+        if urls.is_empty() {
+            return Ok(None);
+        }
+        let cluster = urls.len() > 1;
+        let redis = Redis::new(RedisOptions { urls, cluster, connect_ms: REDIS_CONNECT_MS, answer_ms });
+        Ok(Some(redis.map_err(|error| Mistake(format!("cluster.redis: {error}")))?))
     }
 
     /// The nodes of a role, for whoever routes to them.

@@ -1,7 +1,6 @@
 //! The role access: the front door, with ways to the nodes of the other roles.
 
 use super::base::Base;
-use crate::config::Mistake;
 use crate::up::plans::AccessPlans;
 use access::gates::{AddressRates, RateBook, RedisRates, RedisRatesOptions};
 use access::token::KeyCell;
@@ -11,12 +10,9 @@ use protocol::calls::Chat;
 use runtime::{Metrics, TaskKind, Tasks};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use storage::redis::{Redis, RedisOptions};
 
 /// How long a login may wait for the word of the shared limits, ms; this door's own word counts then.
 const RATES_MS: u64 = 50;
-/// How long connecting to Redis may take, ms.
-const CONNECT_MS: u64 = 1_000;
 
 /// A door that is open.
 pub struct Front {
@@ -67,23 +63,13 @@ pub async fn open(base: &Base, plans: Arc<AccessPlans>, tasks: &Tasks) -> anyhow
     Ok(open)
 }
 
-/// Limits of logins and HTTP over all doors, where there is a Redis for them. Several addresses are those of a cluster.
+/// Limits of logins and HTTP over all doors, where there is a Redis for them.
 fn shared_rates(
     base: &Base,
     rates: AddressRates,
     tasks: &Tasks,
 ) -> anyhow::Result<Option<Arc<dyn RateBook>>> {
-    let cluster = &base.config.cluster;
-    if cluster.redis.is_empty() {
-        return Ok(None);
-    }
-    let options = RedisOptions {
-        urls: cluster.redis.clone(),
-        cluster: cluster.redis.len() > 1,
-        connect_ms: CONNECT_MS,
-        answer_ms: RATES_MS,
-    };
-    let redis = Redis::new(options).map_err(|error| Mistake(format!("cluster.redis: {error}")))?;
-    let options = RedisRatesOptions { prefix: cluster.name.clone(), within_ms: RATES_MS };
+    let Some(redis) = base.redis(RATES_MS)? else { return Ok(None) };
+    let options = RedisRatesOptions { prefix: base.config.cluster.name.clone(), within_ms: RATES_MS };
     Ok(Some(RedisRates::start(redis, options, rates, base.clock.clone(), tasks)))
 }

@@ -2,11 +2,12 @@
 //!
 //! Start: servers, then flow and delivery, then the lottery node and chat, then the calls that others make, then the front
 //! door and the desk. Stop, in the order that loses nothing: the roles are announced as draining, so that nobody sends new
-//! work; the front door ends its connections; the lottery node gives its buckets and leases back and ends its epoch; then
-//! the calls end, then what stood behind them, and last chat, for which official accounts write until then.
+//! work; the front door ends its connections; the lottery node gives its buckets and leases back and ends its epoch, and a
+//! chat node among others gives its buckets back; then the calls end, then what stood behind them, and last chat, for which
+//! official accounts write until then.
 
 use super::base::Base;
-use super::chat;
+use super::chat::{ChatRole, Stages};
 use super::desk;
 use super::front;
 use super::health::{Condition, Health};
@@ -16,7 +17,6 @@ use crate::cli::RunArgs;
 use crate::config::{Config, Mistake};
 use crate::keys::Keys;
 use crate::up::plans::{AccessPlans, Follower, PlanTarget, PlanTargets};
-use ::chat::ChatNode;
 use access::ChatWays;
 use anyhow::Context as _;
 use campaign::NodeId;
@@ -66,7 +66,19 @@ struct Roles {
     flow: Option<FlowHandle>,
     delivery: Option<Delivery>,
     access: Option<Arc<AccessPlans>>,
-    chat: Option<Arc<ChatNode>>,
+    chat: Option<ChatRole>,
+}
+
+impl Roles {
+    /// Returns when those that begin an epoch have done so.
+    async fn have_begun(&self) {
+        if let Some(slot) = &self.lottery {
+            slot.has_begun().await;
+        }
+        if let Some(chat) = &self.chat {
+            chat.has_begun().await;
+        }
+    }
 }
 
 impl Process {
@@ -105,7 +117,8 @@ impl Process {
             roles.lottery = Some(start_lottery(args, &base, &middle).await?);
         }
         if has(Role::Chat) {
-            roles.chat = Some(chat::open(&base, &args.data, (&talk, &back)).await?);
+            let stages = Stages { hand_over: &middle, behind: &back, node: &talk };
+            roles.chat = Some(ChatRole::open(&base, &args.data, stages).await?);
         }
         if has(Role::Access) {
             roles.access = Some(AccessPlans::new());
@@ -116,8 +129,8 @@ impl Process {
         let server = CallServer::on(listening, cluster, node, served, base.clock.clone())?;
         ports.calls = Some(address);
         server.run(&calls);
-        // At first as one that is given no work: a lottery node that is asked for before it can draw would keep its
-        // share of the users waiting.
+        // At first as one that is given no work: a lottery or chat node that is asked for before it can answer would keep
+        // its share of the users waiting.
         base.members.drain().await.context("announcing this process in the table of members")?;
         let members = Arc::clone(&base.members);
         let stop = back.shutdown().clone();
@@ -125,11 +138,9 @@ impl Process {
             members.run(stop.wait()).await;
             Ok(())
         });
-        if let Some(slot) = &roles.lottery {
-            tokio::select! {
-                () = slot.has_begun() => {}
-                () = tasks.shutdown().wait() => {}
-            }
+        tokio::select! {
+            () = roles.have_begun() => {}
+            () = tasks.shutdown().wait() => {}
         }
         plans.follow(args, &base, &roles, &middle).await?;
         if has(Role::Console) {
@@ -147,7 +158,7 @@ impl Process {
             flow: roles.flow.clone(),
             delivery: roles.delivery.clone(),
             others_deliver: true,
-            chat: roles.chat.clone().map(|node| node as Arc<dyn NodeView>),
+            chat: roles.chat.as_ref().map(ChatRole::view),
             ways: open.as_ref().and_then(|door| door.chat.clone()).map(|ways| ways as Arc<dyn NodeView>),
         };
         let admin = Admin::new(base.keys.admin_token.clone(), parts, Handle::current());
@@ -160,7 +171,7 @@ impl Process {
         let stages = vec![
             ("console", at_desk),
             ("access", front),
-            ("lottery", middle),
+            ("lottery and chat's buckets", middle),
             ("calls", calls),
             ("flow and delivery", back),
             ("chat", talk),
@@ -275,7 +286,8 @@ fn served(roles: &Roles) -> Served {
             .clone()
             .map(|delivery| Arc::new(crate::up::AccountsApart::new(delivery, Handle::current())) as _),
         histories: roles.flow.clone().map(|flow| Arc::new(flow) as _),
-        chat: roles.chat.clone().map(|node| node as _),
+        chat: roles.chat.as_ref().map(ChatRole::host),
+        chat_peers: roles.chat.as_ref().and_then(ChatRole::peers),
     }
 }
 

@@ -27,7 +27,15 @@ fn postgres_options(config: &Config, url: &str, connections: u32) -> PgOptions {
 /// # Errors
 /// When it does not answer or refuses.
 pub async fn postgres_now(config: &Config, url: &str) -> anyhow::Result<Pg> {
-    let opened = Pg::open(postgres_options(config, url, 2)).await;
+    postgres_now_in(config, None, url).await
+}
+
+/// The same for tables in a schema of their own.
+///
+/// # Errors
+/// When it does not answer or refuses.
+pub async fn postgres_now_in(config: &Config, schema: Option<&'static str>, url: &str) -> anyhow::Result<Pg> {
+    let opened = Pg::open(PgOptions { schema, ..postgres_options(config, url, 2) }).await;
     opened.context("PostgreSQL (cluster.postgres)")
 }
 
@@ -36,7 +44,21 @@ pub async fn postgres_now(config: &Config, url: &str) -> anyhow::Result<Pg> {
 /// # Errors
 /// When it refuses.
 pub async fn postgres(config: &Config, connections: u32, limit_ms: Option<u64>) -> anyhow::Result<Pg> {
+    postgres_in(config, None, connections, limit_ms).await
+}
+
+/// The same for tables in a schema of their own.
+///
+/// # Errors
+/// When it refuses.
+pub async fn postgres_in(
+    config: &Config,
+    schema: Option<&'static str>,
+    connections: u32,
+    limit_ms: Option<u64>,
+) -> anyhow::Result<Pg> {
     let mut options = postgres_options(config, &config.cluster.postgres, connections);
+    options.schema = schema;
     if let Some(limit_ms) = limit_ms {
         options.acquire_timeout_ms = limit_ms;
         options.statement_timeout_ms = limit_ms;

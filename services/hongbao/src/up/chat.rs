@@ -1,6 +1,6 @@
 //! The chat service beside the draw, in the same process.
 
-use crate::config::ChatSection;
+use crate::config::{ChatSection, ChatStore, Mistake};
 use chat::{ChatNode, accounts};
 use queue::Queue;
 use runtime::{SharedClock, Tasks};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// behind the answers, with everything else that does.
 ///
 /// # Errors
-/// When something in the folder can't be used, or a topic can't be read.
+/// When something in the folder can't be used, a topic can't be read, or conversations are to be kept elsewhere.
 pub async fn open(
     section: &ChatSection,
     data: &Path,
@@ -21,6 +21,10 @@ pub async fn open(
 ) -> anyhow::Result<Option<Arc<ChatNode>>> {
     if !section.enabled {
         return Ok(None);
+    }
+    if section.store == ChatStore::Postgresql {
+        let text = "chat.store is \"postgresql\", which is for `hongbao run --role chat`: with `hongbao up` it is \"log\"";
+        return Err(Mistake(text.into()).into());
     }
     let node = ChatNode::open(section.options.clone(), &data.join("chat"), clock.clone(), tasks).await?;
     let status = node.status();

@@ -43,6 +43,8 @@ fn settings_that_are_none() {
     place.refused(&["--set", "lottery.shards=3"]).expect(BAD_CONFIG, &["power of two"]);
     place.refused(&["--set", "lottery.shards=many"]).expect(BAD_CONFIG, &["lottery.shards"]);
     place.refused(&["--config", "/nowhere/config.toml"]).expect(BAD_CONFIG, &["/nowhere/config.toml"]);
+    let shared = place.refused(&["--set", "chat.store=postgresql"]);
+    shared.expect(BAD_CONFIG, &["chat.store", "hongbao run --role chat", "\"log\""]);
 }
 
 #[test]

@@ -11,24 +11,24 @@ use protocol::v1::change::What;
 use protocol::v1::{Change, FanOut, MessageKind, Recalled};
 use records::ChatMessage;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// Violations that are reported.
 const REPORTED_MAX: usize = 40;
 
 /// A conversation made anew from its messages.
 #[derive(Default)]
-struct Anew {
-    members: BTreeSet<u64>,
+pub(super) struct Anew {
+    pub members: BTreeSet<u64>,
     /// Who gets which message into his timeline.
     entries: BTreeSet<(u64, u64)>,
-    recalled: BTreeSet<u64>,
+    pub recalled: BTreeSet<u64>,
     is_large: bool,
+    is_pair: bool,
     moves: u64,
 }
 
-struct Audit<'a> {
-    world: &'a World,
+pub(super) struct Audit<'a> {
+    pub world: &'a World,
     found: Vec<ChatViolation>,
 }
 
@@ -53,9 +53,11 @@ pub(super) fn audit(world: &mut World) -> Vec<ChatViolation> {
     audit.told();
     audit.timelines(&anew);
     audit.devices();
+    audit.own_things();
     // What is asked of nodes has an answer only where the cluster has come to rest.
     if world.problems.is_empty() {
         audit.unread(&anew);
+        audit.lists(&anew);
         audit.friends();
     }
     let mut found = audit.found;
@@ -69,6 +71,7 @@ impl Anew {
         let mut anew = Anew::default();
         let is_group = kept.messages.get(&1).is_some_and(|m| change_of(m).is_some());
         if !is_group {
+            anew.is_pair = true;
             anew.members = kept.members.keys().copied().collect();
         }
         for message in kept.messages.values() {
@@ -97,6 +100,11 @@ impl Anew {
         debug_assert!(id != 0);
         anew
     }
+
+    /// The other one of two.
+    pub fn peer_of(&self, user: u64) -> Option<u64> {
+        self.members.iter().find(|other| **other != user && self.is_pair).copied()
+    }
 }
 
 fn change_of(message: &ChatMessage) -> Option<What> {
@@ -107,7 +115,7 @@ fn change_of(message: &ChatMessage) -> Option<What> {
 }
 
 impl Audit<'_> {
-    fn wrong(&mut self, law: u8, what: String) {
+    pub(super) fn wrong(&mut self, law: u8, what: String) {
         self.found.push(ChatViolation { law, what });
     }
 
@@ -243,15 +251,7 @@ impl Audit<'_> {
             let Some(timelines) = up.map(|up| &up.timelines) else { continue };
             let mut total = 0;
             for (id, anew) in anew.iter().filter(|(_, anew)| anew.members.contains(&user.id)) {
-                let Some(kept) = world.store.conversations.get(id) else { continue };
-                let read_seq = kept.members.get(&user.id).map_or(0, |member| member.read_seq);
-                let counts = |m: &&Arc<ChatMessage>| {
-                    i32::from(m.kind) < MessageKind::Change as i32
-                        && m.sender != user.id
-                        && !anew.recalled.contains(&m.seq)
-                };
-                let unread =
-                    kept.messages.range(read_seq + 1..).map(|(_, m)| m).filter(counts).count() as u64;
+                let unread = self.unread_of(user.id, *id, anew);
                 if anew.is_large {
                     continue;
                 }

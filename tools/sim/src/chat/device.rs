@@ -5,7 +5,7 @@ use super::world::{Event, Who, World};
 use chat::core::{Entry, Wish};
 use hashring::bucket_of;
 use protocol::calls::{ConnectionAt, DeviceAt};
-use protocol::v1::{MessageKind, Send, SendAnswer, SendOutcome};
+use protocol::v1::{MessageKind, RangeRequest, Role, Send, SendAnswer, SendOutcome};
 use records::FriendStep;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,6 +78,21 @@ pub(super) struct Device {
     confirmed: u64,
     requests: u64,
     pub told: Vec<Told>,
+    /// How far it was told that its user has read, by its own requests and by pushes.
+    pub read: BTreeMap<u64, u64>,
+    pub heard_read: BTreeMap<u64, u64>,
+    /// What it was told to be deleted.
+    pub deleted: BTreeSet<(u64, u64)>,
+    /// Whom it watches, and whether it believes them online.
+    pub sees: BTreeMap<u64, bool>,
+    pub watched_ms: u64,
+}
+
+impl Device {
+    /// Whether it is there, on this connection.
+    pub fn is_on(&self, connection: u64) -> bool {
+        self.is_online && self.connection == connection
+    }
 }
 
 impl User {
@@ -88,7 +103,7 @@ impl User {
 }
 
 impl World {
-    fn at(&self, (u, d): Who) -> DeviceAt {
+    pub fn at(&self, (u, d): Who) -> DeviceAt {
         let (user, device) = (&self.users[u], &self.users[u].devices[d]);
         let at = ConnectionAt { access: 1, connection: device.connection };
         DeviceAt { user: user.id, device: device.number, at }
@@ -153,6 +168,7 @@ impl World {
         }
         self.write(who);
         self.request(who);
+        self.device_watches(who);
     }
 
     fn disconnect(&mut self, who: Who, wait: u64) {
@@ -208,7 +224,7 @@ impl World {
     pub fn pushed(&mut self, at: DeviceAt, (after, cursor): (u64, u64), (conversation, seq): (u64, u64)) {
         let Some(user) = self.users.iter_mut().find(|user| user.id == at.user) else { return };
         let Some(device) = user.devices.iter_mut().find(|d| d.number == at.device) else { return };
-        if !device.is_online || device.connection != at.at.connection {
+        if !device.is_on(at.at.connection) {
             return;
         }
         if device.start.is_none() {
@@ -352,7 +368,7 @@ impl World {
         };
         let got = &self.users[u].devices[d].got;
         let some = got.iter().nth(self.rng.below(got.len() as u64) as usize).copied();
-        Some(match self.rng.below(12) {
+        Some(match self.rng.below(20) {
             0 | 1 if self.groups.len() < 4 => {
                 let members = self.users.iter().filter(|_| self.rng.one_in(2)).map(|user| user.id).collect();
                 let device = &mut self.users[u].devices[d];
@@ -369,8 +385,31 @@ impl World {
                 let step = [FriendStep::Ask, FriendStep::Ask, FriendStep::End, FriendStep::Block];
                 AskKind::Friend(other, step[self.rng.below(4) as usize])
             }
+            11 | 12 => AskKind::Delete(some?.0, self.some_seqs(u, d, some?.0)),
+            13 => AskKind::Notice(some?.0, self.rng.one_in(2)),
+            14 | 15 => {
+                let (from_seq, to_seq) = (self.rng.below(12), self.rng.below(20));
+                let (limit, newest_first) = (1 + self.rng.below(9) as u32, self.rng.one_in(2));
+                let conversation = some?.0;
+                AskKind::Range(
+                    conversation,
+                    RangeRequest { conversation, from_seq, to_seq, limit, newest_first },
+                )
+            }
+            16 => AskKind::Change(group?, Wish::Mute(other, self.rng.one_in(3))),
+            17 => AskKind::Change(group?, Wish::Role(other, Role::Admin as i32)),
+            18 => AskKind::Change(group?, Wish::Name(format!("g{}", self.rng.below(9)))),
             _ => return None,
         })
+    }
+
+    /// Some messages of a conversation that a device has.
+    fn some_seqs(&mut self, u: usize, d: usize, id: u64) -> Vec<u64> {
+        let got = &self.users[u].devices[d].got;
+        let seqs: Vec<u64> = got.range((id, 0)..=(id, u64::MAX)).map(|(_, seq)| *seq).collect();
+        let at = self.rng.below(seqs.len().max(1) as u64) as usize;
+        let some = seqs.iter().enumerate().filter(|(n, _)| *n == at || self.rng.one_in(4));
+        some.map(|(_, seq)| *seq).collect()
     }
 
     fn send_ask(&mut self, who: Who) {
@@ -379,21 +418,31 @@ impl World {
         *sent_ms = now_ms;
         let ask = ask.clone();
         let key = match &ask.kind {
-            AskKind::Change(id, _) | AskKind::Read(id, _) | AskKind::Recall(id, _) | AskKind::Clear(id) => {
-                *id
-            }
-            AskKind::MakeGroup(..) => ask.user,
             AskKind::Friend(other, _) => ask.user.min(*other),
+            kind => kind.conversation().unwrap_or(ask.user),
         };
         let node = self.door(key);
         self.post(|| Event::Asks(node, ask.clone()));
     }
 
     pub fn asked(&mut self, who: Who, number: u64, done: bool, made: u64) {
-        let slot = &mut self.users[who.0].devices[who.1].ask;
-        let Some((ask, _)) = slot.take_if(|(ask, _)| ask.number == number) else { return };
-        if matches!(ask.kind, AskKind::MakeGroup(..)) && done && !self.groups.contains(&made) {
-            self.groups.push(made);
+        let device = &mut self.users[who.0].devices[who.1];
+        let Some((ask, _)) = device.ask.take_if(|(ask, _)| ask.number == number) else { return };
+        if !done {
+            return;
+        }
+        match ask.kind {
+            AskKind::MakeGroup(..) if !self.groups.contains(&made) => self.groups.push(made),
+            AskKind::Read(id, _) => {
+                self.counters.reads += 1;
+                let read = device.read.entry(id).or_default();
+                *read = (*read).max(made);
+            }
+            AskKind::Delete(id, seqs) if made == 1 => {
+                self.counters.deletions += 1;
+                device.deleted.extend(seqs.into_iter().map(|seq| (id, seq)));
+            }
+            _ => {}
         }
     }
 
@@ -414,6 +463,7 @@ impl World {
                     && !d.is_behind
                     && d.start.is_some()
                     && d.cursor >= last.unwrap_or(0)
+                    && d.sees.values().all(|online| *online)
             })
     }
 }

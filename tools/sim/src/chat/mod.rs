@@ -10,13 +10,18 @@
 //! 2. it is in the timeline of everybody who was in the conversation at its seq, once, and in nobody else's;
 //! 3. a device has everything up to what it has confirmed, and in the end everything;
 //! 4. unread counts are the counts from messages;
-//! 5. what stands between two users is the same for both and for their conversation.
+//! 5. what stands between two users is the same for both and for their conversation;
+//! 6. what a user was told that he has read, or deleted, stays so over all owners, and none of his devices heard of more;
+//!    in the end everybody sees whom he watches online.
 
 mod ask;
 mod audit;
+mod audit_own;
 mod book;
 mod device;
 mod node;
+mod presence;
+mod push;
 mod store;
 mod world;
 
@@ -93,6 +98,14 @@ pub struct ChatCounters {
     pub syncs: u64,
     /// Entries that came by push.
     pub pushes: u64,
+    /// Read positions that were pushed.
+    pub read_pushes: u64,
+    /// Comings and goings that were pushed.
+    pub presence_pushes: u64,
+    /// Read positions that were acknowledged.
+    pub reads: u64,
+    /// Deletions that were acknowledged.
+    pub deletions: u64,
     /// Conversations and users that left memory in a break.
     pub evicted: u64,
     /// Events.
@@ -102,7 +115,7 @@ pub struct ChatCounters {
 /// Something that breaks a law.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ChatViolation {
-    /// The law, 1 to 5; 0: the cluster did not come to rest, or found itself wrong.
+    /// The law, 1 to 6; 0: the cluster did not come to rest, or found itself wrong.
     pub law: u8,
     /// What was found.
     pub what: String,

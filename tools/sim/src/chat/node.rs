@@ -8,7 +8,7 @@ use chat::cluster::{Ack, Batch, Conversations, Hand, Reply, Sent, Timelines, Wan
 use chat::core::{Key, Pushing, StoredConversation, StoredLink, StoredUser, stored};
 use chat::store::owned::Outcomes;
 use hashring::bucket_of;
-use protocol::calls::{DeviceAt, PartKind};
+use protocol::calls::DeviceAt;
 use protocol::v1::{Send, SendAnswer, SendOutcome};
 use records::ChatMessage;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,7 +62,7 @@ pub(super) struct Up {
     pub call: Option<BookCall>,
     flights: BTreeMap<(Side, u64), Arc<Batch>>,
     next_flight: u64,
-    out: Pushing,
+    pub out: Pushing,
 }
 
 /// A question to the store.
@@ -236,26 +236,12 @@ impl World {
                 self.counters.hand_troubles += u64::from(troubled);
             }
             self.push_out(pushes);
+            self.pump_presence(n);
             if is_settled {
                 self.retry(n);
             }
             if is_done {
                 return;
-            }
-        }
-    }
-
-    fn push_out(&mut self, pushes: Vec<(u16, protocol::calls::PushBatch)>) {
-        for (_, batch) in pushes {
-            for target in &batch.targets {
-                let PartKind::Message { conversation, seq } = batch.parts[target.message as usize].kind
-                else {
-                    continue;
-                };
-                let at = protocol::calls::ConnectionAt { access: 1, connection: target.connection };
-                let at = DeviceAt { user: target.user, device: target.device, at };
-                let (after, cursor) = (target.after, target.cursor);
-                self.post(|| Event::Push(at, after, cursor, conversation, seq));
             }
         }
     }

@@ -6,10 +6,11 @@ use chat::core::{
     Author, Entry, Fanned, Head, Member, Person, SentKey, StoredConversation, StoredLink, StoredUser,
 };
 use chat::store::owned::{
-    ConversationOutcome, ConversationStep, LinkRow, Name, Outcomes, TimelineOutcome, TimelineStep,
+    ConversationOutcome, ConversationStep, LinkRow, Listed, Name, Outcomes, TimelineOutcome, TimelineStep,
 };
 use hashring::bucket_of;
 use ownership::{BucketRow, ClaimBucket, EndReason, NodeRow, SealBucket};
+use protocol::v1::ConversationKind;
 use records::ChatMessage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -241,6 +242,16 @@ impl Store {
             member: found.members.get(&user)?.clone(),
             own: found.authors.get(&user).map_or(0, |a| a.own),
         })
+    }
+
+    /// A conversation as it stands in a user's list.
+    pub fn listed(&self, user: u64, conversation: u64) -> Option<Listed> {
+        let link = self.link(user, conversation)?;
+        let kept = self.conversations.get(&conversation)?;
+        let is_group = link.head.kind == ConversationKind::Group as u32;
+        let peer = kept.members.keys().find(|other| **other != user && !is_group).copied();
+        let last = kept.messages.values().next_back().map(|m| (**m).clone());
+        Some(Listed { link, peer: peer.unwrap_or(0), last })
     }
 
     /// Messages, both ends inclusive.

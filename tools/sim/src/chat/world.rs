@@ -8,12 +8,12 @@ use super::store::Store;
 use super::{ChatConfig, ChatCounters, ChatViolation};
 use crate::trace::Trace;
 use chat::ChatOptions;
-use chat::cluster::{Ack, Batch, Hand, SyncPlan, Want};
+use chat::cluster::{Ack, Batch, Hand, PresenceWord, SyncPlan, Want};
 use chat::core::Entry;
 use chat::store::owned::{ConversationOutcome, Outcomes, TimelineOutcome};
 use hashring::bucket_of;
 use protocol::calls::DeviceAt;
-use protocol::v1::{Send, SendAnswer};
+use protocol::v1::{PresenceOf, ReadAt, Send, SendAnswer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use testkit::SimRng;
@@ -78,6 +78,16 @@ pub(super) enum Event {
     Confirms(u16, DeviceAt, u64),
     /// A push: the connection, from, to, conversation, seq.
     Push(DeviceAt, u64, u64, u64, u64),
+    /// A device hears how its user has read.
+    HearsRead(DeviceAt, ReadAt),
+    /// A device asks about users, and watches them.
+    Watches(u16, DeviceAt, Vec<u64>),
+    /// A device hears who is online.
+    Sees(DeviceAt, Vec<PresenceOf>),
+    /// A node asks another who is online: to which, from which, about whom.
+    PresenceAsked(u16, u16, Vec<u64>),
+    /// A node is told.
+    PresenceSaid(u16, Vec<PresenceWord>),
     /// A device does something.
     Device(usize, usize, DeviceStep),
     /// Something goes wrong.
@@ -309,6 +319,17 @@ impl World {
             }
             Event::Push(at, after, cursor, conversation, seq) => {
                 self.pushed(at, (after, cursor), (conversation, seq));
+            }
+            Event::HearsRead(at, read) => self.hears_read(at, read),
+            Event::Watches(node, at, users) => {
+                self.at_node(node, |world, n| world.watch_comes(n, at, &users));
+            }
+            Event::Sees(at, said) => self.device_sees(at, &said),
+            Event::PresenceAsked(node, from, users) => {
+                self.at_node(node, |world, n| world.presence_asked(n, from, &users));
+            }
+            Event::PresenceSaid(node, words) => {
+                self.at_node(node, |world, n| world.presence_said(n, &words));
             }
             Event::Device(u, d, step) => self.device_step(u, d, step),
             Event::Upset => self.upset(),

@@ -71,6 +71,10 @@ fn a_run_of_chat_is_worth_its_name() {
     assert!(sum(|r| r.counters.found_unfanned) > 100);
     assert!(sum(|r| r.counters.syncs) > 800);
     assert!(sum(|r| r.counters.pushes) > 1_200);
+    assert!(sum(|r| r.counters.read_pushes) > 100);
+    assert!(sum(|r| r.counters.presence_pushes) > 20);
+    assert!(sum(|r| r.counters.reads) > 100);
+    assert!(sum(|r| r.counters.deletions) > 30);
     assert!(sum(|r| r.counters.evicted) > 50);
 }
 

@@ -109,6 +109,18 @@ impl Link {
         Ok(())
     }
 
+    /// Sends words that nobody answers. False: they are lost, because there is no connection, or no room.
+    pub fn say(&self, kind: CallKind, id: u32, body: &[u8]) -> bool {
+        let mut state = self.state.lock();
+        if !state.up || state.out.len() + body.len() > UNSENT_MAX {
+            return false;
+        }
+        put_parts(&mut state.out, kind as u8, id, |out| out.extend_from_slice(body));
+        drop(state);
+        self.carrier.wake();
+        true
+    }
+
     /// Sends a call other than a submit and waits for its answer; dropping the future forgets the call.
     pub async fn call(&self, kind: CallKind, body: &[u8]) -> Answer {
         let (sender, answer) = oneshot::channel();

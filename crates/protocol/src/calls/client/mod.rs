@@ -3,7 +3,8 @@
 //! A [`Dialer`] makes a [`Peer`] for each process that is called: a few links, each a connection that is kept up.
 //! [`RemoteDraws`] speaks to one peer, because a user has one node; [`RemoteAwards`], [`RemoteAccounts`] and
 //! [`RemoteHistories`] to any of [`Peers`], and go to the next where that is safe. [`RemoteChat`] is a process of its own kind:
-//! one connection that carries everything of an access node's devices, and pushes back.
+//! one connection that carries everything of an access node's devices, and pushes back. [`RemoteChatPeers`] is the other
+//! chat nodes, to whom one only speaks.
 //!
 //! What is asked again, and what not. A submit is never sent twice from here: when its answer does not come in time,
 //! or its connection ends, or there is none, the player hears 'pending' with a wait, and asks again with the same
@@ -15,6 +16,7 @@
 
 mod carrier;
 mod chat;
+mod chat_peers;
 mod connect;
 mod desks;
 mod draws;
@@ -24,6 +26,7 @@ mod peer;
 mod pending;
 
 pub use chat::{ChatHealth, RemoteChat};
+pub use chat_peers::RemoteChatPeers;
 pub use desks::{RemoteAccounts, RemoteAwards, RemoteHistories};
 pub use draws::RemoteDraws;
 pub use peer::{Dialer, Health, Peer, Peers, Target};

@@ -225,6 +225,7 @@ impl Caller<'_> {
                         .map_err(|error| format!("submits that can't be read: {error}"))?;
                 }
                 CallKind::Heartbeat => put_empty(&mut self.out, CallKind::Heartbeat, id),
+                CallKind::PeerSays => self.hear(id, body)?,
                 CallKind::Prizes
                 | CallKind::Claim
                 | CallKind::Account
@@ -236,6 +237,16 @@ impl Caller<'_> {
             }
         }
         Ok(used)
+    }
+
+    fn hear(&self, from: u32, message: &[u8]) -> Result<(), String> {
+        let Some(host) = &self.shared.served.chat_peers else {
+            return Err("no chat node with others beside it is served here".to_owned());
+        };
+        let from = u16::try_from(from).map_err(|_| format!("chat node {from}: numbers go up to 65535"))?;
+        self.shared.counts.heard.fetch_add(1, Ordering::Relaxed);
+        host.heard(from, message);
+        Ok(())
     }
 
     fn begin_slow(&mut self, kind: CallKind, id: u32, body: &[u8]) {

@@ -50,6 +50,7 @@ pub struct CallCounts {
     sends: AtomicU64,
     pushes: AtomicU64,
     pushes_dropped: AtomicU64,
+    heard: AtomicU64,
 }
 
 macro_rules! counts {
@@ -79,7 +80,9 @@ counts! {
     /// Targets of pushes that went out to access nodes.
     pushes,
     /// Targets of pushes that were left out, because an access node did not take them in time.
-    pushes_dropped
+    pushes_dropped,
+    /// Messages of other chat nodes.
+    heard
 }
 
 /// A server whose address is bound, and that serves nobody yet.

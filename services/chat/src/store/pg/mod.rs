@@ -18,9 +18,9 @@ mod schema;
 mod step;
 mod write;
 
-use super::owned::{Fence, Name, Outcomes, OwnedShelf, Step};
+use super::owned::{Fence, Listed, Name, Outcomes, OwnedShelf, Step};
 use super::{MessageStore, StoreError, Timeline, sent_among};
-use crate::core::{Entry, Head, SentKey, StoredConversation, StoredLink, StoredUser};
+use crate::core::{Entry, Head, Person, SentKey, StoredConversation, StoredLink, StoredUser};
 use async_trait::async_trait;
 use ownership::pg as owners;
 use records::ChatMessage;
@@ -132,6 +132,18 @@ impl OwnedShelf for PgShelf {
 
     async fn links(&self, user: u64, conversations: &[u64]) -> Result<Vec<StoredLink>, StoreError> {
         read::links(&self.pg, user, conversations).await
+    }
+
+    async fn listed(&self, user: u64, conversations: &[u64]) -> Result<Vec<Listed>, StoreError> {
+        read::listed(&self.pg, user, conversations).await
+    }
+
+    async fn persons(&self, users: &[u64]) -> Result<Vec<(u64, Person)>, StoreError> {
+        read::persons(&self.pg, users).await
+    }
+
+    async fn acquainted(&self, user: u64, others: &[u64]) -> Result<Vec<u64>, StoreError> {
+        read::acquainted(&self.pg, user, others).await
     }
 
     async fn heads(&self, conversations: &[u64]) -> Result<Vec<(u64, u64, Head)>, StoreError> {

@@ -7,8 +7,9 @@
 use super::told;
 use crate::core::{Author, Entry, Fanned, Head, Member, Person, StoredConversation, StoredLink, StoredUser};
 use crate::store::StoreError;
-use crate::store::owned::Name;
+use crate::store::owned::{Listed, Name};
 use prost::Message;
+use protocol::v1::ConversationKind;
 use records::{ChatMessage, Record as _};
 use std::collections::{BTreeMap, BTreeSet};
 use storage::StoredRow as _;
@@ -58,7 +59,10 @@ fn decoded<T: Message + Default>(row: &PgRow, column: &'static str) -> Result<T,
 }
 
 fn message(row: &PgRow) -> Result<ChatMessage, StoreError> {
-    let bytes = bytes(row, "data")?.unwrap_or_default();
+    message_of(bytes(row, "data")?.unwrap_or_default())
+}
+
+fn message_of(bytes: &[u8]) -> Result<ChatMessage, StoreError> {
     ChatMessage::decode(bytes).map_err(|e| StoreError::Damaged(format!("a message: {e}")))
 }
 
@@ -206,6 +210,62 @@ pub(super) async fn links(pg: &Pg, user: u64, conversations: &[u64]) -> Result<V
             (SELECT data FROM author WHERE conversation = u.id AND user_id = $1 OFFSET 0) a ON TRUE";
     let query = sqlx::query(text).bind(signed(user)).bind(array(conversations));
     rows(pg, "reading a user's places", query).await?.iter().map(link).collect()
+}
+
+pub(super) async fn listed(pg: &Pg, user: u64, conversations: &[u64]) -> Result<Vec<Listed>, StoreError> {
+    if conversations.is_empty() {
+        return Ok(Vec::new());
+    }
+    let text = "SELECT u.id AS conversation, c.version, m.data AS member, c.head, a.data AS author,
+            COALESCE(p.user_id, 0) AS peer, l.data AS last
+        FROM unnest($2::bigint[]) AS u(id) CROSS JOIN LATERAL
+            (SELECT version, head FROM conversation WHERE id = u.id OFFSET 0) c CROSS JOIN LATERAL
+            (SELECT data FROM member WHERE conversation = u.id AND user_id = $1 OFFSET 0) m LEFT JOIN LATERAL
+            (SELECT data FROM author WHERE conversation = u.id AND user_id = $1 OFFSET 0) a ON TRUE LEFT JOIN LATERAL
+            (SELECT user_id FROM member WHERE conversation = u.id AND user_id <> $1 LIMIT 1) p ON TRUE LEFT JOIN LATERAL
+            (SELECT data FROM message WHERE conversation = u.id ORDER BY seq DESC LIMIT 1) l ON TRUE";
+    let query = sqlx::query(text).bind(signed(user)).bind(array(conversations));
+    let listed = |row: &PgRow| {
+        let link = link(row)?;
+        let is_group = link.head.kind == ConversationKind::Group as u32;
+        let peer = if is_group { 0 } else { bits(row, "peer")? };
+        let last = bytes(row, "last")?.map(message_of).transpose()?;
+        Ok(Listed { link, peer, last })
+    };
+    rows(pg, "reading a user's list", query).await?.iter().map(listed).collect()
+}
+
+pub(super) async fn persons(pg: &Pg, users: &[u64]) -> Result<Vec<(u64, Person)>, StoreError> {
+    if users.is_empty() {
+        return Ok(Vec::new());
+    }
+    let text = "SELECT u.id, p.data FROM unnest($1::bigint[]) AS u(id) CROSS JOIN LATERAL
+        (SELECT data FROM person WHERE user_id = u.id OFFSET 0) p";
+    let found = rows(pg, "reading persons", sqlx::query(text).bind(array(users))).await?;
+    found.iter().map(|row| Ok((bits(row, "id")?, decoded(row, "data")?))).collect()
+}
+
+pub(super) async fn acquainted(pg: &Pg, user: u64, others: &[u64]) -> Result<Vec<u64>, StoreError> {
+    let others: BTreeSet<u64> = others.iter().copied().filter(|other| *other != user).collect();
+    if others.is_empty() {
+        return Ok(Vec::new());
+    }
+    // The user's own conversations are read once; of each of the others his rows are looked through.
+    let text = "WITH mine AS MATERIALIZED
+            (SELECT conversation FROM link WHERE user_id = $1 AND member AND NOT large)
+        SELECT u.id FROM unnest($2::bigint[], $3::bigint[], $4::bigint[]) AS u(id, low, high) LEFT JOIN LATERAL
+            (SELECT conversation FROM conversation_name
+                WHERE a = u.low AND b = u.high AND c = 0 AND kind = 1 OFFSET 0) n ON TRUE CROSS JOIN LATERAL
+            (SELECT 1 FROM link l WHERE l.user_id = u.id AND l.member AND NOT l.large
+                AND l.conversation IN (SELECT conversation FROM mine)
+                AND l.conversation IS DISTINCT FROM n.conversation LIMIT 1) x";
+    let low: Vec<i64> = others.iter().map(|other| signed(user.min(*other))).collect();
+    let high: Vec<i64> = others.iter().map(|other| signed(user.max(*other))).collect();
+    let others: Vec<i64> = others.iter().map(|other| signed(*other)).collect();
+    let query = sqlx::query(text).bind(signed(user)).bind(others).bind(low).bind(high);
+    let found = rows(pg, "reading who knows whom", query).await?;
+    let ids: Result<BTreeSet<u64>, StoreError> = found.iter().map(|row| bits(row, "id")).collect();
+    Ok(ids?.into_iter().collect())
 }
 
 pub(super) async fn heads(pg: &Pg, conversations: &[u64]) -> Result<Vec<(u64, u64, Head)>, StoreError> {

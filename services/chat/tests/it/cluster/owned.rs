@@ -3,11 +3,12 @@
 use super::make::{Both, adds, author, bucket, entry, gets, head, member, memory, message, pair, postgres};
 use chat::core::{ConversationRows, Device, Entry, Fanned, Person, SentKey};
 use chat::store::owned::{
-    ConversationOutcome as C, ConversationStep, Fence, LinkRow, Name, Outcomes, Step, TimelineOutcome as T,
-    TimelineStep,
+    ConversationOutcome as C, ConversationStep, Fence, LinkRow, Listed, Name, Outcomes, Step,
+    TimelineOutcome as T, TimelineStep,
 };
 use chat::store::owners::{BucketTerm, OwnerTick};
 use ownership::EndReason;
+use protocol::v1::ConversationKind;
 
 const BIG: u64 = 1 << 63 | 5;
 
@@ -222,6 +223,76 @@ async fn timelines(both: &Both) {
     );
 }
 
+/// A conversation of these users; the first has written in it.
+fn of(id: u64, kind: ConversationKind, users: &[u64], name: Option<Name>) -> ConversationStep {
+    let mut step = ConversationStep { name, ..adds(id, 1, 1..=3) };
+    step.rows.head.kind = kind as u32;
+    step.rows.members = users.iter().map(|user| member(*user, 1)).collect();
+    step.rows.authors = vec![author(users[0], 2)];
+    step
+}
+
+async fn lists(both: &Both) {
+    let shelf = &both.shelf;
+    let (two, group, large) = (31, 32, 33);
+    let fence = both.begin(1, &[two, group, large, 1, 2, 3, BIG]).await;
+    let pair_of = of(two, ConversationKind::Pair, &[1, BIG], pair(1, BIG));
+    let steps = [
+        pair_of,
+        of(group, ConversationKind::Group, &[1, 2, 3, BIG], None),
+        of(large, ConversationKind::Group, &[1, 2], None),
+    ];
+    shelf.step(&fence, &Step { conversations: steps.to_vec(), ..Step::default() }).await.unwrap();
+    assert!(shelf.listed(1, &[]).await.unwrap().is_empty());
+    let mut listed = shelf.listed(1, &[large, 99, two, group, two]).await.unwrap();
+    listed.sort_by_key(|l| l.link.conversation);
+    let places: Vec<_> =
+        listed.iter().map(|l| (l.link.conversation, l.peer, l.link.member.user, l.link.own)).collect();
+    assert_eq!(places, [(two, BIG, 1, 2), (group, 0, 1, 2), (large, 0, 1, 2)]);
+    for listed in &listed {
+        let Listed { link, last, .. } = listed;
+        assert_eq!((link.version, link.head.last_seq, link.member.read_seq), (1, 3, 1));
+        assert_eq!(*last, Some((*message(link.conversation, 3)).clone()));
+        assert_eq!(shelf.links(1, &[link.conversation]).await.unwrap(), std::slice::from_ref(link));
+    }
+    let theirs = shelf.listed(BIG, &[large, two]).await.unwrap();
+    assert_eq!(
+        theirs.iter().map(|l| (l.link.conversation, l.peer, l.link.own)).collect::<Vec<_>>(),
+        [(two, 1, 0)]
+    );
+    // Persons: those of whom something is stored, as it was stored last.
+    assert!(shelf.persons(&[1, 2]).await.unwrap().is_empty() && shelf.persons(&[]).await.unwrap().is_empty());
+    let named = |name: &str| Some(Person { name: name.into(), ..Person::default() });
+    for (stamp, name) in [(5, "Wu"), (4, "late"), (6, "Li")] {
+        let step = TimelineStep { person: named(name), ..gets(BIG, stamp, vec![]) };
+        shelf.step(&fence, &line(step)).await.unwrap();
+    }
+    let persons = shelf.persons(&[1, BIG, 2, BIG]).await.unwrap();
+    assert_eq!(persons.iter().map(|(user, p)| (*user, p.name.as_str())).collect::<Vec<_>>(), [(BIG, "Li")]);
+    // Who knows whom: by small groups, as timelines have heard, and not by their own conversation.
+    let everybody = [1, 2, 3, BIG, 99];
+    assert!(shelf.acquainted(1, &everybody).await.unwrap().is_empty());
+    let hears = |user, version, member, conversation| {
+        let link = LinkRow { conversation, version, member, large: conversation == large };
+        line(TimelineStep { links: vec![link], ..gets(user, version, vec![]) })
+    };
+    for id in [two, group, large] {
+        shelf.step(&fence, &hears(1, 1, true, id)).await.unwrap();
+    }
+    for (user, id) in [(BIG, two), (2, large), (3, group)] {
+        shelf.step(&fence, &hears(user, 1, true, id)).await.unwrap();
+    }
+    assert_eq!(shelf.acquainted(1, &everybody).await.unwrap(), [3]);
+    assert_eq!(shelf.acquainted(3, &everybody).await.unwrap(), [1]);
+    assert!(shelf.acquainted(BIG, &everybody).await.unwrap().is_empty());
+    shelf.step(&fence, &hears(BIG, 1, true, group)).await.unwrap();
+    assert_eq!(shelf.acquainted(1, &everybody).await.unwrap(), [3, BIG]);
+    assert_eq!(shelf.acquainted(1, &[BIG, BIG]).await.unwrap(), [BIG]);
+    shelf.step(&fence, &hears(3, 2, false, group)).await.unwrap();
+    assert_eq!(shelf.acquainted(1, &everybody).await.unwrap(), [BIG]);
+    assert_eq!(shelf.acquainted(BIG, &everybody).await.unwrap(), [1]);
+}
+
 async fn fences(both: &Both) {
     let shelf = &both.shelf;
     let (mine, theirs) = (21, 22);
@@ -284,6 +355,7 @@ async fn the_store_in_memory_keeps_its_promises() {
     conversations(&memory()).await;
     fan_out(&memory()).await;
     timelines(&memory()).await;
+    lists(&memory()).await;
     fences(&memory()).await;
     ids(&memory()).await;
 }
@@ -297,6 +369,8 @@ async fn the_store_in_postgresql_keeps_its_promises() {
     fan_out(&both).await;
     let Some(both) = postgres().await else { return };
     timelines(&both).await;
+    let Some(both) = postgres().await else { return };
+    lists(&both).await;
     let Some(both) = postgres().await else { return };
     fences(&both).await;
 }

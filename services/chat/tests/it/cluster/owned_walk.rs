@@ -155,6 +155,14 @@ impl Walk<'_> {
         people.sort_by_key(|u| u.id);
         people.iter_mut().for_each(|u| u.links.sort_by_key(|l| l.conversation));
         let mut text = format!("{all:#?}\n{people:#?}\n");
+        let mut persons = shelf.persons(&users).await.unwrap();
+        persons.sort_by_key(|(user, _)| *user);
+        text += &format!("{persons:?}\n");
+        for user in &users {
+            let mut listed = shelf.listed(*user, &conversations).await.unwrap();
+            listed.sort_by_key(|l| l.link.conversation);
+            text += &format!("{listed:?}\n{:?}\n", shelf.acquainted(*user, &users).await.unwrap());
+        }
         for user in users {
             let mut links: Vec<StoredLink> = shelf.links(user, &conversations).await.unwrap();
             links.sort_by_key(|l| l.conversation);

@@ -19,7 +19,12 @@ pub struct Member {
 impl Member {
     /// Starts roles under a node number. They share a folder that is named after both.
     pub fn start(cluster: &Cluster, role: &'static str, number: u16) -> Member {
-        let more = vec![format!("node.id={number}")];
+        Member::start_with(cluster, role, number, &[])
+    }
+
+    /// The same, with settings of its own.
+    pub fn start_with(cluster: &Cluster, role: &'static str, number: u16, set: &[String]) -> Member {
+        let more = [vec![format!("node.id={number}")], set.to_vec()].concat();
         let data = format!("{role}-{number}");
         let mut member = Member { role, data, more, process: None, ports: Value::Null };
         member.again(cluster);
@@ -51,6 +56,11 @@ impl Member {
         let mut process = self.process.take().unwrap();
         process.signal(Signal::KILL);
         process.ended();
+    }
+
+    /// Stops it, or has it go on.
+    pub fn signal(&self, signal: Signal) {
+        self.process.as_ref().unwrap().signal(signal);
     }
 
     /// SIGTERM: it must end well.

@@ -2,6 +2,7 @@
 //! uses.
 
 mod accounts;
+mod chats;
 mod desk;
 mod member;
 mod refusals;
@@ -27,6 +28,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// An installation.
 pub struct Cluster {
     folder: tempfile::TempDir,
+    /// What it is called: no other has this name.
+    pub name: String,
     /// Its own database; gone with it.
     pub database: FreshDatabase,
     runs: Cell<u32>,
@@ -45,14 +48,15 @@ impl Cluster {
     pub fn new(campaign: &str, more: &str) -> Option<Cluster> {
         let (database, kafka) = (FreshDatabase::new()?, servers::kafka()?);
         let folder = tempfile::tempdir().unwrap();
-        let cluster = Cluster { folder, database, runs: Cell::new(0) };
+        let name = format!("t{}", servers::unique());
+        let cluster = Cluster { folder, name, database, runs: Cell::new(0) };
         let keys = cluster.path("keys");
         let made = Command::new(BINARY).arg("keys").arg(&keys).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         std::fs::write(cluster.path("campaign.yaml"), campaign).unwrap();
         let memcached = servers::memcached().map_or_else(String::new, |at| format!("{at:?}"));
         let redis = servers::redis().map_or_else(String::new, |at| format!("{at:?}"));
-        let (name, url) = (format!("t{}", servers::unique()), cluster.database.url().to_owned());
+        let (name, url) = (&cluster.name, cluster.database.url().to_owned());
         let config = format!(
             "[access]\ntcp = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n[console]\nhttp = \"127.0.0.1:0\"\n\
              [cluster]\nname = \"{name}\"\ncalls = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\nkeys = {keys:?}\n\

@@ -18,20 +18,20 @@ use std::time::Duration;
 /// Messages that chat must have applied between two kills: so each kill comes while people talk, however slow the machine.
 const BETWEEN: u64 = 250;
 
-/// Longest wait for so many.
-const SLOW: Duration = Duration::from_secs(180);
+/// Longest wait for so many, and for whatever else has to come while people talk.
+pub const SLOW: Duration = Duration::from_secs(180);
 
 /// Two groups in one: those that are written to timelines, and one above the bound.
 const CHAT: &str = "[chat]\nwrite_members_max = 50\n";
 
 /// The crowd, on a thread of its own, until it is told to come to an end.
-struct Talking {
+pub struct Talking {
     thread: JoinHandle<Result<CrowdReport, String>>,
     end: Shutdown,
 }
 
 impl Talking {
-    fn begin(cluster: &Cluster, frames: Vec<SocketAddr>) -> Talking {
+    pub fn begin(cluster: &Cluster, frames: Vec<SocketAddr>) -> Talking {
         let path = cluster.path("token-key");
         std::fs::write(&path, cluster.print(&["token", "key"])).unwrap();
         // As long as it takes; the kills say when it is over.
@@ -46,26 +46,24 @@ impl Talking {
         Talking { thread: std::thread::spawn(run), end }
     }
 
-    /// Waits until the chat node has applied some more messages since it was asked last, or since its start.
+    /// Waits until there are some more messages, as `count` counts them.
     #[track_caller]
-    fn goes_on(&self, chat: &Member, admin: &str, seen: &mut u64) {
+    pub fn goes_on(&self, mut count: impl FnMut() -> u64) {
         let mut first = None;
         wait_until("people talk", SLOW, || {
             assert!(!self.thread.is_finished(), "the crowd has ended");
-            let applied = number(&chat.status(admin)["chat"]["messages"]);
-            let first = *first.get_or_insert(if applied < *seen { 0 } else { applied });
-            *seen = applied;
-            applied >= first + BETWEEN
+            let now = count();
+            now >= *first.get_or_insert(now) + BETWEEN
         });
     }
 
-    fn end(self) -> CrowdReport {
+    pub fn end(self) -> CrowdReport {
         self.end.request();
         self.thread.join().unwrap().unwrap()
     }
 }
 
-fn judge(report: &CrowdReport) {
+pub fn judge(report: &CrowdReport) {
     assert!(report.is_good(), "{report:#?}");
     let v = &report.verdict;
     assert!(v.acknowledged > BETWEEN && v.unread_compared > 300, "{report:#?}");
@@ -79,16 +77,16 @@ fn nothing_is_lost_doubled_or_out_of_order_when_doors_and_chat_are_killed() {
     let mut chat = Member::start(&cluster, "chat", 1);
     let mut doors = [1, 2].map(|n| Member::start(&cluster, "access", n));
     let talking = Talking::begin(&cluster, doors.iter().map(|door| door.port("tcp")).collect());
-    let mut seen = 0;
-    talking.goes_on(&chat, &admin, &mut seen);
+    let goes_on = |chat: &Member| talking.goes_on(|| number(&chat.status(&admin)["chat"]["messages"]));
+    goes_on(&chat);
     for _ in 0..2 {
         chat.kill();
         chat.again(&cluster);
-        talking.goes_on(&chat, &admin, &mut seen);
+        goes_on(&chat);
         for door in &mut doors {
             door.kill();
             door.again(&cluster);
-            talking.goes_on(&chat, &admin, &mut seen);
+            goes_on(&chat);
         }
     }
     // Once more, all of it at the same time.
@@ -96,7 +94,7 @@ fn nothing_is_lost_doubled_or_out_of_order_when_doors_and_chat_are_killed() {
     doors.iter_mut().for_each(Member::kill);
     doors.iter_mut().for_each(|door| door.again(&cluster));
     chat.again(&cluster);
-    talking.goes_on(&chat, &admin, &mut seen);
+    goes_on(&chat);
     judge(&talking.end());
     for door in &doors {
         let ways = door.status(&admin)["chat_nodes"].clone();

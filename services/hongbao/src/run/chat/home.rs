@@ -1,24 +1,13 @@
-//! The role chat: the node that keeps its own log, for an installation whose front doors are other processes.
+//! Where an installation's conversations are: in one folder of one machine, or in PostgreSQL. A row there says which.
 //!
-//! What it stores is in `DATA/chat` of one machine, as with `hongbao up`; so there is one such node in an installation, and its
-//! folder must be the same after every restart. Both are seen to by a row in PostgreSQL that names the folder: a node with
-//! another folder would begin conversations anew beside the old ones, and is refused.
-//!
-//! Official accounts read delivery's journal from the queue; their place in it is committed when their messages are durable,
-//! and what comes twice is known by its mark.
+//! A node that looks elsewhere would begin conversations anew beside the old ones, and everybody would seem to have lost his.
+//! So who starts with another folder, or with the other store, is refused, with where they are.
 
-use super::base::Base;
-use crate::admin::NodeView;
 use crate::config::Mistake;
-use crate::run::section::CHAT_NODE_MAX;
 use anyhow::Context as _;
-use chat::{ChatNode, ChatOptions, accounts};
-use runtime::Tasks;
-use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
-use std::sync::Arc;
 use storage::Migration;
 use storage::pg::{Pg, migrate};
 
@@ -42,46 +31,30 @@ CREATE TABLE chat_home (
 /// The file that names a folder.
 const NAME: &str = "home";
 
+/// What stands there instead of a folder's name where they are in the database; no folder is named so.
+const IN_DATABASE: &str = "postgresql";
+
 /// Bytes of a name, in hex.
 const NAME_HEX: usize = 32;
 
-/// Opens the node. Its threads and tasks end with `tasks`, official accounts with `behind`.
+/// Where this node keeps conversations.
+#[derive(Clone, Copy, Debug)]
+pub enum Home<'a> {
+    /// In this folder.
+    Folder(&'a Path),
+    /// In the installation's database.
+    Database,
+}
+
+/// Makes this the place of the installation's conversations, or finds that it is.
 ///
 /// # Errors
-/// When the folder is not this installation's, something in it can't be used, or a topic can't be read.
-pub async fn open(
-    base: &Base,
-    data: &Path,
-    (tasks, behind): (&Tasks, &Tasks),
-) -> anyhow::Result<Arc<ChatNode>> {
-    if !base.config.chat.enabled {
-        return Err(Mistake(
-            "chat.enabled is false, and this process has the role chat: leave out one of both".into(),
-        )
-        .into());
-    }
-    let folder = data.join("chat");
-    std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-    let (node, now_ms) = (base.config.node.id, base.clock.now_ms());
-    debug_assert!(node <= CHAT_NODE_MAX, "checked with the configuration");
-    claim_home(&base.pg, &folder, node, now_ms).await?;
-    let options = ChatOptions { node, ..base.config.chat.options.clone() };
-    let chat = ChatNode::open(options, &folder, base.clock.clone(), tasks).await?;
-    let status = chat.status();
-    tracing::info!(cursor = status.cursor, log_end = status.log_end, "chat has recovered");
-    accounts::start(&chat, &base.queue()?, behind).await?;
-    Ok(chat)
-}
-
-impl NodeView for ChatNode {
-    fn status(&self) -> Value {
-        json!(ChatNode::status(self))
-    }
-}
-
-/// Makes this folder the one with the installation's conversations, or finds that it is.
-async fn claim_home(pg: &Pg, folder: &Path, node: u16, now_ms: u64) -> anyhow::Result<()> {
-    let mine = name_of(folder)?;
+/// When they are elsewhere, or the database or the folder can't be read.
+pub async fn claim(pg: &Pg, home: Home<'_>, node: u16, now_ms: u64) -> anyhow::Result<()> {
+    let mine = match home {
+        Home::Folder(folder) => name_of(folder)?,
+        Home::Database => IN_DATABASE.to_owned(),
+    };
     migrate(pg, SERVICE, MIGRATIONS, now_ms).await?;
     let mut connection = pg.connection().await?;
     let claim = "INSERT INTO chat_home (one, folder, node, since_ms) VALUES (1, $1, $2, $3) ON CONFLICT (one) DO NOTHING";
@@ -102,13 +75,29 @@ async fn claim_home(pg: &Pg, folder: &Path, node: u16, now_ms: u64) -> anyhow::R
     }
     let since =
         jiff::Timestamp::from_millisecond(since_ms).map_or_else(|_| since_ms.to_string(), |t| t.to_string());
-    Err(Mistake(format!(
-        "the conversations of this installation are in another data folder, first used by chat node {of} at {since}, and {} \
-         is not it: start the role chat with that folder (--data). If it is lost for good, delete the row of table \
-         chat_home, and everybody begins anew",
-        folder.display()
-    ))
-    .into())
+    let since = format!("first used by chat node {of} at {since}");
+    Err(Mistake(elsewhere(home, found == IN_DATABASE, &since)).into())
+}
+
+/// Where they are instead, and what to do.
+fn elsewhere(home: Home<'_>, in_database: bool, since: &str) -> String {
+    let lost = "If they are lost for good, delete the row of table chat_home, and everybody begins anew";
+    match home {
+        Home::Folder(folder) if in_database => format!(
+            "the conversations of this installation are in PostgreSQL, {since}, and not in {}: start the role chat with \
+             chat.store = \"postgresql\". {lost}",
+            folder.display()
+        ),
+        Home::Folder(folder) => format!(
+            "the conversations of this installation are in another data folder, {since}, and {} is not it: start the role \
+             chat with that folder (--data). {lost}",
+            folder.display()
+        ),
+        Home::Database => format!(
+            "the conversations of this installation are in a data folder, {since}, and not in PostgreSQL: start the role \
+             chat with chat.store = \"log\" and that folder (--data). {lost}"
+        ),
+    }
 }
 
 /// The name of a folder, made at its first use.
@@ -146,7 +135,7 @@ fn write_durably(folder: &Path, name: &str) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{claim_home, name_of};
+    use super::{Home, claim, name_of};
     use storage::pg::{Pg, PgOptions};
     use testkit::servers::FreshDatabase;
 
@@ -161,13 +150,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_second_folder_is_refused() {
+    async fn a_second_folder_and_the_other_store_are_refused() {
         let Some(database) = FreshDatabase::new() else { return };
         let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        claim_home(&pg, one.path(), 3, 1_800_000_000_000).await.unwrap();
-        claim_home(&pg, one.path(), 4, 1_800_000_100_000).await.unwrap();
-        let error = claim_home(&pg, other.path(), 5, 1_800_000_200_000).await.unwrap_err().to_string();
+        let [one, other] = [Home::Folder(one.path()), Home::Folder(other.path())];
+        claim(&pg, one, 3, 1_800_000_000_000).await.unwrap();
+        claim(&pg, one, 4, 1_800_000_100_000).await.unwrap();
+        let error = claim(&pg, other, 5, 1_800_000_200_000).await.unwrap_err().to_string();
         assert!(error.contains("chat node 3 at 2027-01-15") && error.contains("--data"), "{error}");
+        let error = claim(&pg, Home::Database, 5, 1_800_000_200_000).await.unwrap_err().to_string();
+        assert!(error.contains("chat node 3") && error.contains("chat.store = \"log\""), "{error}");
+    }
+
+    #[tokio::test]
+    async fn any_node_may_use_the_database_and_no_folder_may_then() {
+        let Some(database) = FreshDatabase::new() else { return };
+        let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+        for node in [7, 8, 9] {
+            claim(&pg, Home::Database, node, 1_800_000_000_000).await.unwrap();
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let error = claim(&pg, Home::Folder(folder.path()), 9, 1_800_000_000_000).await.unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("are in PostgreSQL") && error.contains("chat node 7"), "{error}");
+        assert!(error.contains("chat.store = \"postgresql\""), "{error}");
     }
 }
