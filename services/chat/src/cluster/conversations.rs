@@ -108,6 +108,9 @@ pub struct Conversations<T> {
     pub(super) settled: Vec<u64>,
     /// Rounds that are not acknowledged.
     pub(super) rounds: BTreeSet<u64>,
+    /// Those among them that were not sent yet, and when the others are looked at.
+    pub(super) unsent: Vec<u64>,
+    pub(super) again_due_ms: u64,
     /// Conversations whose next round waits for messages from the store.
     pub(super) lacking: BTreeSet<u64>,
     /// Conversations of which the store does not know how far timelines are.
@@ -139,6 +142,8 @@ impl<T> Conversations<T> {
             refused: Vec::new(),
             settled: Vec::new(),
             rounds: BTreeSet::new(),
+            unsent: Vec::new(),
+            again_due_ms: 0,
             lacking: BTreeSet::new(),
             marks: BTreeSet::new(),
             marks_due_ms: 0,

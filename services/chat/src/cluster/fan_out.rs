@@ -18,6 +18,8 @@ use records::ChatMessage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// How often it is looked which rounds are to be sent again, in ms: there may be very many.
+const AGAIN_LOOK_MS: u64 = 100;
 /// Messages of a round.
 const ROUND_MESSAGES: u64 = 128;
 /// Bytes of a round's messages, about: with one of the largest it fits a message between nodes.
@@ -68,6 +70,7 @@ impl<T> Conversations<T> {
             }
             if !is_for_nobody {
                 self.rounds.insert(id);
+                self.unsent.push(id);
                 return;
             }
             self.finish(id);
@@ -152,9 +155,14 @@ impl<T> Conversations<T> {
     /// What is to be handed to timelines' owners now: what was not yet, and what was not acknowledged for a while.
     /// Whoever takes it sends each place to the owner of its user's bucket ([`Hand::part`]).
     pub fn hands(&mut self, now_ms: u64) -> Vec<Hand> {
+        let mut due = std::mem::take(&mut self.unsent);
+        if now_ms >= self.again_due_ms {
+            self.again_due_ms = now_ms + AGAIN_LOOK_MS;
+            due = self.rounds.iter().copied().collect();
+        }
         let mut hands = Vec::new();
-        for id in &self.rounds {
-            let Some(round) = self.works.get_mut(id).and_then(|work| work.round.as_mut()) else { continue };
+        for id in due {
+            let Some(round) = self.works.get_mut(&id).and_then(|work| work.round.as_mut()) else { continue };
             if round.sent_ms == 0 || now_ms >= round.sent_ms + HAND_AGAIN_MS {
                 round.sent_ms = now_ms;
                 let (messages, places) = (round.messages.clone(), round.places.clone());
@@ -171,6 +179,7 @@ impl<T> Conversations<T> {
                 round.sent_ms = 0;
             }
         }
+        self.again_due_ms = 0;
     }
 
     /// Timelines have what they were handed.

@@ -222,7 +222,7 @@ impl Buckets {
 
 #[cfg(test)]
 mod tests {
-    use super::{BucketTerm, Buckets, OwnerTick};
+    use super::{BucketTerm, Buckets, OwnerTick, State};
     use crate::store::owners::{MemoryOwners, OwnerAnswer, OwnerBook};
     use hashring::{BUCKET_COUNT, Member, Ring};
     use proptest::prelude::*;
@@ -252,6 +252,16 @@ mod tests {
                 nodes.push(Buckets::new(node, begun.epoch));
             }
             World { book, nodes, owned: vec![BTreeMap::new(); 2], busy: BTreeSet::new() }
+        }
+
+        /// Something begins in a bucket, unless somebody gives it up.
+        fn begin(&mut self, bucket: u16) {
+            let gives_up = |buckets: &Buckets| {
+                matches!(buckets.slots[usize::from(bucket)].state, State::Closing(_) | State::Sealing(_))
+            };
+            if !self.nodes.iter().any(gives_up) {
+                self.busy.insert(bucket);
+            }
         }
 
         async fn look(&mut self, n: usize) {
@@ -349,7 +359,8 @@ mod tests {
                         }
                         1 => w.look(n).await,
                         2 => w.tick(n, false).await,
-                        3 => drop(w.busy.insert(a as u16 * 7)),
+                        // Nothing new begins in a bucket that is given up.
+                        3 => w.begin(a as u16 * 7),
                         4 => w.busy.clear(),
                         _ => w.tick(n, true).await,
                     }
