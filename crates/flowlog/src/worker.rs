@@ -178,7 +178,8 @@ impl<D: Disk> Worker<D> {
     /// How long the group that fills may go on filling.
     fn gathers(&self, active: &GroupBuf) -> Option<Duration> {
         let options = self.writer.options();
-        if options.gather.is_zero() || self.crowd < CROWD || active.group_len() > options.group_bytes_max / 4 {
+        if options.gather.is_zero() || self.crowd < CROWD || active.group_len() > options.group_bytes_max / 4
+        {
             return None;
         }
         let since = self.shared.clock.mono_ns().saturating_sub(self.stations.taken);

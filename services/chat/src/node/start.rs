@@ -123,10 +123,8 @@ impl<D: Disk> ChatNode<D> {
         let words = Words::default();
         words.set(&options.words)?;
         let ChatDisk { disk, log_dir, log, shelf } = disk;
-        let log_options = log.unwrap_or_else(|| LogOptions {
-            gather: GATHER,
-            ..LogOptions::new(LogKind::CHAT, options.node)
-        });
+        let log_options = log
+            .unwrap_or_else(|| LogOptions { gather: GATHER, ..LogOptions::new(LogKind::CHAT, options.node) });
         let mark = shelf.mark().await?;
         let known = Position(mark.at.position + u64::from(mark.at.index > 0));
         let (mut writer, report) =

@@ -10,9 +10,9 @@ use runtime::{SharedClock, Shutdown};
 use super::talker::Talker;
 use super::{FloodConfig, FloodReport};
 use crate::LoadError;
+use crate::chat::Stamp;
 use crate::chat::fast::{Told, put_send, read_answer, read_push};
 use crate::chat::idle::{self, Conn};
-use crate::chat::Stamp;
 use crate::meter::{Latencies, cores, thread_cpu_ns};
 use crate::net::{Poller, Ready, SCRATCH_BYTES};
 
