@@ -2,7 +2,8 @@
 
 use super::draws::SubmitReply;
 use parking_lot::Mutex;
-use std::task::Waker;
+use std::future::poll_fn;
+use std::task::{Poll, Waker};
 
 /// Late replies of one connection. Bounded by the requests that the connection may have unanswered.
 pub struct Inbox<R = SubmitReply> {
@@ -60,6 +61,11 @@ impl<R> Inbox<R> {
         }
         out.append(&mut state.replies);
         true
+    }
+
+    /// Waits until there are replies, and moves them to `out`. One may wait at a time; given up, nothing is lost.
+    pub async fn hear(&self, out: &mut Vec<R>) {
+        poll_fn(|cx| if self.take(out, cx.waker()) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 }
 

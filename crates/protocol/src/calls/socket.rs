@@ -2,6 +2,7 @@
 
 use super::limits::{BUFFER_KEPT, READ_BYTES};
 use std::io::ErrorKind;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// Writes what the socket takes: perhaps nothing.
@@ -48,4 +49,13 @@ pub(super) fn write_all(stream: &TcpStream, out: &mut Vec<u8>, sent: &mut usize)
         *out = Vec::new();
     }
     Ok(true)
+}
+
+/// What to wait for on a socket of which all was written, or not, and that may be read, or not.
+pub(super) fn interest(may_read: bool, all_sent: bool) -> Interest {
+    match (may_read, all_sent) {
+        (true, true) => Interest::READABLE,
+        (true, false) => Interest::READABLE | Interest::WRITABLE,
+        (false, _) => Interest::WRITABLE,
+    }
 }

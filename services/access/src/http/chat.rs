@@ -3,8 +3,6 @@
 //! The body of a request is the message that the path stands for, the answer is the message that belongs to it. The
 //! device is named in the header `Hongbao-Device`, a gateway's user by `?user=`; a message to be sent has both in it.
 
-use std::future::poll_fn;
-use std::task::Poll;
 use std::time::Duration;
 
 use http::{HeaderMap, Request as HttpRequest, Response, StatusCode};
@@ -91,14 +89,14 @@ impl HttpService {
         if let Some(reply) = replies.drain(..).find(ours) {
             return Ok(reply.answer);
         }
-        let wait = poll_fn(|cx| {
-            while self.sends.take(&mut replies, cx.waker()) {
+        let wait = async {
+            loop {
+                self.sends.hear(&mut replies).await;
                 if let Some(reply) = replies.drain(..).find(ours) {
-                    return Poll::Ready(reply.answer);
+                    return reply.answer;
                 }
             }
-            Poll::Pending
-        });
+        };
         let within = Duration::from_millis(shared.limits.late_ms.into());
         let pending = v1::SendAnswer {
             outcome: SendOutcome::Pending.into(),

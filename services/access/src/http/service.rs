@@ -1,12 +1,11 @@
 //! The routes of the front door.
 
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, HeaderValue, SEC_WEBSOCKET_VERSION};
@@ -208,8 +207,9 @@ impl HttpService {
     async fn late(&self, user: u64, message: &v1::Submit) -> SubmitReply {
         let within = Duration::from_millis(self.worker.shared.limits.late_ms.into());
         let mut replies = Vec::new();
-        let wait = poll_fn(|cx| {
-            while self.inbox.take(&mut replies, cx.waker()) {
+        let wait = async {
+            loop {
+                self.inbox.hear(&mut replies).await;
                 // An older request's reply may have been left behind by a client that did not wait.
                 let ours = |reply: &SubmitReply| {
                     tag_id(reply.tag) == mark_of(message)
@@ -218,11 +218,10 @@ impl HttpService {
                 };
                 let found = replies.drain(..).find(ours);
                 if let Some(reply) = found {
-                    return Poll::Ready(reply);
+                    return reply;
                 }
             }
-            Poll::Pending
-        });
+        };
         match tokio::time::timeout(within, wait).await {
             Ok(mut reply) => {
                 self.worker.state.lock().desk.late(&mut reply);

@@ -3,24 +3,22 @@
 use super::{Shared, chat, slow};
 use crate::calls::greeting::{self, Doorkeeper};
 use crate::calls::limits::{
-    BATCH_MAX, BUFFER_KEPT, CALL_FRAME_MAX, DRAIN_MS, GREETING_MS, OUTSTANDING_MAX, SILENCE_MS, SLOW_MAX,
-    TICK_MS, UNSENT_MAX,
+    BATCH_MAX, BUFFER_KEPT, CALL_FRAME_MAX, DRAIN_MS, GREETING_MS, OUTSTANDING_MAX, SLOW_MAX, TICK_MS,
+    UNSENT_MAX,
 };
-use crate::calls::socket::{read, write, write_all};
+use crate::calls::socket::{interest, read, write, write_all};
 use crate::calls::wire::{self, CallKind, put_empty, put_message, put_replies, read_submits};
 use crate::calls::{CallError, Inbox, ServiceSet, SubmitCall, SubmitReply};
 use crate::error::Code;
 use crate::v1::Outcome;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use runtime::Shutdown;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::MissedTickBehavior;
@@ -145,16 +143,9 @@ impl Caller<'_> {
             }
             // Whoever does not read his answers is not read either.
             let may_read = self.out.len() - self.sent < UNSENT_MAX;
-            let interest = match (may_read, all_sent) {
-                (true, true) => Interest::READABLE,
-                (true, false) => Interest::READABLE | Interest::WRITABLE,
-                (false, _) => Interest::WRITABLE,
-            };
+            let interest = interest(may_read, all_sent);
             let (inbox, replies) = (&self.inbox, &mut self.replies);
-            let late = poll_fn(|cx| match inbox.take(replies, cx.waker()) {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            });
+            let late = inbox.hear(replies);
             tokio::select! {
                 ready = stream.ready(interest) => {
                     if ready.map_err(|error| error.to_string())?.is_readable() && may_read {
@@ -163,12 +154,7 @@ impl Caller<'_> {
                 }
                 () = late => {}
                 Some(frame) = self.slow.next(), if !self.slow.is_empty() => self.out.extend_from_slice(&frame),
-                _ = tick.tick() => {
-                    let silent_ms = self.shared.mono_ms().saturating_sub(self.heard_ms);
-                    if silent_ms >= SILENCE_MS {
-                        return Err(format!("nothing was heard for {silent_ms} ms"));
-                    }
-                }
+                _ = tick.tick() => self.shared.bear(self.heard_ms)?,
                 () = shutdown.wait(), if drain_until_ms.is_none() => {}
             }
             self.answer();

@@ -12,10 +12,9 @@ use self::doors::{Door, Place};
 use super::Shared;
 use crate::calls::chat_wire::{device_of, put_pushes, put_replies};
 use crate::calls::limits::{
-    BUFFER_KEPT, CALL_FRAME_MAX, DRAIN_MS, PUSH_FRAME_BYTES, SENDS_MAX, SILENCE_MS, SLOW_MAX, TICK_MS,
-    UNSENT_MAX,
+    BUFFER_KEPT, CALL_FRAME_MAX, DRAIN_MS, PUSH_FRAME_BYTES, SENDS_MAX, SLOW_MAX, TICK_MS, UNSENT_MAX,
 };
-use crate::calls::socket::{read, write_all};
+use crate::calls::socket::{interest, read, write_all};
 use crate::calls::wire::v1::{self, ChatStep};
 use crate::calls::wire::{self, CallKind, put_empty, put_message};
 use crate::calls::{CallError, ChatHost, ConnectionAt, Inbox, SendCall, SendReply};
@@ -24,14 +23,12 @@ use crate::v1::{SendAnswer, SendOutcome};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use prost::Message;
 use runtime::Shutdown;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::MissedTickBehavior;
 
@@ -138,16 +135,9 @@ impl Caller<'_> {
             }
             // Whoever does not read his answers is not read either.
             let may_read = self.out.len() - self.sent < UNSENT_MAX;
-            let interest = match (may_read, all_sent) {
-                (true, true) => Interest::READABLE,
-                (true, false) => Interest::READABLE | Interest::WRITABLE,
-                (false, _) => Interest::WRITABLE,
-            };
+            let interest = interest(may_read, all_sent);
             let (inbox, replies) = (&self.inbox, &mut self.replies);
-            let late = poll_fn(|cx| match inbox.take(replies, cx.waker()) {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            });
+            let late = inbox.hear(replies);
             let replaced = self.open.as_ref().map(|open| Arc::clone(&open.place.replaced));
             let replaced = async {
                 match replaced {
@@ -165,12 +155,7 @@ impl Caller<'_> {
                 () = self.door.rung(), if all_sent => {}
                 () = std::future::ready(()), if all_sent && self.door.has_more() => {}
                 Some(frame) = self.asks.next(), if !self.asks.is_empty() => self.out.extend_from_slice(&frame),
-                _ = tick.tick() => {
-                    let silent_ms = self.shared.mono_ms().saturating_sub(self.heard_ms);
-                    if silent_ms >= SILENCE_MS {
-                        return Err(format!("nothing was heard for {silent_ms} ms"));
-                    }
-                }
+                _ = tick.tick() => self.shared.bear(self.heard_ms)?,
                 () = replaced => return Err("the access node has another connection".to_owned()),
                 () = shutdown.wait(), if drain_until_ms.is_none() => {}
             }
