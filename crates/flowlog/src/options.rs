@@ -53,7 +53,7 @@ pub struct LogOptions {
     /// A running log has a second thread that makes the next segment beside it, removes old ones and gives room back. It
     /// takes the room of one more segment (none when the disk is short of it).
     pub spare_segment: bool,
-    /// The log's thread asks for prompt wake-ups (see [`crate::run_promptly`]).
+    /// The log's thread asks for prompt wake-ups (see [`runtime::sched::run_promptly`]).
     pub prompt: bool,
     /// While records come in crowds (a group had 16 or more), the next group is taken no sooner than so long after the one
     /// before. Each group costs a sync and wakes everybody who waits for it, on processors that the records' makers want

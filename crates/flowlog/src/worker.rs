@@ -86,7 +86,7 @@ impl<D: Disk> Worker<D> {
 
     pub fn run(mut self) {
         if self.writer.options().prompt {
-            crate::sched::run_promptly();
+            runtime::sched::run_promptly();
         }
         let mut spare = GroupBuf::new();
         let mut result = loop {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use runtime::Priority;
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
@@ -40,20 +41,19 @@ pub struct SqlOptions {
     pub statement_timeout_ms: u64,
     /// Pages in the write-ahead log after which a commit moves them into the database file.
     pub checkpoint_pages: u32,
-    /// By how much SQLite's threads let others go first: 0 (not) to 19, see [`crate::lower_priority`]. For a
-    /// database that is behind the answers, not on their way.
-    pub nice: u8,
+    /// How much the thread that writes lets others go first. For a database that is behind the answers, not on their way.
+    pub writer_priority: Priority,
+    /// How much the threads that read do.
+    pub reader_priority: Priority,
 }
 
 impl SqlOptions {
-    /// Options of a database behind the answers to players: as the default, on threads that let others go first.
+    /// Options of a database that nobody waits for when it is written: as the default, and it is written when the processor
+    /// has nothing else to do.
     pub fn behind() -> Self {
-        Self { nice: NICE_BEHIND, ..Self::default() }
+        Self { writer_priority: Priority::Idle, ..Self::default() }
     }
 }
-
-/// A niced thread of 5 gets a third of what an equal one would, when both want the processor.
-const NICE_BEHIND: u8 = 5;
 
 impl Default for SqlOptions {
     fn default() -> Self {
@@ -65,7 +65,8 @@ impl Default for SqlOptions {
             acquire_timeout_ms: 5_000,
             statement_timeout_ms: 10_000,
             checkpoint_pages: 4_000,
-            nice: 0,
+            writer_priority: Priority::Normal,
+            reader_priority: Priority::Normal,
         }
     }
 }
@@ -122,9 +123,13 @@ impl Sql {
         let reading = connect_options(path, &options, options.page_cache_kib)
             .create_if_missing(false)
             .pragma("query_only", "ON");
-        let writer = pool_options(&options, 1).connect_with(writing).await.map_err(refused)?;
+        let writer = pool_options(&options, 1, options.writer_priority)
+            .connect_with(writing)
+            .await
+            .map_err(refused)?;
         // Connected later, one by one: the writer has made the file by then.
-        let readers = pool_options(&options, options.readers_max.max(1)).connect_lazy_with(reading);
+        let readers = pool_options(&options, options.readers_max.max(1), options.reader_priority)
+            .connect_lazy_with(reading);
         let sql = Self { writer, readers, options, path: path.to_owned() };
         sql.verify("journal_mode", "wal", "wal").await?;
         sql.verify("synchronous", "full", "2").await?;
@@ -240,15 +245,15 @@ fn connect_options(path: &Path, options: &SqlOptions, cache_kib: u32) -> SqliteC
 
 /// Lowers the priority of the thread that runs the connection's statements. The thread is the driver's own and reachable
 /// only from within a statement: SQLite calls a progress handler on it.
-async fn lower_thread(connection: &mut SqliteConnection, nice: u8) -> Result<(), sqlx::Error> {
-    if nice == 0 {
+async fn lower_thread(connection: &mut SqliteConnection, priority: Priority) -> Result<(), sqlx::Error> {
+    if priority == Priority::Normal {
         return Ok(());
     }
     let lowered = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&lowered);
     connection.lock_handle().await?.set_progress_handler(1, move || {
-        if !flag.swap(true, Ordering::Relaxed) && !crate::lower_priority(nice) {
-            tracing::warn!(nice, "the system does not let a thread lower its priority");
+        if !flag.swap(true, Ordering::Relaxed) && !priority.set() {
+            tracing::warn!(?priority, "the system does not let a thread lower its priority");
         }
         true
     });
@@ -256,15 +261,14 @@ async fn lower_thread(connection: &mut SqliteConnection, nice: u8) -> Result<(),
     sqlx::query("SELECT COUNT(*) FROM sqlite_master").execute(&mut *connection).await?;
     connection.lock_handle().await?.remove_progress_handler();
     if !lowered.load(Ordering::Relaxed) {
-        tracing::warn!(nice, "SQLite did not call the handler that lowers its thread's priority");
+        tracing::warn!(?priority, "SQLite did not call the handler that lowers its thread's priority");
     }
     Ok(())
 }
 
-fn pool_options(options: &SqlOptions, connections_max: u32) -> SqlitePoolOptions {
-    let nice = options.nice;
+fn pool_options(options: &SqlOptions, connections_max: u32, priority: Priority) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
-        .after_connect(move |connection, _| Box::pin(lower_thread(connection, nice)))
+        .after_connect(move |connection, _| Box::pin(lower_thread(connection, priority)))
         .max_connections(connections_max)
         .acquire_timeout(Duration::from_millis(options.acquire_timeout_ms))
         // Connections to a file don't go stale, and a new one starts with a cold cache.

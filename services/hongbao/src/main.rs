@@ -9,6 +9,7 @@ mod config;
 mod demo;
 mod desk;
 mod keys;
+mod memory;
 mod play;
 mod reconcile_cmd;
 mod rehearse_cmd;
@@ -19,10 +20,7 @@ mod up;
 use clap::Parser as _;
 use std::process::ExitCode;
 
-/// Faster than the system's where many threads take and give back small pieces, as requests and plans do.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    memory::keep();
     ExitCode::from(cli::execute(cli::Cli::parse()))
 }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use runtime::Priority;
 use storage::{OpenError, Sql, SqlError, SqlOptions, sqlx};
 
 use crate::open;
@@ -59,14 +60,17 @@ fn nice_of_workers() -> Vec<i32> {
 #[tokio::test]
 async fn a_database_behind_the_answers_runs_on_niced_threads() {
     let folder = tempfile::tempdir().unwrap();
-    // A value that no other test of this process has.
-    let options = SqlOptions { nice: 7, ..SqlOptions::behind() };
+    // Values that no other test of this process has.
+    let (writer_priority, reader_priority) = (Priority::Nice(7), Priority::Nice(8));
+    let options = SqlOptions { writer_priority, reader_priority, ..SqlOptions::default() };
     let sql = Sql::open(&folder.path().join("test.db"), options).await.unwrap();
     make_table(&sql).await;
     insert(&sql, 1).await.unwrap();
     assert_eq!(ids(&sql).await, [1]);
     // The writer and one reader.
-    assert_eq!(nice_of_workers().iter().filter(|nice| **nice == 7).count(), 2);
+    let threads = nice_of_workers();
+    let count = |wanted: i32| threads.iter().filter(|nice| **nice == wanted).count();
+    assert_eq!((count(7), count(8)), (1, 1));
 }
 
 /// Writes in this process, which then never closes the database, as after a kill: a copy of the files as they are

@@ -23,6 +23,9 @@ const SLICE_TARGETS: usize = 4_096;
 /// When an answer that could not be given may be asked for again, in ms.
 const PENDING_RETRY_MS: u32 = 1_000;
 
+/// Time between two pieces of an errand, when nothing else is to be done: whoever waits for the lock has it in between.
+const BETWEEN_PIECES: Duration = Duration::from_millis(1);
+
 /// Wakes the thread.
 #[derive(Default)]
 pub(super) struct Signal {
@@ -71,8 +74,10 @@ impl<D: Disk> ChatNode<D> {
         let mut next_tick_ms = 0;
         let mut out = Pushing::default();
         let mut seen = 0;
+        let mut errand = false;
         while !shutdown.is_requested() {
-            seen = self.signal.wait(seen, tick);
+            seen = self.signal.wait(seen, if errand { BETWEEN_PIECES } else { tick });
+            let mut piece = true;
             loop {
                 let now_ms = self.clock.now_ms();
                 let mut applied = {
@@ -81,8 +86,10 @@ impl<D: Disk> ChatNode<D> {
                         next_tick_ms = now_ms + self.options.tick_ms;
                         self.time_passed(&mut desk, now_ms, &mut out);
                     }
-                    let mut applied = self.apply_slice(&mut desk, seen, now_ms, &mut out)?;
-                    applied.more |= desk.run_errand(now_ms);
+                    let applied = self.apply_slice(&mut desk, seen, now_ms, &mut out)?;
+                    if std::mem::take(&mut piece) {
+                        errand = desk.run_errand(now_ms);
+                    }
                     applied
                 };
                 self.deliver(&mut applied, &mut out);

@@ -3,8 +3,10 @@
 //! A checkpoint that the store does not take is offered again until it does; meanwhile nothing of it leaves memory, and
 //! sends are refused when too much has gathered. The log keeps what no checkpoint has.
 //!
-//! The work is done by a thread that lets all others go first. It never holds the desk's lock, for a thread that waits for the
-//! processor would make everybody wait: what must be done under the lock it leaves to the applying thread, piece by piece.
+//! The work is done by threads that run when no other wants the processor: one that is merely niced keeps a processor for
+//! milliseconds while everybody waits. When nothing is left for them for too long, sends are refused until they have caught
+//! up. The desk's lock is never held meanwhile, for whoever waits for the processor would make everybody wait: what must be
+//! done under the lock is left to the applying thread, piece by piece.
 
 use super::ChatNode;
 use super::desk::Desk;
@@ -19,13 +21,23 @@ use tokio::sync::oneshot;
 
 /// How often it is looked whether a checkpoint is due.
 const LOOK: Duration = Duration::from_millis(50);
+/// Pause between two pieces of work that nobody waits for.
+const PAUSE: Duration = Duration::from_millis(1);
 /// Tries at the last checkpoint, when the node ends; the log has everything anyway.
 const LAST_TRIES: usize = 3;
-/// By how much the thread lets others go first: it gets some hundredths of a processor that all want, and all that is left
-/// over. When that is too little for too long, sends are refused until it has caught up.
-const NICE: u8 = 15;
 /// Users and conversations that are gone through under one hold of the lock.
-const SLICE: usize = 256;
+const SLICE: usize = 64;
+
+/// Messages that are freed in one go: each takes memory back to the thread that had it.
+const FREED: usize = 1_024;
+
+/// Frees messages, piece by piece.
+async fn free(mut messages: Vec<Arc<ChatMessage>>) {
+    while !messages.is_empty() {
+        messages.truncate(messages.len().saturating_sub(FREED));
+        tokio::time::sleep(PAUSE).await;
+    }
+}
 
 /// What the applying thread is to do for a checkpoint under the desk's lock.
 #[derive(Default)]
@@ -78,8 +90,8 @@ impl Desk {
 impl<D: Disk> ChatNode<D> {
     /// The thread: fills until the node has drained, and makes a last checkpoint then.
     pub(super) fn fill_thread(self: Arc<Self>) -> anyhow::Result<()> {
-        // Without it the others are held up a little; nothing else changes.
-        storage::lower_priority(NICE);
+        // Without it others are held up a little; nothing else changes.
+        runtime::Priority::Idle.set();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(self.fill_all());
         Ok(())
@@ -156,7 +168,8 @@ impl<D: Disk> ChatNode<D> {
                     flowlog::fault::point("chat.after_checkpoint");
                     self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
                     let place = Position(checkpoint.at.position);
-                    drop(self.errand(|asked| Errand::Stored(checkpoint, 0, Vec::new(), asked)).await);
+                    let gone = self.errand(|asked| Errand::Stored(checkpoint, 0, Vec::new(), asked)).await;
+                    free(gone.unwrap_or_default()).await;
                     self.log.remove_before(place);
                     return true;
                 }

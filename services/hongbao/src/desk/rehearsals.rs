@@ -27,7 +27,7 @@ impl Rehearse for Rehearsals {
         let (done, played) = tokio::sync::oneshot::channel();
         // A thread of its own: its priority stays lowered, which a thread of a pool would carry on.
         let thread = std::thread::Builder::new().name("rehearsal".into()).spawn(move || {
-            storage::lower_priority(NICE);
+            runtime::Priority::Nice(NICE).set();
             let _ = done.send(play(&request, &progress));
         });
         thread.map_err(|e| RehearseError(format!("no thread for it: {e}")))?;

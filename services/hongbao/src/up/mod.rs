@@ -64,7 +64,7 @@ pub fn run(args: &UpArgs) -> anyhow::Result<u8> {
     let nice = config.node.nice_behind;
     let behind = threads_named("hongbao-behind", threads)
         .on_thread_start(move || {
-            storage::lower_priority(nice);
+            runtime::Priority::Nice(nice).set();
         })
         .build()?;
     let code = tokio.block_on(serve(args, config, keys, behind.handle().clone()));

@@ -8,7 +8,7 @@ use flow::store::AwardStore;
 use flow::store::sql::SqlAwardStore;
 use lottery::ledger::{QuotaLedger, SqlLedger};
 use quota_config::SqlRepository;
-use runtime::SharedClock;
+use runtime::{Priority, SharedClock};
 use std::path::Path;
 use std::sync::Arc;
 use storage::{Sql, SqlOptions};
@@ -31,19 +31,22 @@ impl Stores {
     /// Opens the databases; makes and migrates what is missing. Those behind the answers let others go first, by
     /// `nice_behind`; the ledger does not, because sessions wait for it.
     pub async fn open(data: &Path, nice_behind: u8, clock: &SharedClock) -> anyhow::Result<Stores> {
-        let now = clock.now_ms();
-        let open_at = async |name: &str, nice: u8| {
+        let (now, behind) = (clock.now_ms(), Priority::Nice(nice_behind));
+        let open_at = async |name: &str, priority: Priority| {
             let path = data.join(name);
-            Sql::open(&path, SqlOptions { nice, ..SqlOptions::default() })
-                .await
-                .with_context(|| format!("opening {}", path.display()))
+            Sql::open(
+                &path,
+                SqlOptions { writer_priority: priority, reader_priority: priority, ..SqlOptions::default() },
+            )
+            .await
+            .with_context(|| format!("opening {}", path.display()))
         };
-        let open = async |name: &str| open_at(name, 0).await;
-        let delivery = open_at("delivery.db", nice_behind).await?;
+        let open = async |name: &str| open_at(name, Priority::Normal).await;
+        let delivery = open_at("delivery.db", behind).await?;
         Ok(Stores {
             ledger: Arc::new(SqlLedger::open(open("ledger.db").await?, clock.clone()).await?),
             plans: SqlRepository::open(open("plans.db").await?, now).await?,
-            awards: Arc::new(SqlAwardStore::open(open_at("flow.db", nice_behind).await?, now).await?),
+            awards: Arc::new(SqlAwardStore::open(open_at("flow.db", behind).await?, now).await?),
             book: Arc::new(SqlBook::open(delivery.clone(), now).await?),
             accounts: Arc::new(SqlAccounts::open(delivery, now).await?),
         })

@@ -32,7 +32,7 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
     // A thread of its own: the other figures are not to inherit its wish.
     std::thread::scope(|scope| {
         let measured = scope.spawn(|| {
-            flowlog::run_promptly();
+            runtime::sched::run_promptly();
             measure(plan, report)
         });
         measured.join().map_err(|_| anyhow::anyhow!("the appender panicked"))?

@@ -4,6 +4,7 @@ use super::chunk::{EntryChunk, MessageChunk, pack_entries, pack_messages};
 use crate::core::Checkpoint;
 use prost::Message as _;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use storage::RowStatement;
 use storage::batch::signed;
 use storage::sqlx::{self, SqliteConnection};
@@ -53,6 +54,13 @@ static PAIRS: RowStatement = RowStatement::new(
     " ON CONFLICT DO NOTHING",
 );
 
+/// Conversations or users that are packed at a time: their bytes are copied several times on the way into SQLite, and memory
+/// that was used a moment ago costs less than memory for all of them at once.
+const PACKED: usize = 128;
+
+/// Pause behind each pack: nobody waits for a checkpoint, and everybody for the processor that it takes.
+const PAUSE: Duration = Duration::from_millis(2);
+
 /// Writes everything of a checkpoint.
 pub(super) async fn checkpoint(on: &mut SqliteConnection, all: &Checkpoint) -> Result<(), sqlx::Error> {
     conversations(on, all).await?;
@@ -85,11 +93,9 @@ async fn conversations(on: &mut SqliteConnection, all: &Checkpoint) -> Result<()
         |q: storage::RowQuery, _, (a, b, data): &Row| q.bind(signed(*a)).bind(signed(*b)).bind(data.clone());
     let mut members: Vec<Row> = Vec::new();
     let mut authors: Vec<Row> = Vec::new();
-    let mut chunks: Vec<MessageChunk> = Vec::new();
-    for rows in sorted {
+    for rows in &sorted {
         members.extend(rows.members.iter().map(|m| (rows.id, m.user, m.encode_to_vec())));
         authors.extend(rows.authors.iter().map(|a| (rows.id, a.user, a.encode_to_vec())));
-        pack_messages(&rows.messages, &mut chunks);
     }
     MEMBERS.execute(on, &members, bind).await?;
     AUTHORS.execute(on, &authors, bind).await?;
@@ -100,7 +106,12 @@ async fn conversations(on: &mut SqliteConnection, all: &Checkpoint) -> Result<()
             .bind(signed(c.last_ms))
             .bind(c.bytes.clone())
     };
-    MESSAGES.execute(on, &chunks, bind).await?;
+    for some in sorted.chunks(PACKED) {
+        let mut chunks = Vec::new();
+        some.iter().for_each(|rows| pack_messages(&rows.messages, &mut chunks));
+        MESSAGES.execute(on, &chunks, bind).await?;
+        tokio::time::sleep(PAUSE).await;
+    }
     Ok(())
 }
 
@@ -110,17 +121,20 @@ async fn users(on: &mut SqliteConnection, all: &Checkpoint) -> Result<(), sqlx::
     let persons: Vec<(u64, Vec<u8>)> =
         sorted.iter().filter_map(|r| Some((r.id, r.person.as_ref()?.encode_to_vec()))).collect();
     PERSONS.execute(on, &persons, |q, _, (id, data)| q.bind(signed(*id)).bind(data.clone())).await?;
-    let mut chunks: Vec<EntryChunk> = Vec::new();
     // Of several steps of one user in one conversation the last counts.
     let mut links: BTreeMap<(u64, u64), bool> = BTreeMap::new();
-    for rows in sorted {
-        pack_entries(rows.id, &rows.entries, &mut chunks);
+    for rows in &sorted {
         links.extend(rows.links.iter().map(|(id, came)| ((rows.id, *id), *came)));
     }
     let bind = |q: storage::RowQuery, _, c: &EntryChunk| {
         q.bind(signed(c.user)).bind(signed(c.first)).bind(signed(c.last)).bind(c.bytes.clone())
     };
-    ENTRIES.execute(on, &chunks, bind).await?;
+    for some in sorted.chunks(PACKED) {
+        let mut chunks = Vec::new();
+        some.iter().for_each(|rows| pack_entries(rows.id, &rows.entries, &mut chunks));
+        ENTRIES.execute(on, &chunks, bind).await?;
+        tokio::time::sleep(PAUSE).await;
+    }
     let of = |wanted: bool| -> Vec<(u64, u64)> {
         links.iter().filter(|(_, came)| **came == wanted).map(|(key, _)| *key).collect()
     };
