@@ -25,7 +25,7 @@ use storage::pg::PgOptions;
 use testkit::servers::FreshDatabase;
 
 /// How long anything may take on a slow machine.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(180);
 
 /// What is common to the nodes, and outlives them.
 pub struct Ground {
