@@ -143,7 +143,7 @@ pub fn texts(batches: &[Batch]) -> Vec<String> {
     batches.iter().flat_map(Batch::records).map(|r| String::from_utf8_lossy(r).into_owned()).collect()
 }
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Polls until so many records have come.
 pub async fn gather_within(c: &mut dyn Consumer, records: usize, max: (usize, usize)) -> Vec<Batch> {
