@@ -52,6 +52,9 @@ impl SqlOptions {
     }
 }
 
+/// How long opening may take, in ms.
+const OPEN_MS: u64 = 60_000;
+
 /// A niced thread of 5 gets a third of what an equal one would, when both want the processor.
 const NICE_BEHIND: u8 = 5;
 
@@ -122,7 +125,8 @@ impl Sql {
         let reading = connect_options(path, &options, options.page_cache_kib)
             .create_if_missing(false)
             .pragma("query_only", "ON");
-        let writer = pool_options(&options, 1).connect_with(writing).await.map_err(refused)?;
+        let writer = pool_options(&options, 1).connect_lazy_with(writing);
+        begin_with(&writer, &options).await.map_err(refused)?;
         // Connected later, one by one: the writer has made the file by then.
         let readers = pool_options(&options, options.readers_max.max(1)).connect_lazy_with(reading);
         let sql = Self { writer, readers, options, path: path.to_owned() };
@@ -209,6 +213,19 @@ impl Sql {
                 .await?;
         Ok(got)
     }
+}
+
+/// Makes the first connection. Making a database, or one's log, takes several syncs, and a disk that is busy with others' data
+/// long over each: nobody waits for this one yet, so that it may take longer than a caller's turn.
+async fn begin_with(writer: &SqlitePool, options: &SqlOptions) -> Result<(), sqlx::Error> {
+    let tries = OPEN_MS / options.acquire_timeout_ms.max(1) + 1;
+    for _ in 1..tries {
+        match writer.acquire().await {
+            Err(sqlx::Error::PoolTimedOut) => {}
+            other => return other.map(drop),
+        }
+    }
+    writer.acquire().await.map(drop)
 }
 
 fn begun(error: sqlx::Error) -> SqlError {

@@ -95,6 +95,9 @@ pub fn options(broker: &str) -> KafkaOptions {
     let mut options = KafkaOptions::new(broker, SystemClock::shared());
     options.prefix = format!("t{:016x}-", RandomState::new().hash_one(std::process::id()));
     (options.development, options.lanes) = (true, 4);
+    // A busy machine may take long over any answer, and nobody is dead because of that.
+    (options.patience, options.answer) = (Duration::from_secs(60), Duration::from_secs(60));
+    options.session = Duration::from_secs(45);
     options
 }
 
