@@ -271,7 +271,7 @@ async fn sql_conforms() {
 #[tokio::test]
 async fn postgres_conforms() {
     let Some(database) = FreshDatabase::new() else { return };
-    let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+    let pg = Pg::open(PgOptions::patient(database.url())).await.unwrap();
     conforms(&SqlRepository::open_postgres(pg.clone(), 0).await.unwrap()).await;
     // A second process finds the tables, and what the first has written.
     let again = SqlRepository::open_postgres(pg, 0).await.unwrap();
@@ -282,7 +282,7 @@ async fn postgres_conforms() {
 #[tokio::test]
 async fn writers_in_postgres_wait_for_each_other() {
     let Some(database) = FreshDatabase::new() else { return };
-    let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+    let pg = Pg::open(PgOptions::patient(database.url())).await.unwrap();
     let repository = std::sync::Arc::new(SqlRepository::open_postgres(pg, 0).await.unwrap());
     let writers = (0..8).map(|n| {
         let repository = std::sync::Arc::clone(&repository);

@@ -227,7 +227,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn in_postgres() {
         let Some(database) = FreshDatabase::new() else { return };
-        let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+        let pg = Pg::open(PgOptions::patient(database.url())).await.unwrap();
         storage::pg::migrate(&pg, SERVICE, MIGRATIONS, 0).await.unwrap();
         let table = Arc::new(PgMembers::new(pg.clone()));
         members_come_drain_and_leave(table.clone()).await;

@@ -32,7 +32,7 @@ pub async fn pg_again(database: &FreshDatabase, shards: u16) -> PgBook {
 }
 
 async fn pg_at(database: &FreshDatabase) -> Pg {
-    Pg::open(PgOptions::development(database.url())).await.unwrap()
+    Pg::open(PgOptions::patient(database.url())).await.unwrap()
 }
 
 fn first(n: u64, kind: OrderKind) -> Step {

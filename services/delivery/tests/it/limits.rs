@@ -47,7 +47,7 @@ async fn conforms(book: &dyn LimitBook) {
 
 async fn pg() -> Option<(FreshDatabase, PgLimits)> {
     let database = FreshDatabase::new()?;
-    let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+    let pg = Pg::open(PgOptions::patient(database.url())).await.unwrap();
     Some((database, PgLimits::open(pg, NOW_MS).await.unwrap()))
 }
 

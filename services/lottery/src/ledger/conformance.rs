@@ -103,7 +103,7 @@ pub async fn pg_ledger(clock: &Arc<ManualClock>, database: &FreshDatabase) -> Pg
         acquire_timeout_ms: 30_000,
         lock_timeout_ms: 30_000,
         statement_timeout_ms: 60_000,
-        ..PgOptions::development(database.url())
+        ..PgOptions::patient(database.url())
     };
     PgLedger::open_with_clock(Pg::open(options).await.unwrap(), clock.clone()).await.unwrap()
 }

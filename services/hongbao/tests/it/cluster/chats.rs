@@ -34,7 +34,7 @@ struct Database {
 impl Database {
     fn of(cluster: &Cluster) -> Database {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let pg = runtime.block_on(Pg::open(PgOptions::development(cluster.database.url()))).unwrap();
+        let pg = runtime.block_on(Pg::open(PgOptions::patient(cluster.database.url()))).unwrap();
         Database { runtime, pg }
     }
 
