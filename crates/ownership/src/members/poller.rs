@@ -229,8 +229,21 @@ mod tests {
         let Some(database) = FreshDatabase::new() else { return };
         let pg = Pg::open(PgOptions::patient(database.url())).await.unwrap();
         storage::pg::migrate(&pg, SERVICE, MIGRATIONS, 0).await.unwrap();
-        let table = Arc::new(PgMembers::new(pg.clone()));
+        let clock = ManualClock::new(10_000);
+        let table = Arc::new(PgMembers::with_clock(pg.clone(), clock.clone()));
         members_come_drain_and_leave(table.clone()).await;
+        clock.advance_ms(2_999);
+        assert_eq!(table.alive().await.unwrap().len(), 2);
+        clock.advance_ms(1);
+        assert_eq!(table.alive().await.unwrap(), []);
+        // And by the server's clock: once, this machine must ask within three seconds.
+        let table = PgMembers::new(pg.clone());
+        let mut tries = 0;
+        while tries == 0 || table.alive().await.unwrap() != [lottery(5, "e:5")] {
+            assert!(tries < 50, "who was announced is never alive");
+            table.announce(&[lottery(5, "e:5")]).await.unwrap();
+            tries += 1;
+        }
         let late = "UPDATE member SET seen_at_ms = seen_at_ms - 3000";
         sqlx::query(late).execute(&mut *pg.connection().await.unwrap()).await.unwrap();
         assert_eq!(table.alive().await.unwrap(), []);
