@@ -50,6 +50,17 @@ impl SqlOptions {
     pub fn behind() -> Self {
         Self { nice: NICE_BEHIND, ..Self::default() }
     }
+
+    /// As the default, with limits that no call reaches because the machine has other things to do: for whoever asks what
+    /// comes of a call, and not when.
+    pub fn patient() -> Self {
+        Self {
+            busy_timeout_ms: 60_000,
+            acquire_timeout_ms: 120_000,
+            statement_timeout_ms: 120_000,
+            ..Self::default()
+        }
+    }
 }
 
 /// How long opening may take, in ms.

@@ -197,7 +197,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn in_sqlite() {
         let folder = tempfile::tempdir().unwrap();
-        let sql = Sql::open(&folder.path().join("members.db"), SqlOptions::default()).await.unwrap();
+        let sql = Sql::open(&folder.path().join("members.db"), SqlOptions::patient()).await.unwrap();
         storage::migrate(&sql, SERVICE, MIGRATIONS, 0).await.unwrap();
         let clock = ManualClock::new(10_000);
         let table = Arc::new(SqlMembers::new(sql, clock.clone()));
@@ -212,7 +212,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn a_role_of_a_newer_release_hides_nobody() {
         let folder = tempfile::tempdir().unwrap();
-        let sql = Sql::open(&folder.path().join("members.db"), SqlOptions::default()).await.unwrap();
+        let sql = Sql::open(&folder.path().join("members.db"), SqlOptions::patient()).await.unwrap();
         storage::migrate(&sql, SERVICE, MIGRATIONS, 0).await.unwrap();
         let table = SqlMembers::new(sql.clone(), ManualClock::new(10_000));
         table.announce(&[lottery(2, "a:1")]).await.unwrap();

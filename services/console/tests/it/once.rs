@@ -95,7 +95,7 @@ async fn what_may_pass_is_tried_again_under_the_same_key() {
 
 /// Forgets the answers, not the markers: as if the program had ended between change and answer.
 async fn forget_answers(dir: &std::path::Path) {
-    let sql = storage::Sql::open(&dir.join("plans.db"), storage::SqlOptions::default()).await.unwrap();
+    let sql = storage::Sql::open(&dir.join("plans.db"), storage::SqlOptions::patient()).await.unwrap();
     let mut write = sql.write().await.unwrap();
     let gone = storage::sqlx::query("DELETE FROM plan_remembered WHERE answer_key LIKE 'a:%'");
     assert!(gone.execute(&mut *write).await.unwrap().rows_affected() > 0);

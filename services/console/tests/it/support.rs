@@ -256,7 +256,7 @@ pub fn config() -> ConsoleConfig {
 }
 
 pub async fn sql(dir: &Path) -> Arc<dyn PlanRepository> {
-    let sql = Sql::open(&dir.join("plans.db"), SqlOptions::default()).await.unwrap();
+    let sql = Sql::open(&dir.join("plans.db"), SqlOptions::patient()).await.unwrap();
     Arc::new(SqlRepository::open(sql, 1).await.unwrap())
 }
 

@@ -13,7 +13,7 @@ use testkit::servers::FreshDatabase;
 
 pub async fn sql() -> (tempfile::TempDir, Sql) {
     let folder = tempfile::tempdir().unwrap();
-    let sql = Sql::open(&folder.path().join("delivery.db"), SqlOptions::default()).await.unwrap();
+    let sql = Sql::open(&folder.path().join("delivery.db"), SqlOptions::patient()).await.unwrap();
     (folder, sql)
 }
 

@@ -12,7 +12,7 @@ use storage::{Sql, SqlOptions};
 use testkit::servers::FreshDatabase;
 
 pub async fn sql(dir: &std::path::Path) -> SqlAwardStore {
-    let sql = Sql::open(&dir.join("flow.db"), SqlOptions::default()).await.unwrap();
+    let sql = Sql::open(&dir.join("flow.db"), SqlOptions::patient()).await.unwrap();
     SqlAwardStore::open(sql, 1).await.unwrap()
 }
 

@@ -91,7 +91,7 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
 
 /// An SQL ledger in a folder of its own.
 pub async fn sql_ledger(clock: &Arc<ManualClock>, folder: &tempfile::TempDir) -> SqlLedger {
-    let sql = Sql::open(&folder.path().join("ledger.db"), SqlOptions::default()).await.unwrap();
+    let sql = Sql::open(&folder.path().join("ledger.db"), SqlOptions::patient()).await.unwrap();
     SqlLedger::open(sql, clock.clone()).await.unwrap()
 }
 
