@@ -170,7 +170,11 @@ async fn serve(
                         protocol_version: 1,
                         frame_max: 0,
                         server_time_ms: 9_000,
-                        heartbeat_ms: if manners.heartbeat_ms > 0 { manners.heartbeat_ms } else { HEARTBEAT_MS },
+                        heartbeat_ms: if manners.heartbeat_ms > 0 {
+                            manners.heartbeat_ms
+                        } else {
+                            HEARTBEAT_MS
+                        },
                     };
                     put_message(&mut out, FrameKind::Welcome, frame.id, &welcome);
                 }

@@ -35,7 +35,6 @@ const POLL: Duration = Duration::from_millis(50);
 /// Between leaving a group for a failure and joining again.
 const REJOIN: Duration = Duration::from_millis(500);
 
-
 /// The thread's part of a member.
 struct Runner {
     shared: Arc<Shared>,

@@ -11,7 +11,6 @@ use parking_lot::Mutex;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::Message as _;
-use runtime::SharedClock;
 
 use super::Kafka;
 use super::checkpoints::{Checkpoint, Checkpoints};

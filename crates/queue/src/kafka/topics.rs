@@ -57,8 +57,10 @@ pub(crate) async fn create(
         wanted: format!("{} partitions, {replication} replicas", topic.partitions),
         advice: "start as many brokers, or make the topic by hand".to_owned(),
     };
-    let results =
-        admin.create_topics([&new], &admin_options(options)).await.map_err(|e| OpenError::NotNow(e.to_string()))?;
+    let results = admin
+        .create_topics([&new], &admin_options(options))
+        .await
+        .map_err(|e| OpenError::NotNow(e.to_string()))?;
     match results.into_iter().next() {
         Some(Ok(_)) => {
             tracing::info!(topic = name, partitions = topic.partitions, replication, "made a topic");

@@ -114,7 +114,8 @@ async fn a_server_that_is_away_is_waited_for_and_each_try_is_told() {
     let text = error.to_string();
     assert!(error.is_temporary() && text.contains(at) && !text.contains("hush"), "{text}");
     let heard = std::sync::Mutex::new(Vec::new());
-    let waiting = Pg::wait_for(options, |error, pause| heard.lock().unwrap().push((error.to_string(), pause)));
+    let waiting =
+        Pg::wait_for(options, |error, pause| heard.lock().unwrap().push((error.to_string(), pause)));
     let tried = async {
         while heard.lock().unwrap().len() < 2 {
             tokio::time::sleep(Duration::from_millis(20)).await;

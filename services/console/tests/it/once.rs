@@ -146,7 +146,8 @@ async fn a_change_that_a_crash_cut_off_is_made_once_its_time_is_over() {
     let dir = Arc::new(tempfile::tempdir().unwrap());
     let fake = Fake::with_prizes();
     // By a clock that stands: what is under way and what is over is not a matter of this machine's speed.
-    let (config, clock) = (ConsoleConfig { change_ms: 60_000, ..config() }, ManualClock::new(1_771_243_200_000));
+    let (config, clock) =
+        (ConsoleConfig { change_ms: 60_000, ..config() }, ManualClock::new(1_771_243_200_000));
     let plans = sql(dir.path()).await;
     let world = World::timed(dir.clone(), config.clone(), plans, fake.clone(), clock.clone()).await;
     world.begin().await;

@@ -196,7 +196,9 @@ mod tests {
         // It says when it has learned what to do with the signal.
         let trapping = |what: &str, file: &std::path::Path| {
             let file = file.display();
-            shell(&format!("trap '{what}' TERM; echo 1 > {file}.new; mv {file}.new {file}; while :; do sleep 0.01; done"))
+            shell(&format!(
+                "trap '{what}' TERM; echo 1 > {file}.new; mv {file}.new {file}; while :; do sleep 0.01; done"
+            ))
         };
         let (obeys, ignores) = (dir.path().join("obeys"), dir.path().join("ignores"));
         let mut child = Child::start("test", trapping("exit 0", &obeys), &log).unwrap();

@@ -99,8 +99,7 @@ fn two_people_change_a_campaign_and_every_change_is_on_the_trail() {
     assert!(own.status == 403, "nobody is his own second person: {own:?}");
     let agreed = expect(bob.post(&path, &yes).unwrap(), 201, "active");
     until(&mut viewer, "the raise reaches the ledger", |s| {
-        prize(s, "1/1")["budget"] == "75000"
-            && ["1/1", "1/2"].iter().all(|at| prize(s, at)["paused"] == true)
+        prize(s, "1/1")["budget"] == "75000" && ["1/1", "1/2"].iter().all(|at| prize(s, at)["paused"] == true)
     });
     let lower = json!({"prize": "1/2", "units": "5000", "reason": "fewer cups"});
     let lowered = alice.post("/v1/campaigns/7/lower", &lower).unwrap();

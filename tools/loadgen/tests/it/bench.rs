@@ -77,7 +77,8 @@ fn an_open_loop_keeps_its_rate_and_a_small_population_its_intervals() {
     let clock = SystemClock::shared();
     let echo = FrameEcho::start(1, clock.clone()).unwrap();
     let rate = 500;
-    let open = BenchConfig { load: Load::Rate(f64::from(rate)), ..config(echo.address(), Kind::FramesShared) };
+    let open =
+        BenchConfig { load: Load::Rate(f64::from(rate)), ..config(echo.address(), Kind::FramesShared) };
     // Never more than were due since the start, whatever a busy machine catches up; and, when it lets us, about as many.
     let due = |ms: u64| ms * u64::from(rate) / 1_000;
     let check = |report: &BenchReport, run_ms| {

@@ -365,7 +365,15 @@ const STARVED_MS: u64 = 300;
 impl Players {
     pub fn new(users: std::ops::Range<u64>) -> Players {
         let users = users.map(|user| (user, (1, 0, true))).collect();
-        Players { inbox: Arc::new(Inbox::new()), users, told: Told::new(), gap_ms: 0, lost: 0, turn_ms: 0, ended_ms: 0 }
+        Players {
+            inbox: Arc::new(Inbox::new()),
+            users,
+            told: Told::new(),
+            gap_ms: 0,
+            lost: 0,
+            turn_ms: 0,
+            ended_ms: 0,
+        }
     }
 
     /// Whether they have played all the time, so that everything must have been given out (law 6 takes players who come).
