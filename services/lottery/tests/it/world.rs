@@ -143,14 +143,14 @@ pub fn timely(holds: bool, what: impl FnOnce() -> String) -> Result<(), Late> {
 /// things to do, did not get that far in time. What must hold at any pace is asserted; what needs its time is asked for with
 /// [`timely`], and in the end at a pace that no machine misses.
 pub async fn at_some_pace(story: impl AsyncFn(u64) -> Result<(), Late>) {
-    let mut late = None;
+    let mut late = String::new();
     for pace in [1, 4, 16] {
         match story(pace).await {
             Ok(()) => return,
-            Err(why) => late = Some(why),
+            Err(Late(why)) => late = why,
         }
     }
-    panic!("at no pace: {late:?}");
+    panic!("at no pace: {late}");
 }
 
 /// Users who submit one draw after the other until `until_ms`, and what they were told: (user, counter) -> award.

@@ -1,5 +1,8 @@
 //! Nodes in real time: users who move, nodes that die, wake, come back, and come with an empty disk.
 
+// The longest gaps are told.
+#![allow(clippy::print_stdout)]
+
 use super::world::{Life, NODES, Players, World, until};
 use crate::world::{CAMPAIGN, Late, at_some_pace, timely};
 use campaign::NodeId;
