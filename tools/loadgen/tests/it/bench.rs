@@ -76,7 +76,7 @@ fn every_kind_runs_against_its_echo() {
 fn an_open_loop_keeps_its_rate_and_a_small_population_its_intervals() {
     let clock = SystemClock::shared();
     let echo = FrameEcho::start(1, clock.clone()).unwrap();
-    let rate = 500;
+    let rate = 500u32;
     let open =
         BenchConfig { load: Load::Rate(f64::from(rate)), ..config(echo.address(), Kind::FramesShared) };
     // Never more than were due since the start, whatever a busy machine catches up; and, when it lets us, about as many.
