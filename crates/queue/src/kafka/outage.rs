@@ -73,7 +73,7 @@ async fn produce(queue: &KafkaQueue, record: &[u8]) {
 }
 
 /// Where the lane ends, when the broker says.
-async fn end(lanes: &KafkaLanes) -> LaneState {
+async fn end_of(lanes: &KafkaLanes) -> LaneState {
     let asked = async {
         loop {
             match lanes.end(0).await {
@@ -103,7 +103,7 @@ async fn a_lost_broker_makes_unsure_and_repeating_makes_whole() {
     cluster.broker_up(1).unwrap();
     ship(&lanes, &groups[2..]).await;
     produce(&queue, b"x").await;
-    let end = end(&lanes).await;
+    let end = end_of(&lanes).await;
     assert_eq!((end.next, end.epoch_seq), (Position(6), 6));
 }
 
@@ -121,5 +121,5 @@ async fn a_later_group_is_not_sent_before_one_that_was_not_taken() {
     lanes.replace(1);
     // All of it was there.
     ship(&lanes, &groups[3..]).await;
-    assert_eq!(end(&lanes).await.next, Position(6));
+    assert_eq!(end_of(&lanes).await.next, Position(6));
 }
