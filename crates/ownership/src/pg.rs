@@ -204,7 +204,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn rows_come_back_as_they_were_written() {
         let Some(database) = FreshDatabase::new() else { return };
-        let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+        let pg = Pg::open(PgOptions::patient(database.url())).await.unwrap();
         migrate(&pg, SERVICE, MIGRATIONS, 0).await.unwrap();
         let mut first = NodeRow::begin(None, 7, 0, 1_000).unwrap();
         let ends = |n: u16| (0..n).map(|lane| LaneEnd { lane, position: 1 << 40 }).collect();
@@ -266,7 +266,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn a_row_that_somebody_else_made_is_not_overwritten() {
         let Some(database) = FreshDatabase::new() else { return };
-        let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+        let pg = Pg::open(PgOptions::patient(database.url())).await.unwrap();
         migrate(&pg, SERVICE, MIGRATIONS, 0).await.unwrap();
         let row = NodeRow::begin(None, 7, 0, 1_000).unwrap();
         let text = put_epochs([&row].into_iter(), std::iter::empty()).unwrap().remove(0);

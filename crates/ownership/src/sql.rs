@@ -243,7 +243,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn rows_come_back_as_they_were_written() {
         let folder = tempfile::tempdir().unwrap();
-        let sql = Sql::open(&folder.path().join("owners.db"), SqlOptions::default()).await.unwrap();
+        let sql = Sql::open(&folder.path().join("owners.db"), SqlOptions::patient()).await.unwrap();
         migrate(&sql, SERVICE, MIGRATIONS, 0).await.unwrap();
         let mut first = NodeRow::begin(None, 7, 0, 1_000).unwrap();
         first.end(EndReason::BySelf, 1_500).unwrap();
@@ -281,7 +281,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn two_open_epochs_of_a_node_and_impossible_values_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let sql = Sql::open(&folder.path().join("owners.db"), SqlOptions::default()).await.unwrap();
+        let sql = Sql::open(&folder.path().join("owners.db"), SqlOptions::patient()).await.unwrap();
         migrate(&sql, SERVICE, MIGRATIONS, 0).await.unwrap();
         let first = NodeRow::begin(None, 7, 0, 1_000).unwrap();
         let second = NodeRow { epoch: 2, ..first.clone() };

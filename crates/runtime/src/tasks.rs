@@ -310,7 +310,7 @@ fn told(panic: &(dyn std::any::Any + Send)) -> anyhow::Error {
 mod tests {
     use super::*;
 
-    const SOON: Duration = Duration::from_secs(5);
+    const SOON: Duration = Duration::from_secs(60);
 
     #[tokio::test]
     async fn an_essential_failure_stops_the_set_and_is_reported() {

@@ -53,7 +53,21 @@ impl SqlOptions {
     pub fn behind() -> Self {
         Self { writer_priority: Priority::Idle, ..Self::default() }
     }
+
+    /// As the default, with limits that no call reaches because the machine has other things to do: for whoever asks what
+    /// comes of a call, and not when.
+    pub fn patient() -> Self {
+        Self {
+            busy_timeout_ms: 60_000,
+            acquire_timeout_ms: 120_000,
+            statement_timeout_ms: 120_000,
+            ..Self::default()
+        }
+    }
 }
+
+/// How long opening may take, in ms.
+const OPEN_MS: u64 = 60_000;
 
 impl Default for SqlOptions {
     fn default() -> Self {
@@ -123,10 +137,8 @@ impl Sql {
         let reading = connect_options(path, &options, options.page_cache_kib)
             .create_if_missing(false)
             .pragma("query_only", "ON");
-        let writer = pool_options(&options, 1, options.writer_priority)
-            .connect_with(writing)
-            .await
-            .map_err(refused)?;
+        let writer = pool_options(&options, 1, options.writer_priority).connect_lazy_with(writing);
+        begin_with(&writer, &options).await.map_err(refused)?;
         // Connected later, one by one: the writer has made the file by then.
         let readers = pool_options(&options, options.readers_max.max(1), options.reader_priority)
             .connect_lazy_with(reading);
@@ -214,6 +226,19 @@ impl Sql {
                 .await?;
         Ok(got)
     }
+}
+
+/// Makes the first connection. Making a database, or one's log, takes several syncs, and a disk that is busy with others' data
+/// long over each: nobody waits for this one yet, so that it may take longer than a caller's turn.
+async fn begin_with(writer: &SqlitePool, options: &SqlOptions) -> Result<(), sqlx::Error> {
+    let tries = OPEN_MS / options.acquire_timeout_ms.max(1) + 1;
+    for _ in 1..tries {
+        match writer.acquire().await {
+            Err(sqlx::Error::PoolTimedOut) => {}
+            other => return other.map(drop),
+        }
+    }
+    writer.acquire().await.map(drop)
 }
 
 fn begun(error: sqlx::Error) -> SqlError {

@@ -102,7 +102,7 @@ async fn the_agent_notices_by_itself_and_ends_when_asked() {
         }
         shutdown.request();
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), async { tokio::join!(running, watching) })
+    tokio::time::timeout(std::time::Duration::from_secs(120), async { tokio::join!(running, watching) })
         .await
         .unwrap();
 }

@@ -253,7 +253,7 @@ async fn conforms(repository: &dyn PlanRepository) {
 }
 
 pub async fn open(path: &Path) -> SqlRepository {
-    let sql = Sql::open(path, SqlOptions::default()).await.unwrap();
+    let sql = Sql::open(path, SqlOptions::patient()).await.unwrap();
     SqlRepository::open(sql, 0).await.unwrap()
 }
 
@@ -271,7 +271,7 @@ async fn sql_conforms() {
 #[tokio::test]
 async fn postgres_conforms() {
     let Some(database) = FreshDatabase::new() else { return };
-    let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+    let pg = Pg::open(PgOptions::patient(database.url())).await.unwrap();
     conforms(&SqlRepository::open_postgres(pg.clone(), 0).await.unwrap()).await;
     // A second process finds the tables, and what the first has written.
     let again = SqlRepository::open_postgres(pg, 0).await.unwrap();
@@ -282,7 +282,7 @@ async fn postgres_conforms() {
 #[tokio::test]
 async fn writers_in_postgres_wait_for_each_other() {
     let Some(database) = FreshDatabase::new() else { return };
-    let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+    let pg = Pg::open(PgOptions::patient(database.url())).await.unwrap();
     let repository = std::sync::Arc::new(SqlRepository::open_postgres(pg, 0).await.unwrap());
     let writers = (0..8).map(|n| {
         let repository = std::sync::Arc::clone(&repository);
@@ -307,7 +307,7 @@ async fn sql_keeps_versions_and_notices_damage() {
     let repository = open(&path).await;
     assert_eq!(repository.newest(ONE).await.unwrap(), before);
 
-    let sql = Sql::open(&path, SqlOptions::default()).await.unwrap();
+    let sql = Sql::open(&path, SqlOptions::patient()).await.unwrap();
     let mut write = sql.write().await.unwrap();
     sqlx::query("UPDATE plan_version SET source = $1").bind(&b"b"[..]).execute(&mut *write).await.unwrap();
     write.commit().await.unwrap();
@@ -325,7 +325,7 @@ const FIRST_RELEASE: &str = include_str!("first_release.sql");
 async fn a_database_of_the_first_release_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("plans.db");
-    let sql = Sql::open(&path, SqlOptions::default()).await.unwrap();
+    let sql = Sql::open(&path, SqlOptions::patient()).await.unwrap();
     let first = [Migration { version: 1, name: "versions of plans", sql: FIRST_RELEASE.trim_end() }];
     migrate(&sql, "quota-config", &first, 0).await.unwrap();
     let old = draft(1, 0, "a");

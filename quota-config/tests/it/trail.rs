@@ -129,7 +129,7 @@ async fn what_is_edited_in_the_database_is_found() {
     let repository = open(&path).await;
     // Put in at once: the rows are the same as one by one.
     let rows = trail(1203);
-    let sql = Sql::open(&path, SqlOptions::default()).await.unwrap();
+    let sql = Sql::open(&path, SqlOptions::patient()).await.unwrap();
     let mut write = sql.write().await.unwrap();
     for row in &rows[..1202] {
         sqlx::query("INSERT INTO plan_audit VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
@@ -161,7 +161,7 @@ async fn what_is_edited_in_the_database_is_found() {
             let _ = std::fs::remove_file(folder.path().join(name));
         }
         backup(&path, &copy).await;
-        let sql = Sql::open(&copy, SqlOptions::default()).await.unwrap();
+        let sql = Sql::open(&copy, SqlOptions::patient()).await.unwrap();
         let mut write = sql.write().await.unwrap();
         sqlx::query(edit).execute(&mut *write).await.unwrap();
         write.commit().await.unwrap();
@@ -173,7 +173,7 @@ async fn what_is_edited_in_the_database_is_found() {
 
 async fn backup(from: &std::path::Path, to: &std::path::Path) {
     let _ = std::fs::remove_file(to);
-    let sql = Sql::open(from, SqlOptions::default()).await.unwrap();
+    let sql = Sql::open(from, SqlOptions::patient()).await.unwrap();
     // The last one to close moves the write-ahead log into the file.
     sql.close().await;
     std::fs::copy(from, to).unwrap();
@@ -245,7 +245,7 @@ async fn a_version_that_was_edited_is_found_at_its_row() {
         }
         let good = verify_all(&repository, None).await.unwrap();
         assert_eq!((good.ok, good.versions, good.before_trail), (true, 2, 0), "{good:?}");
-        let sql = Sql::open(&path, SqlOptions::default()).await.unwrap();
+        let sql = Sql::open(&path, SqlOptions::patient()).await.unwrap();
         let mut write = sql.write().await.unwrap();
         sqlx::query(edit).execute(&mut *write).await.unwrap();
         write.commit().await.unwrap();

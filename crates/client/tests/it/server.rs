@@ -1,6 +1,8 @@
 //! A frame server with bad manners, one connection after the other.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
@@ -22,14 +24,19 @@ pub struct Manners {
     pub websocket: bool,
     /// Asks everybody to go there, once they are logged in.
     pub away: Option<SocketAddr>,
-    /// What it asks for in Welcome; 0: 40 ms, and it cuts whoever is silent for 350.
+    /// What it asks for in Welcome; 0: [`HEARTBEAT_MS`].
     pub heartbeat_ms: u32,
     /// Stands behind a NAT that forgets a connection after so many ms of silence: nothing comes through from then on.
     pub nat_ms: u64,
 }
 
+/// Heartbeats soon come, and three of them are more silence than a busy machine makes.
+pub const HEARTBEAT_MS: u32 = 600;
+
 pub struct TinyServer {
     pub address: SocketAddr,
+    /// Heartbeats that came.
+    pub beats: Arc<AtomicU32>,
     shutdown: Shutdown,
 }
 
@@ -43,7 +50,8 @@ impl TinyServer {
     pub async fn start(mut manners: Manners) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shutdown = Shutdown::new();
+        let (shutdown, beats) = (Shutdown::new(), Arc::new(AtomicU32::new(0)));
+        let heard = beats.clone();
         let tasks = Tasks::new(shutdown.clone());
         tasks.clone().spawn("server", TaskKind::BestEffort, async move {
             loop {
@@ -57,11 +65,12 @@ impl TinyServer {
                 }
                 let drop_first = std::mem::take(&mut manners.drop_first_answer);
                 let manners = Manners { drop_first_answer: drop_first, ..manners };
+                let heard = heard.clone();
                 let served = async move {
                     if manners.websocket {
-                        serve(bridge(stream).await?, manners).await
+                        serve(bridge(stream).await?, manners, &heard).await
                     } else {
-                        serve(stream, manners).await
+                        serve(stream, manners, &heard).await
                     }
                 };
                 if manners.nat_ms > 0 {
@@ -75,7 +84,7 @@ impl TinyServer {
                 }
             }
         });
-        Self { address, shutdown }
+        Self { address, beats, shutdown }
     }
 }
 
@@ -136,14 +145,16 @@ fn unmask(raw: &[u8]) -> Option<(Vec<u8>, usize)> {
     Some((payload, head + 4 + length))
 }
 
-async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, manners: Manners) -> std::io::Result<()> {
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    manners: Manners,
+    beats: &AtomicU32,
+) -> std::io::Result<()> {
     let Manners { drop_first_answer: mut drop_answer, away, .. } = manners;
     let (mut input, mut out) = (Vec::new(), Vec::new());
-    let cut_ms = if manners.heartbeat_ms > 0 { 60_000 } else { 350 };
     loop {
         let began = tokio::time::Instant::now();
-        let read = tokio::time::timeout(Duration::from_millis(cut_ms), stream.read_buf(&mut input));
-        if read.await.map_err(std::io::Error::other)?? == 0 {
+        if stream.read_buf(&mut input).await? == 0 {
             return Ok(());
         }
         if manners.nat_ms > 0 && began.elapsed() > Duration::from_millis(manners.nat_ms) {
@@ -159,7 +170,11 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, manners: Manners
                         protocol_version: 1,
                         frame_max: 0,
                         server_time_ms: 9_000,
-                        heartbeat_ms: if manners.heartbeat_ms > 0 { manners.heartbeat_ms } else { 40 },
+                        heartbeat_ms: if manners.heartbeat_ms > 0 {
+                            manners.heartbeat_ms
+                        } else {
+                            HEARTBEAT_MS
+                        },
                     };
                     put_message(&mut out, FrameKind::Welcome, frame.id, &welcome);
                 }
@@ -197,7 +212,10 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, manners: Manners
                         &v1::CampaignsAnswer { server_time_ms: 5, ..Default::default() },
                     );
                 }
-                FrameKind::Heartbeat => put(&mut out, FrameKind::Heartbeat, frame.id, |_| ()),
+                FrameKind::Heartbeat => {
+                    beats.fetch_add(1, Ordering::SeqCst);
+                    put(&mut out, FrameKind::Heartbeat, frame.id, |_| ());
+                }
                 _ => {
                     put_message(&mut out, FrameKind::Error, frame.id, &Code::Unavailable.message("not here"))
                 }

@@ -133,7 +133,7 @@ fn a_full_buffer_says_busy_until_the_disk_has_caught_up() {
     };
     let log = start(&disk, hooks);
     assert_eq!(log.append(b"one", Class::Normal), Ok(Position(0)));
-    at_hook.recv_timeout(Duration::from_secs(10)).unwrap();
+    at_hook.recv_timeout(Duration::from_secs(60)).unwrap();
     // The thread is held: everything now goes into group 1, 1,024 bytes of it.
     for _ in 0..8 {
         assert_eq!(log.append(&[1; 124], Class::Normal), Ok(Position(1)));
@@ -158,7 +158,7 @@ fn a_failed_sync_is_told_once_and_stops_everything() {
     let lost = log.append(b"lost", Class::Normal).unwrap();
     let error = log.wait_durable_blocking(lost).unwrap_err();
     assert_eq!((error.wanted, error.durable), (lost, fine.next()));
-    let message = fatal.recv_timeout(Duration::from_secs(10)).unwrap();
+    let message = fatal.recv_timeout(Duration::from_secs(60)).unwrap();
     assert!(message.contains("sync") && log.failure() == Some(message.clone()), "{message}");
     assert_eq!(log.append(b"late", Class::Ending), Err(AppendError::Failed(message.clone())));
     assert_eq!(log.close(), Err(AppendError::Failed(message)));
@@ -211,7 +211,7 @@ fn a_hook_that_panics_ends_the_log_and_leaves_nobody_waiting() {
     let position = log.append(b"two", Class::Normal).unwrap();
     // Durable it is; the one after it never will be.
     assert!(log.wait_durable_blocking(position.next()).is_err());
-    fatal.recv_timeout(Duration::from_secs(10)).unwrap();
+    fatal.recv_timeout(Duration::from_secs(60)).unwrap();
     assert!(matches!(log.append(b"three", Class::Normal), Err(AppendError::Failed(_))));
 }
 

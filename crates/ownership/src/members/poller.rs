@@ -197,7 +197,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn in_sqlite() {
         let folder = tempfile::tempdir().unwrap();
-        let sql = Sql::open(&folder.path().join("members.db"), SqlOptions::default()).await.unwrap();
+        let sql = Sql::open(&folder.path().join("members.db"), SqlOptions::patient()).await.unwrap();
         storage::migrate(&sql, SERVICE, MIGRATIONS, 0).await.unwrap();
         let clock = ManualClock::new(10_000);
         let table = Arc::new(SqlMembers::new(sql, clock.clone()));
@@ -212,7 +212,7 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn a_role_of_a_newer_release_hides_nobody() {
         let folder = tempfile::tempdir().unwrap();
-        let sql = Sql::open(&folder.path().join("members.db"), SqlOptions::default()).await.unwrap();
+        let sql = Sql::open(&folder.path().join("members.db"), SqlOptions::patient()).await.unwrap();
         storage::migrate(&sql, SERVICE, MIGRATIONS, 0).await.unwrap();
         let table = SqlMembers::new(sql.clone(), ManualClock::new(10_000));
         table.announce(&[lottery(2, "a:1")]).await.unwrap();
@@ -227,10 +227,23 @@ mod tests {
     #[tokio::test(flavor = "current_thread")]
     async fn in_postgres() {
         let Some(database) = FreshDatabase::new() else { return };
-        let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+        let pg = Pg::open(PgOptions::patient(database.url())).await.unwrap();
         storage::pg::migrate(&pg, SERVICE, MIGRATIONS, 0).await.unwrap();
-        let table = Arc::new(PgMembers::new(pg.clone()));
+        let clock = ManualClock::new(10_000);
+        let table = Arc::new(PgMembers::with_clock(pg.clone(), clock.clone()));
         members_come_drain_and_leave(table.clone()).await;
+        clock.advance_ms(2_999);
+        assert_eq!(table.alive().await.unwrap().len(), 2);
+        clock.advance_ms(1);
+        assert_eq!(table.alive().await.unwrap(), []);
+        // And by the server's clock: once, this machine must ask within three seconds.
+        let table = PgMembers::new(pg.clone());
+        let mut tries = 0;
+        while tries == 0 || table.alive().await.unwrap() != [lottery(5, "e:5")] {
+            assert!(tries < 50, "who was announced is never alive");
+            table.announce(&[lottery(5, "e:5")]).await.unwrap();
+            tries += 1;
+        }
         let late = "UPDATE member SET seen_at_ms = seen_at_ms - 3000";
         sqlx::query(late).execute(&mut *pg.connection().await.unwrap()).await.unwrap();
         assert_eq!(table.alive().await.unwrap(), []);

@@ -178,21 +178,34 @@ fn is_draining(member: &Announcement) -> i64 {
 }
 
 /// The table in PostgreSQL; time is the server's.
-#[derive(Clone, Debug)]
-pub struct PgMembers(Pg);
+#[derive(Clone)]
+pub struct PgMembers {
+    pg: Pg,
+    clock: Option<SharedClock>,
+}
 
 impl PgMembers {
     /// A table that [`storage::pg::migrate`] has made.
     pub fn new(pg: Pg) -> PgMembers {
-        PgMembers(pg)
+        PgMembers { pg, clock: None }
+    }
+
+    /// With a clock that is handed in instead of the server's: where time is simulated.
+    pub fn with_clock(pg: Pg, clock: SharedClock) -> PgMembers {
+        PgMembers { pg, clock: Some(clock) }
+    }
+
+    /// The table's time as an expression.
+    fn now(&self) -> String {
+        self.clock.as_ref().map_or_else(|| NOW_MS.to_owned(), |clock| format!("{}::bigint", clock.now_ms()))
     }
 }
 
 #[async_trait]
 impl MemberTable for PgMembers {
     async fn announce(&self, mine: &[Announcement]) -> Result<(), MemberError> {
-        let text = put(NOW_MS);
-        let mut connection = self.0.connection().await?;
+        let text = put(&self.now());
+        let mut connection = self.pg.connection().await?;
         for member in mine {
             let done = sqlx::query(&text)
                 .bind(member.role.name())
@@ -217,14 +230,14 @@ impl MemberTable for PgMembers {
     }
 
     async fn alive(&self) -> Result<Vec<Announcement>, MemberError> {
-        let mut connection = self.0.connection().await?;
-        let text = select_alive(NOW_MS);
+        let mut connection = self.pg.connection().await?;
+        let text = select_alive(&self.now());
         let rows = sqlx::query(&text).fetch_all(&mut *connection).await.map_err(SqlError::from)?;
         Ok(rows.iter().filter_map(|row| read(row).transpose()).collect::<Result<_, _>>()?)
     }
 
     async fn leave(&self, mine: &[Announcement]) -> Result<(), MemberError> {
-        let mut connection = self.0.connection().await?;
+        let mut connection = self.pg.connection().await?;
         for member in mine {
             sqlx::query(LEAVE)
                 .bind(member.role.name())

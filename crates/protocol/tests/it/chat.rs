@@ -157,12 +157,19 @@ struct Server {
     tasks: Tasks,
 }
 
+/// How long a server keeps the devices of an access node that is out of reach, in tests that are not about that.
+const KEPT: Duration = Duration::from_millis(700);
+
 fn serve(tasks: &Tasks, at: Option<SocketAddr>) -> Server {
+    serve_keeping(tasks, at, KEPT)
+}
+
+fn serve_keeping(tasks: &Tasks, at: Option<SocketAddr>, kept: Duration) -> Server {
     let host = Arc::new(Host::default());
     let served = Served { chat: Some(host.clone()), ..Served::default() };
     let at = at.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
     let server = CallServer::bind(at, cluster(1), NODE, served, SystemClock::shared()).unwrap();
-    server.keep_devices_for(Duration::from_millis(700));
+    server.keep_devices_for(kept);
     let (address, counts, tasks) = (server.address(), server.counts(), tasks.stage());
     server.run(&tasks);
     Server { address, host, counts, tasks }
@@ -326,8 +333,9 @@ async fn a_chat_that_begins_anew_is_told_of_all_who_are_there() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_wire_makes_nobody_leave_but_those_who_did() {
     let tasks = tasks();
-    let (server, door) = (serve(&tasks, None), Arc::new(Door::default()));
-    server.host.heard.lock().clear();
+    // As long as it takes this machine to come back.
+    let door = Arc::new(Door::default());
+    let server = serve_keeping(&tasks, None, Duration::from_secs(300));
     let wire = Wire::new(&tasks, server.address).await;
     let chat = dial(&tasks, wire.address, CallOptions { connect_ms: 200, ..patient() }, &door);
     up(&chat).await;
@@ -349,6 +357,12 @@ async fn a_broken_wire_makes_nobody_leave_but_those_who_did() {
     server.host.doors.lock()[&ACCESS].push(batch(1, 1));
     eventually("pushes have a way again", || door.0.lock().len() == 1).await;
     // An access node that does not come back takes its devices with it.
+    let server = serve(&tasks, None);
+    let wire = Wire::new(&tasks, server.address).await;
+    let chat = dial(&tasks, wire.address, patient(), &door);
+    up(&chat).await;
+    (0..50).for_each(|n| chat.arrive(device(n)));
+    eventually("all are told of", || server.host.here().len() == 50).await;
     wire.set(Mode::Cut);
     eventually("all have left", || server.host.here().is_empty()).await;
 }
@@ -395,8 +409,8 @@ async fn bounds_hold_both_ways() {
     for _ in 0..pushed {
         to.push(batch(3, 1_000_000));
     }
-    eventually("some are left out", || server.counts.pushes_dropped() > 0).await;
-    assert!(server.counts.pushes_dropped() as usize >= pushed, "half of them, of three targets each, about");
+    // Half of them, of three targets each, about; they are counted when the way out is looked at again.
+    eventually("many are left out", || server.counts.pushes_dropped() as usize >= pushed).await;
     wire.set(Mode::Carry);
     let all = 3 * pushed as u64;
     eventually("what waited comes", || {
@@ -417,7 +431,7 @@ async fn a_server_that_ends_answers_what_it_took() {
     let (inbox, mut out) = (Arc::new(Inbox::new()), Vec::new());
     chat.send(&mut sends(0..2_000, 7), &inbox, &mut out);
     eventually("chat has them", || server.counts.sends() == 2_000).await;
-    let drained = server.tasks.drain(Duration::from_secs(10)).await;
+    let drained = server.tasks.drain(Duration::from_secs(60)).await;
     assert!(drained.unfinished.is_empty(), "{drained:?}");
     eventually("all are answered", || {
         hear(&inbox, &mut out);
@@ -455,7 +469,7 @@ async fn run(steps: Vec<Step>) {
     let tasks = tasks();
     let mut server = serve(&tasks, None);
     let wire = Wire::new(&tasks, server.address).await;
-    let options = CallOptions { submit_ms: 150, connect_ms: 100, ..patient() };
+    let options = CallOptions { submit_ms: 150, connect_ms: 500, ..patient() };
     let chat = dial(&tasks, wire.address, options, &Arc::default());
     up(&chat).await;
     let inbox = Arc::new(Inbox::new());

@@ -132,7 +132,7 @@ async fn run(steps: Vec<Step>) {
     let tasks = tasks();
     let mut server = serve(&tasks, None);
     let wire = Wire::new(&tasks, server.address).await;
-    let options = CallOptions { submit_ms: 150, connect_ms: 100, ..patient() };
+    let options = CallOptions { submit_ms: 150, connect_ms: 500, ..patient() };
     let draws = RemoteDraws::new(dial(&tasks, wire.address, options));
     up(draws.peer()).await;
     let inbox = Arc::new(Inbox::new());

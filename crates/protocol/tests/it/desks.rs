@@ -62,7 +62,7 @@ async fn histories_come_whole_however_many_frames_they_take() {
 async fn another_node_is_asked_where_that_is_safe_and_only_there() {
     let tasks = tasks();
     let servers = [serve(&tasks, None), serve(&tasks, None)];
-    let options = CallOptions { try_ms: 1_000, ..patient() };
+    let options = CallOptions { try_ms: 2_500, ..patient() };
     let peers = peers(&tasks, &[&servers[0], &servers[1]], options).await;
     let (awards, accounts) = (RemoteAwards::new(peers.clone()), RemoteAccounts::new(peers.clone()));
     let claims = || servers.iter().map(|server| server.fake.claims.load(Ordering::SeqCst)).sum::<u64>();

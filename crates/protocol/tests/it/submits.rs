@@ -11,7 +11,7 @@ use std::time::Duration;
 async fn decisions_come_back_to_the_inbox_that_asked_as_they_were_made() {
     let tasks = tasks();
     let server = serve(&tasks, None);
-    let options = CallOptions { submit_ms: 3_000, ..patient() };
+    let options = CallOptions { submit_ms: 8_000, ..patient() };
     let draws = RemoteDraws::new(dial(&tasks, server.address, options));
     up(draws.peer()).await;
     let inboxes = [Arc::new(Inbox::new()), Arc::new(Inbox::new())];
@@ -98,7 +98,7 @@ async fn a_link_that_is_stopped_answers_what_it_took_and_a_server_that_ends_too(
     heard.clear();
     draws.submit(&calls(20..21), &inbox, &mut out);
     eventually("the server has it", || server.counts.submits() == 2).await;
-    let drained = server.tasks.drain(Duration::from_secs(10)).await;
+    let drained = server.tasks.drain(Duration::from_secs(60)).await;
     assert!(drained.unfinished.is_empty(), "{drained:?}");
     eventually("the win has come", || {
         hear(&inbox, &mut heard);

@@ -11,10 +11,13 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use runtime::SharedClock;
 
-/// Longest that a single question waits for a broker.
-pub(crate) const REQUEST: Duration = Duration::from_secs(5);
+/// Longest that a single question waits for a broker, unless the options say another.
+const ANSWER: Duration = Duration::from_secs(5);
 /// How long a write waits for the in-sync replicas: a broker that is gone is replaced within that.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A member that is silent for so long loses its partitions to the others. The least that brokers allow by default: while a
+/// lane is nobody's, no bucket that waits for it opens.
+const SESSION: Duration = Duration::from_secs(6);
 /// Brokers whose last trouble is remembered.
 const TROUBLES_MAX: usize = 64;
 
@@ -35,6 +38,10 @@ pub struct KafkaOptions {
     pub replication: u16,
     /// How long a write waits for the in-sync replicas before it is `Unsure`.
     pub patience: Duration,
+    /// How long a question (what is committed, where a partition ends) waits for a broker.
+    pub answer: Duration,
+    /// A member that is silent for so long loses its partitions to the others; the brokers say what is allowed.
+    pub session: Duration,
     /// Further settings, handed on as they are: TLS, SASL.
     pub settings: BTreeMap<String, String>,
     /// Time.
@@ -52,6 +59,8 @@ impl KafkaOptions {
             development: false,
             replication: 3,
             patience: PATIENCE,
+            answer: ANSWER,
+            session: SESSION,
             settings: BTreeMap::new(),
             clock,
         }
@@ -74,7 +83,7 @@ impl KafkaOptions {
         config
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", "hongbao")
-            .set("socket.timeout.ms", REQUEST.as_millis().to_string())
+            .set("socket.timeout.ms", self.answer.as_millis().to_string())
             .set("socket.connection.setup.timeout.ms", "3000")
             .set("socket.nagle.disable", "true")
             .set("reconnect.backoff.ms", "50")

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::client::{KafkaOptions, Plain, REQUEST, Troubles, blocking};
+use super::client::{KafkaOptions, Plain, Troubles, blocking};
 
 /// Clients that are kept, one for each group that was asked about.
 const CLIENTS_MAX: usize = 16;
@@ -35,9 +35,10 @@ impl Lookup {
     /// First offset that is kept, and the offset that the next message gets.
     pub async fn watermarks(&self, topic: &str, partition: u16) -> Result<(i64, i64), String> {
         let (client, name) = (self.client("lookup")?, self.options.topic(topic));
+        let answer = self.options.answer;
         let ask = move || {
             drain(&client);
-            client.fetch_watermarks(&name, partition.into(), REQUEST)
+            client.fetch_watermarks(&name, partition.into(), answer)
         };
         let answer = blocking(ask).await?;
         answer.map_err(|error| self.failed("lookup", error))
@@ -55,10 +56,10 @@ impl Lookup {
         for partition in partitions {
             list.add_partition(&name, i32::from(*partition));
         }
-        let asked = list.clone();
+        let (asked, answer) = (list.clone(), self.options.answer);
         let ask = move || {
             drain(&client);
-            client.committed_offsets(asked, REQUEST)
+            client.committed_offsets(asked, answer)
         };
         let answer = blocking(ask).await?;
         let answer = answer.map_err(|error| self.failed(group, error))?;

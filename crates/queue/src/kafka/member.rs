@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::Kafka;
 use super::checkpoints::Checkpoint;
-use super::client::{REQUEST, blocking};
+use super::client::blocking;
 use super::commits::{Commits, list_of};
 use super::consume::{Came, Part, Point};
 use super::lookup::one;
@@ -34,10 +34,6 @@ const BUFFER_BYTES_MAX: usize = 8 << 20;
 const POLL: Duration = Duration::from_millis(50);
 /// Between leaving a group for a failure and joining again.
 const REJOIN: Duration = Duration::from_millis(500);
-
-/// A member that is silent for so long loses its partitions to the others. The least that brokers allow by default: while a
-/// lane is nobody's, no bucket that waits for it opens.
-const SESSION_MS: &str = "6000";
 
 /// The thread's part of a member.
 struct Runner {
@@ -73,7 +69,7 @@ impl Runner {
             // Batches are taken some times a second; an answer for each single message would cost brokers and members more
             // than all the rest.
             .set("fetch.min.bytes", "65536")
-            .set("session.timeout.ms", SESSION_MS)
+            .set("session.timeout.ms", self.kafka.options.session.as_millis().to_string())
             .set("heartbeat.interval.ms", "1000");
         let client: Client =
             config.create_with_context(Context(Arc::clone(&self.shared))).map_err(|e| e.to_string())?;
@@ -157,7 +153,7 @@ impl Runner {
             Came::Ready => self.shared.changed(),
             Came::Ignored => {}
             Came::Behind(expected) => {
-                let marks = client.fetch_watermarks(&self.shared.name, number, REQUEST);
+                let marks = client.fetch_watermarks(&self.shared.name, number, self.shared.answer);
                 let (low, _) = marks.map_err(|e| e.to_string())?;
                 if low > expected {
                     let topic = &self.shared.name;
@@ -184,7 +180,7 @@ impl Runner {
     fn seek(&self, client: &Client, partition: u16, offset: Option<i64>) -> Result<(), String> {
         let offset = offset.map_or(Offset::Beginning, Offset::Offset);
         client
-            .seek(&self.shared.name, partition.into(), offset, REQUEST)
+            .seek(&self.shared.name, partition.into(), offset, self.shared.answer)
             .map_err(|e| format!("going back: {e}"))
     }
 
@@ -238,6 +234,7 @@ impl Member {
             name: kafka.options.topic(topic),
             is_lane: topic == LANE,
             troubles: kafka.troubles.clone(),
+            answer: kafka.options.answer,
             inner: Mutex::default(),
             commits: Mutex::default(),
             changes,
@@ -278,7 +275,8 @@ impl Member {
             }
             Point::AtMost(at) => {
                 let (asked, name) = (Arc::clone(&client), self.shared.name.clone());
-                let marks = blocking(move || asked.fetch_watermarks(&name, partition.into(), REQUEST)).await;
+                let answer = self.shared.answer;
+                let marks = blocking(move || asked.fetch_watermarks(&name, partition.into(), answer)).await;
                 let marks = marks.and_then(|marks| marks.map_err(|e| e.to_string()));
                 let (_, high) = marks.map_err(CommitError::Unsure)?;
                 if at.offset > high {
@@ -341,8 +339,8 @@ impl Consumer for Member {
     async fn commit(&mut self, partition: u16, position: Position) -> Result<(), CommitError> {
         let Some((client, at, metadata)) = self.point(partition, position).await? else { return Ok(()) };
         let list = one(&self.shared.name, partition, at.offset, &metadata).map_err(CommitError::Unsure)?;
-        let waited =
-            tokio::time::timeout(REQUEST * 2, blocking(move || client.commit(&list, CommitMode::Sync))).await;
+        let committing = blocking(move || client.commit(&list, CommitMode::Sync));
+        let waited = tokio::time::timeout(self.shared.answer * 2, committing).await;
         let answer = match waited {
             Ok(answer) => answer.map_err(CommitError::Unsure)?,
             Err(_) => return Err(CommitError::Unsure("no broker answered in time".to_owned())),

@@ -41,7 +41,7 @@ use runtime::{Backoff, BackoffPolicy};
 use crate::error::{TopicError, check_name};
 use crate::lanes::LANE_GROUP_BYTES_MAX;
 use crate::port::TopicOptions;
-use client::{Plain, REQUEST, Troubles, blocking};
+use client::{Plain, Troubles, blocking};
 
 pub use self::client::KafkaOptions;
 pub use self::lanes::KafkaLanes;
@@ -178,10 +178,10 @@ impl Kafka {
         &self,
         asker: &Arc<BaseConsumer<Plain>>,
     ) -> Result<rdkafka::metadata::Metadata, OpenError> {
-        let client = Arc::clone(asker);
+        let (client, within) = (Arc::clone(asker), self.options.answer / 2);
         let answer = blocking(move || {
             // Serves the reports about connections too, which a consumer gets only from polls.
-            let answer = client.fetch_metadata(None, REQUEST / 2);
+            let answer = client.fetch_metadata(None, within);
             let _ = client.poll(Duration::ZERO);
             answer
         });

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::admin::AdminClient;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -15,10 +15,11 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedPro
 use tokio::sync::{Semaphore, oneshot};
 
 use super::checkpoints::Checkpoints;
-use super::client::{Plain, REQUEST, Troubles, log};
+use super::client::{Plain, Troubles, log};
 use super::lookup::{Lookup, one};
 use super::member::Member;
 use super::reader::LaneReader;
+use super::topics::admin_options;
 use super::{Kafka, OpenError, message};
 use crate::error::{ProduceError, TopicError, check_name, numbers};
 use crate::port::{Consumer, Queue, Retain, TopicOptions};
@@ -289,7 +290,7 @@ impl Trim {
         }
         let name = self.queue.shared.kafka.options.topic(&self.topic);
         let list = one(&name, partition, below, "")?;
-        let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
+        let options = admin_options(&self.queue.shared.kafka.options);
         self.queue.shared.admin.delete_records(&list, &options).await.map_err(|e| e.to_string())?;
         Ok(())
     }

@@ -11,11 +11,10 @@ use parking_lot::Mutex;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::Message as _;
-use runtime::SharedClock;
 
 use super::Kafka;
 use super::checkpoints::{Checkpoint, Checkpoints};
-use super::client::{Plain, REQUEST};
+use super::client::{KafkaOptions, Plain};
 use super::lookup::{Lookup, one};
 use crate::lanes::{LaneError, LaneRead, LaneState, RawGroup, Verdict};
 use crate::{LANE, Position};
@@ -105,8 +104,8 @@ impl LaneReader {
             Some(reader) => Arc::clone(reader),
             None => Arc::clone(client.insert(self.client()?)),
         };
-        let (topic, clock) = (self.kafka.options.topic(LANE), self.kafka.options.clock.clone());
-        let task = move || run(&reader, &clock, &topic, node, start, high, wanted);
+        let (topic, options) = (self.kafka.options.topic(LANE), self.kafka.options.clone());
+        let task = move || run(&reader, &options, &topic, node, start, high, wanted);
         let scanned = super::blocking(task).await.map_err(LaneError::Unavailable)?;
         if matches!(scanned, Err(LaneError::Unavailable(_))) {
             // A new client knows no broker that has gone.
@@ -166,7 +165,7 @@ impl LaneReader {
 /// Reads from a place up to `high` or until there is enough. Blocks, never for long without a message.
 fn run(
     reader: &BaseConsumer<Plain>,
-    clock: &SharedClock,
+    options: &KafkaOptions,
     topic: &str,
     node: u16,
     start: Checkpoint,
@@ -185,7 +184,7 @@ fn run(
     let unavailable = |why: String| LaneError::Unavailable(format!("lane of node {node}: {why}"));
     let assignment = one(topic, node, start.offset, "").map_err(unavailable)?;
     reader.assign(&assignment).map_err(|e| unavailable(e.to_string()))?;
-    let result = drive(reader, clock, node, high, wanted, &mut scanned);
+    let result = drive(reader, options, node, high, wanted, &mut scanned);
     if let Err(error) = reader.unassign() {
         tracing::debug!(%error, "leaving a lane");
     }
@@ -194,14 +193,14 @@ fn run(
 
 fn drive(
     reader: &BaseConsumer<Plain>,
-    clock: &SharedClock,
+    options: &KafkaOptions,
     node: u16,
     high: i64,
     wanted: Wanted,
     scanned: &mut Scanned,
 ) -> Result<(), LaneError> {
-    let patience_ns = REQUEST.as_nanos() as u64;
-    let (mut heard_ns, mut bytes) = (clock.mono_ns(), 0);
+    let patience_ns = options.answer.as_nanos() as u64;
+    let (mut heard_ns, mut bytes) = (options.clock.mono_ns(), 0);
     while scanned.at.offset < high {
         let message = match reader.poll(std::time::Duration::from_millis(100)) {
             Some(Ok(message)) => message,
@@ -211,7 +210,7 @@ fn drive(
                 return Err(LaneError::Unavailable(format!("lane of node {node}: {error}")));
             }
             other => {
-                if clock.mono_ns().saturating_sub(heard_ns) > patience_ns {
+                if options.clock.mono_ns().saturating_sub(heard_ns) > patience_ns {
                     let why = other.and_then(|r| r.err()).map(|e| e.to_string()).unwrap_or_default();
                     return Err(LaneError::Unavailable(format!(
                         "lane of node {node}: no broker sends it. {why}"
@@ -224,7 +223,7 @@ fn drive(
         if message.partition() != i32::from(node) || message.offset() != scanned.at.offset {
             continue;
         }
-        heard_ns = clock.mono_ns();
+        heard_ns = options.clock.mono_ns();
         let payload = message.payload().unwrap_or_default();
         let mut state = scanned.at.state;
         let verdict = match state.accept(node, payload) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
@@ -13,7 +14,7 @@ use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::watch;
 
 use super::checkpoints::Checkpoint;
-use super::client::{REQUEST, Troubles, log};
+use super::client::{Troubles, log};
 use super::commits::{self, Commits, list_of};
 use super::consume::Part;
 use super::lookup::committed_in;
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     pub name: String,
     pub is_lane: bool,
     pub troubles: Troubles,
+    /// How long a question waits for a broker.
+    pub answer: Duration,
     pub inner: Mutex<Inner>,
     pub commits: Mutex<Commits>,
     /// Rises when a poll may bring something or the assignment has changed.
@@ -83,7 +86,7 @@ impl Shared {
 
     /// Partitions have come: each goes on from what is committed there.
     fn assigned(&self, client: &Client, list: &TopicPartitionList) -> Result<(), String> {
-        let answer = client.committed_offsets(list.clone(), REQUEST).map_err(|e| e.to_string())?;
+        let answer = client.committed_offsets(list.clone(), self.answer).map_err(|e| e.to_string())?;
         let (mut parts, mut places) = (Vec::new(), TopicPartitionList::new());
         for element in list.elements() {
             let Ok(partition) = u16::try_from(element.partition()) else { continue };

@@ -7,7 +7,7 @@ use rdkafka::admin::{
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::MetadataTopic;
 
-use super::client::{KafkaOptions, Plain, REQUEST};
+use super::client::{KafkaOptions, Plain};
 use super::{MESSAGE_BYTES_MAX, OpenError};
 use crate::port::TopicOptions;
 
@@ -57,8 +57,10 @@ pub(crate) async fn create(
         wanted: format!("{} partitions, {replication} replicas", topic.partitions),
         advice: "start as many brokers, or make the topic by hand".to_owned(),
     };
-    let results =
-        admin.create_topics([&new], &admin_options()).await.map_err(|e| OpenError::NotNow(e.to_string()))?;
+    let results = admin
+        .create_topics([&new], &admin_options(options))
+        .await
+        .map_err(|e| OpenError::NotNow(e.to_string()))?;
     match results.into_iter().next() {
         Some(Ok(_)) => {
             tracing::info!(topic = name, partitions = topic.partitions, replication, "made a topic");
@@ -79,8 +81,9 @@ pub(crate) async fn create(
     }
 }
 
-fn admin_options() -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST))
+pub(super) fn admin_options(options: &KafkaOptions) -> AdminOptions {
+    let answer = Some(options.answer);
+    AdminOptions::new().request_timeout(answer).operation_timeout(answer)
 }
 
 /// Checks partitions and replicas.
@@ -135,7 +138,7 @@ pub(crate) async fn check_settings(
 ) -> Result<(), OpenError> {
     let name = options.topic(&topic.name);
     let asked = [ResourceSpecifier::Topic(&name)];
-    let answers = admin.describe_configs(&asked, &admin_options()).await;
+    let answers = admin.describe_configs(&asked, &admin_options(options)).await;
     let not_now = |why: String| OpenError::NotNow(format!("settings of topic {name}: {why}"));
     let answers = answers.map_err(|e| not_now(e.to_string()))?;
     let resource = match answers.into_iter().next() {

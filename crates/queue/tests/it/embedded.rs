@@ -94,7 +94,7 @@ async fn committed_segments_are_removed() {
     let mut g = queue.consumer("orders", "g").await.unwrap();
     g.commit(0, Position(99)).await.unwrap();
     // The log's thread removes them when it gets to it.
-    for _ in 0..500 {
+    for _ in 0..6_000 {
         if segments() == 1 {
             break;
         }

@@ -8,7 +8,6 @@ use queue::kafka::{KafkaLanes, KafkaQueue, OpenError, connect};
 use queue::lanes::memory::MemoryLanes;
 use queue::lanes::{LaneError, Lanes};
 use queue::{Consumer, LANE, Position, ProduceError, Queue, TopicError, TopicOptions};
-use std::net::TcpListener;
 use std::time::Duration;
 
 #[tokio::test]
@@ -23,7 +22,7 @@ async fn lanes_keep_their_promises() {
 /// Polls so often, and collects position and epoch of what comes.
 async fn places(c: &mut dyn Consumer, groups: usize) -> Vec<(u64, u32)> {
     let mut all = Vec::new();
-    for _ in 0..1500 {
+    for _ in 0..6_000 {
         for batch in c.poll(3, 1 << 20).await.unwrap() {
             all.extend(batch.groups.iter().map(|g| (g.position.0, g.epoch)));
         }
@@ -58,11 +57,11 @@ async fn a_lane_is_read_from_the_middle_and_judged_alike() {
     let want = a_lane(&lanes).await;
     // Behind each group a new member goes on from what the one before has committed.
     let mut got = Vec::new();
-    for _ in 0..3 {
+    for count in [3, 3, 2] {
         let mut c = queue.consumer(LANE, "flow").await.unwrap();
         assigned(&mut *c, 4).await;
-        let some = places(&mut *c, 3).await;
-        let some = &some[..some.len().min(3)];
+        let some = places(&mut *c, count).await;
+        let some = &some[..some.len().min(count)];
         c.commit(1, Position(some.last().unwrap().0 + 1)).await.unwrap();
         assert_eq!(queue.committed(LANE, "flow", 1).await.unwrap(), Position(some.last().unwrap().0 + 1));
         got.extend_from_slice(some);
@@ -74,7 +73,7 @@ async fn a_lane_is_read_from_the_middle_and_judged_alike() {
     let mut c = queue.consumer(LANE, "flow").await.unwrap();
     assigned(&mut *c, 4).await;
     lanes.mark_ended(1, 1, &ended(1, 1)).await.unwrap();
-    for _ in 0..200 {
+    for _ in 0..2_400 {
         if queue.lag(LANE, "flow").await.unwrap() == 0 {
             break;
         }
@@ -134,9 +133,8 @@ async fn a_topic_of_another_shape_is_refused_by_name() {
 
 #[tokio::test]
 async fn who_is_down_at_the_start_is_waited_for() {
-    // A port that nobody listens on.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let options = options(&format!("127.0.0.1:{port}"));
+    // Nobody listens there.
+    let options = options("127.0.0.1:1");
     let waited = tokio::time::timeout(Duration::from_secs(7), connect(options, &topics())).await;
     assert!(waited.is_err(), "it goes on trying");
     let mut wrong = self::options("127.0.0.1:1");

@@ -95,6 +95,9 @@ pub fn options(broker: &str) -> KafkaOptions {
     let mut options = KafkaOptions::new(broker, SystemClock::shared());
     options.prefix = format!("t{:016x}-", RandomState::new().hash_one(std::process::id()));
     (options.development, options.lanes) = (true, 4);
+    // A busy machine may take long over any answer, and nobody is dead because of that.
+    (options.patience, options.answer) = (Duration::from_secs(60), Duration::from_secs(60));
+    options.session = Duration::from_secs(45);
     options
 }
 
@@ -143,7 +146,7 @@ pub fn texts(batches: &[Batch]) -> Vec<String> {
     batches.iter().flat_map(Batch::records).map(|r| String::from_utf8_lossy(r).into_owned()).collect()
 }
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Polls until so many records have come.
 pub async fn gather_within(c: &mut dyn Consumer, records: usize, max: (usize, usize)) -> Vec<Batch> {

@@ -71,6 +71,18 @@ impl PgOptions {
     pub fn development(url: impl Into<String>) -> PgOptions {
         PgOptions { development: true, ..PgOptions::new(url) }
     }
+
+    /// As [`PgOptions::development`], with limits that no call reaches because the machine has other things to do: for whoever
+    /// asks what comes of a call, and not when.
+    pub fn patient(url: impl Into<String>) -> PgOptions {
+        PgOptions {
+            connect_timeout_ms: 60_000,
+            acquire_timeout_ms: 120_000,
+            statement_timeout_ms: 120_000,
+            lock_timeout_ms: 60_000,
+            ..PgOptions::development(url)
+        }
+    }
 }
 
 impl fmt::Debug for PgOptions {

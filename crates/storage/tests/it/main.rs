@@ -10,6 +10,6 @@ use storage::{Sql, SqlOptions};
 /// A database in a folder of its own, which lives as long as the returned guard.
 async fn open() -> (tempfile::TempDir, Sql) {
     let folder = tempfile::tempdir().unwrap();
-    let sql = Sql::open(&folder.path().join("test.db"), SqlOptions::default()).await.unwrap();
+    let sql = Sql::open(&folder.path().join("test.db"), SqlOptions::patient()).await.unwrap();
     (folder, sql)
 }

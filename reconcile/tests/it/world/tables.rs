@@ -101,7 +101,7 @@ pub async fn execute(source: &TableSource, statements: &[String]) {
 }
 
 async fn execute_sqlite(path: &Path, statements: &[String]) {
-    let sql = storage::Sql::open(path, storage::SqlOptions::default()).await.unwrap();
+    let sql = storage::Sql::open(path, storage::SqlOptions::patient()).await.unwrap();
     let mut write = sql.write().await.unwrap();
     for statement in statements {
         sqlx::query(statement).execute(&mut *write).await.unwrap();

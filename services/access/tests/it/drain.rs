@@ -1,6 +1,7 @@
 //! The end of a server: outstanding answers are given, then it says goodbye.
 
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use access::Limits;
 use protocol::frame::FrameKind;
@@ -27,12 +28,19 @@ fn waits_for_what_is_outstanding_but_not_for_ever() {
     client.send(FrameKind::Submit, 1, &entry(1));
     eventually("asked", || server.draws.calls() == 1);
     let clock = server.clock.clone();
-    let late = std::thread::spawn(move || {
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        clock.advance_ms(301);
+    // Time goes on until it is over, whenever that began.
+    let over = AtomicBool::new(false);
+    let drained = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                clock.advance_ms(301);
+            }
+        });
+        let drained = server.drain();
+        over.store(true, Ordering::SeqCst);
+        drained
     });
-    let drained = server.drain();
-    late.join().unwrap();
     assert!(drained.unfinished.is_empty(), "{drained:?}");
     assert_eq!(client.next(), None, "no goodbye while an answer is owed");
 }

@@ -207,9 +207,10 @@ fn a_handshake_may_come_in_crumbs_but_not_take_for_ever() {
     use tokio_rustls::rustls::{ClientConnection, StreamOwned};
     let folder = tempfile::tempdir().unwrap();
     let (tls, trust) = localhost(folder.path());
-    // Long enough for the crumbs, on a slow machine too; the rest waits for it once.
-    let server = node(Some(tls), Limits { login_ms: 3_000, ..Limits::default() });
-    let stream = TcpStream::connect(server.tcp).unwrap();
+    // Long enough for the crumbs, on a slow machine too; who says nothing is soon shown out by another.
+    let patient = node(Some(tls.clone()), Limits { login_ms: 120_000, ..Limits::default() });
+    let server = node(Some(tls), Limits { login_ms: 500, ..Limits::default() });
+    let stream = TcpStream::connect(patient.tcp).unwrap();
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(SOON_MS))).unwrap();
     let name = ServerName::try_from("localhost").unwrap();

@@ -330,7 +330,7 @@ impl Server {
     }
 
     pub fn drain(&self) -> runtime::Drained {
-        self.runtime.as_ref().unwrap().block_on(self.tasks.drain(Duration::from_secs(20)))
+        self.runtime.as_ref().unwrap().block_on(self.tasks.drain(Duration::from_secs(60)))
     }
 }
 

@@ -144,7 +144,7 @@ impl World {
 async fn ask(routes: &Routes, user: u64, counter: u32) -> (SubmitReply, u32) {
     let call = SubmitCall { tag: 5, user, counter, ..SubmitCall::default() };
     let (inbox, mut out, mut pending) = (Arc::new(Inbox::new()), Vec::new(), 0);
-    for _ in 0..2_000 {
+    for _ in 0..8_000 {
         routes.draws(routes.place(user)).submit(&[call], &inbox, &mut out);
         while out.is_empty() {
             std::future::poll_fn(|cx| match inbox.take(&mut out, cx.waker()) {
@@ -303,7 +303,7 @@ async fn no_draw_has_two_prizes(steps: Vec<Step>) {
         }
         hear(&mut out);
     }
-    for _ in 0..2_000 {
+    for _ in 0..8_000 {
         if hear(&mut out) == asked {
             break;
         }

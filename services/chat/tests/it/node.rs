@@ -127,15 +127,14 @@ async fn what_one_device_confirmed_is_not_pushed_again_and_a_new_one_starts_from
     // Unconfirmed: once more to each device, and then no more.
     world.until("again", |w| w.got(2, 1).entries.len() == 2 && w.got(2, 2).entries.len() == 2).await;
     let cursor = world.got(2, 1).entries[1].0.cursor;
-    world.node.confirm(&[(World::at(2, 1), cursor)]);
+    world.confirmed(2, 1, cursor).await;
     world.stored(into(1, 1, id, 2)).await;
     world.until("the second", |w| w.got(2, 1).entries.last().is_some_and(|e| e.2 == 2)).await;
     let newest = world.got(2, 1).entries.last().unwrap().0.cursor;
-    world.node.confirm(&[(World::at(2, 1), newest)]);
+    world.confirmed(2, 1, newest).await;
     tokio::time::sleep(std::time::Duration::from_millis(150)).await;
     let late = world.got(2, 2).entries;
     assert!(late.iter().filter(|e| e.2 == 1).count() <= 2 && late.iter().filter(|e| e.2 == 2).count() <= 2);
-    world.until("the log has it", |w| w.node.status().pending == 0).await;
     let Answer::Devices(devices) = world.ask(2, Ask::Devices(DevicesRequest {})).await.unwrap() else {
         panic!()
     };

@@ -21,7 +21,7 @@ use std::time::Duration;
 use testkit::SimDisk;
 
 /// How long anything may take on a slow machine.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// What one connection has been pushed.
 #[derive(Default, Clone)]
@@ -91,7 +91,8 @@ impl Ground {
     }
 }
 
-/// Quick ticks, small bounds, no friends needed.
+/// Quick ticks, small bounds, no friends needed. What is unconfirmed is not pushed again within a test, however slow the
+/// machine, unless the test is about that.
 pub fn options() -> ChatOptions {
     ChatOptions {
         friends_only: false,
@@ -100,6 +101,7 @@ pub fn options() -> ChatOptions {
         checkpoint_ms: 60,
         recent_messages: 2,
         recent_entries: 2,
+        again_ms: 600_000,
         ..ChatOptions::default()
     }
 }
@@ -217,6 +219,17 @@ impl World {
 
     pub fn got(&self, user: u64, device: u64) -> Got {
         self.door.got.lock().get(&(user * 100 + device, device)).cloned().unwrap_or_default()
+    }
+
+    /// A device confirms, and the log has it.
+    pub async fn confirmed(&self, user: u64, device: u64, cursor: u64) {
+        let before = self.node.status().log_end;
+        self.node.confirm(&[(World::at(user, device), cursor)]);
+        self.until("the log has it", |w| {
+            let status = w.node.status();
+            status.log_end > before && status.pending == 0
+        })
+        .await;
     }
 
     /// Waits until something is so.

@@ -114,7 +114,7 @@ async fn a_trail_that_was_tampered_with_is_found() {
     assert_eq!(world.post("olga", "/v1/campaigns/4/pause", body).send().await.status, 201);
     let whole = world.get("vic", "/v1/audit/verify").send().await.json();
     assert_eq!((&whole["ok"], &whole["broken_at"]), (&json!(true), &Value::Null));
-    let sql = storage::Sql::open(&dir.path().join("plans.db"), storage::SqlOptions::default()).await.unwrap();
+    let sql = storage::Sql::open(&dir.path().join("plans.db"), storage::SqlOptions::patient()).await.unwrap();
     let mut write = sql.write().await.unwrap();
     storage::sqlx::query("UPDATE plan_audit SET who = 'somebody else' WHERE n = 2")
         .execute(&mut *write)

@@ -2,6 +2,7 @@
 
 use crate::support::{Fake, SMALL, World, config, sql, with_more};
 use console::ConsoleConfig;
+use runtime::ManualClock;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -94,7 +95,7 @@ async fn what_may_pass_is_tried_again_under_the_same_key() {
 
 /// Forgets the answers, not the markers: as if the program had ended between change and answer.
 async fn forget_answers(dir: &std::path::Path) {
-    let sql = storage::Sql::open(&dir.join("plans.db"), storage::SqlOptions::default()).await.unwrap();
+    let sql = storage::Sql::open(&dir.join("plans.db"), storage::SqlOptions::patient()).await.unwrap();
     let mut write = sql.write().await.unwrap();
     let gone = storage::sqlx::query("DELETE FROM plan_remembered WHERE answer_key LIKE 'a:%'");
     assert!(gone.execute(&mut *write).await.unwrap().rows_affected() > 0);
@@ -144,29 +145,34 @@ async fn a_change_whose_answer_was_lost_in_a_crash_is_found_and_not_made_again()
 async fn a_change_that_a_crash_cut_off_is_made_once_its_time_is_over() {
     let dir = Arc::new(tempfile::tempdir().unwrap());
     let fake = Fake::with_prizes();
-    let config = ConsoleConfig { change_ms: 1_500, ..config() };
-    let world = World::on(dir.clone(), config.clone(), sql(dir.path()).await, fake.clone()).await;
+    // By a clock that stands: what is under way and what is over is not a matter of this machine's speed.
+    let (config, clock) =
+        (ConsoleConfig { change_ms: 60_000, ..config() }, ManualClock::new(1_771_243_200_000));
+    let plans = sql(dir.path()).await;
+    let world = World::timed(dir.clone(), config.clone(), plans, fake.clone(), clock.clone()).await;
     world.begin().await;
     fake.hangs.store(true, Ordering::SeqCst);
-    let cut = tokio::time::timeout(
-        std::time::Duration::from_millis(300),
-        world.post("olga", LOWER, lower(10)).key("k").send(),
-    );
-    assert!(cut.await.is_err());
+    let hangs = async {
+        while fake.hanging.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        answer = world.post("olga", LOWER, lower(10)).key("k").send() => panic!("{}", answer.text()),
+        () = hangs => {}
+    }
     // The process dies: its tasks with it.
     let _ = world.tasks.drain(std::time::Duration::ZERO).await;
     fake.hangs.store(false, Ordering::SeqCst);
-    let world = World::on(dir.clone(), config, sql(dir.path()).await, fake.clone()).await;
+    let plans = sql(dir.path()).await;
+    let world = World::timed(dir.clone(), config, plans, fake.clone(), clock.clone()).await;
     let early = world.post("olga", LOWER, lower(10)).key("k").send().await;
     early.problem(409, "under-way");
     assert!(!early.header("retry-after").is_empty());
-    let answer = loop {
-        let answer = world.post("olga", LOWER, lower(10)).key("k").send().await;
-        if answer.status != 409 {
-            break answer;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    };
+    clock.advance_ms(59_999);
+    world.post("olga", LOWER, lower(10)).key("k").send().await.problem(409, "under-way");
+    clock.advance_ms(1);
+    let answer = world.post("olga", LOWER, lower(10)).key("k").send().await;
     assert_eq!(answer.status, 201, "{}", answer.text());
     assert_eq!(fake.lowerings.load(Ordering::SeqCst), 1);
     world.end().await;

@@ -1,17 +1,25 @@
 //! Every refusal is a problem document that says what is wrong.
 
-use crate::support::{SMALL, World, config};
+use crate::support::{Fake, SMALL, World, config};
 use console::ConsoleConfig;
 use http::Method;
 use quota_config::MemoryRepository;
+use runtime::ManualClock;
 use serde_json::json;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+/// A console whose clock stands, so that nobody earns another request by being slow.
+async fn standing(config: ConsoleConfig) -> World {
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let clock = ManualClock::new(1_771_243_200_000);
+    World::timed(dir, config, Arc::new(MemoryRepository::new()), Fake::with_prizes(), clock).await
+}
+
 #[tokio::test]
 async fn strangers_hear_401_and_then_429() {
     let config = ConsoleConfig { strangers_burst: 5, strangers_per_minute: 1, ..config() };
-    let world = World::with(config, Arc::new(MemoryRepository::new())).await;
+    let world = standing(config).await;
     let none = world.ask(Method::GET, "/v1/whoami").send().await;
     assert!(none.problem(401, "no-token").contains("Authorization: Bearer"));
     assert!(none.header("www-authenticate").starts_with("Bearer"));
@@ -29,13 +37,14 @@ async fn strangers_hear_401_and_then_429() {
 #[tokio::test]
 async fn a_token_has_a_rate_and_brakes_are_not_counted() {
     let config = ConsoleConfig { token_burst: 3, token_per_second: 1, ..config() };
-    let world = World::with(config, Arc::new(MemoryRepository::new())).await;
+    let world = standing(config).await;
     world.begin().await;
     let mut statuses = Vec::new();
     for _ in 0..4 {
         statuses.push(world.get("olga", "/v1/whoami").send().await.status);
     }
-    assert_eq!(statuses.last(), Some(&429), "{statuses:?}");
+    // One was for the file.
+    assert_eq!(statuses, [200, 200, 429, 429]);
     let body = json!({"target": "campaign", "reason": "stop it"});
     assert_eq!(world.post("olga", "/v1/campaigns/4/stop", body).send().await.status, 201);
     world.end().await;
@@ -125,7 +134,7 @@ async fn a_head_that_never_ends_is_cut_off() {
     let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
     socket.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n").await.unwrap();
     let mut rest = Vec::new();
-    let ended = tokio::time::timeout(std::time::Duration::from_secs(5), socket.read_to_end(&mut rest)).await;
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(60), socket.read_to_end(&mut rest)).await;
     assert!(ended.is_ok(), "the connection stays open");
     world.end().await;
 }
@@ -141,7 +150,7 @@ async fn a_revoked_token_is_worth_nothing() {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(5), gone).await.unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(60), gone).await.unwrap();
     assert_eq!(world.get("olga", "/v1/whoami").send().await.status, 200);
     world.end().await;
 }

@@ -17,7 +17,7 @@ use quota_config::{
     AwardRow, Desk, LimitSet, Lowered, MemoryRepository, OperationError, Operations, PlanRepository,
     PlatformStatus, Policy, PrizeAt, PrizeStatus, Role, SqlRepository, VendorSetting, VendorStatus,
 };
-use runtime::{Clock as _, Shutdown, SystemClock, TaskKind, Tasks};
+use runtime::{Clock as _, SharedClock, Shutdown, SystemClock, TaskKind, Tasks};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -69,6 +69,8 @@ pub struct Fake {
     pub vendor_limits: Mutex<BTreeMap<u32, u32>>,
     pub is_away: AtomicBool,
     pub hangs: AtomicBool,
+    /// Calls that hang.
+    pub hanging: AtomicU64,
     pub lowerings: AtomicU64,
 }
 
@@ -126,6 +128,7 @@ impl Operations for Fake {
     ) -> Result<Lowered, OperationError> {
         self.answers()?;
         if self.hangs.load(Ordering::SeqCst) {
+            self.hanging.fetch_add(1, Ordering::SeqCst);
             std::future::pending::<()>().await;
         }
         self.lowerings.fetch_add(1, Ordering::SeqCst);
@@ -253,7 +256,7 @@ pub fn config() -> ConsoleConfig {
 }
 
 pub async fn sql(dir: &Path) -> Arc<dyn PlanRepository> {
-    let sql = Sql::open(&dir.join("plans.db"), SqlOptions::default()).await.unwrap();
+    let sql = Sql::open(&dir.join("plans.db"), SqlOptions::patient()).await.unwrap();
     Arc::new(SqlRepository::open(sql, 1).await.unwrap())
 }
 
@@ -274,6 +277,17 @@ impl World {
         repository: Arc<dyn PlanRepository>,
         fake: Arc<Fake>,
     ) -> World {
+        World::timed(dir, config, repository, fake, SystemClock::shared()).await
+    }
+
+    /// The same, by a clock of the test's, where what time brings must not depend on the machine.
+    pub async fn timed(
+        dir: Arc<tempfile::TempDir>,
+        config: ConsoleConfig,
+        repository: Arc<dyn PlanRepository>,
+        fake: Arc<Fake>,
+        clock: SharedClock,
+    ) -> World {
         let path = dir.path().join(format!("operators-{}.toml", SystemClock.mono_ns()));
         let people = [
             ("vic", Role::Viewer),
@@ -288,7 +302,6 @@ impl World {
             .collect();
         let (awards, stage) = (Arc::new(Awards::default()), Arc::new(Stage::default()));
         let seeds = Arc::new(SeedKey { id: 7, key: [9; 32] });
-        let clock = SystemClock::shared();
         let desk = Desk::new(repository, Policy::default(), seeds, fake.clone(), clock.clone());
         let deps = ConsoleDeps {
             desk: Arc::new(desk),
@@ -336,7 +349,7 @@ impl World {
     }
 
     pub async fn end(self) {
-        let drained = self.tasks.drain(Duration::from_secs(5)).await;
+        let drained = self.tasks.drain(Duration::from_secs(60)).await;
         assert!(drained.failure.is_none() && drained.unfinished.is_empty(), "{drained:?}");
     }
 }
@@ -429,7 +442,7 @@ impl Ask<'_> {
             Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
         };
         let answer: Result<Answer, String> =
-            tokio::time::timeout(Duration::from_secs(20), asking).await.expect("an answer in time");
+            tokio::time::timeout(Duration::from_secs(60), asking).await.expect("an answer in time");
         let answer = answer?;
         if self.checked && answer.status != StatusCode::METHOD_NOT_ALLOWED.as_u16() {
             let path = self.path.split('?').next().unwrap();

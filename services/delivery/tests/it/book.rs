@@ -13,7 +13,7 @@ use testkit::servers::FreshDatabase;
 
 pub async fn sql() -> (tempfile::TempDir, Sql) {
     let folder = tempfile::tempdir().unwrap();
-    let sql = Sql::open(&folder.path().join("delivery.db"), SqlOptions::default()).await.unwrap();
+    let sql = Sql::open(&folder.path().join("delivery.db"), SqlOptions::patient()).await.unwrap();
     (folder, sql)
 }
 
@@ -32,7 +32,7 @@ pub async fn pg_again(database: &FreshDatabase, shards: u16) -> PgBook {
 }
 
 async fn pg_at(database: &FreshDatabase) -> Pg {
-    Pg::open(PgOptions::development(database.url())).await.unwrap()
+    Pg::open(PgOptions::patient(database.url())).await.unwrap()
 }
 
 fn first(n: u64, kind: OrderKind) -> Step {

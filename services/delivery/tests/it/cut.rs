@@ -27,7 +27,7 @@ async fn step_of(book: &dyn DeliveryBook, award: AwardId) -> u32 {
 async fn a_commit_without_an_answer_is_unsure_and_may_be_repeated() {
     let Some((database, direct)) = pg(2).await else { return };
     let between = Between::new(database.url());
-    let pg = Pg::open(PgOptions::development(between.url())).await.unwrap();
+    let pg = Pg::open(PgOptions::patient(between.url())).await.unwrap();
     let book = PgBook::open(pg, 2, NOW_MS).await.unwrap();
     for (n, cut, done) in [(1, Cut::Before, false), (2, Cut::Behind, true)] {
         between.cut_next(cut);

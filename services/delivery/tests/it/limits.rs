@@ -1,7 +1,7 @@
 //! Paces that people set: the promise of the book of limits, and nodes that keep to it.
 
 use crate::support::{NOW_MS, vendor};
-use crate::worker::{World, stop};
+use crate::worker::{World, stop, until};
 use campaign::VendorId;
 use delivery::Delivery;
 use delivery::book::{DeliveryBook, MemoryBook};
@@ -9,7 +9,6 @@ use delivery::limits::{Follower, LimitBook, MemoryLimits, NodeVendor, PgLimits, 
 use delivery::vendor::script::{Act, ScriptVendor};
 use runtime::{TaskKind, Tasks};
 use std::sync::Arc;
-use std::time::Duration;
 use storage::pg::{Pg, PgOptions};
 use testkit::servers::FreshDatabase;
 
@@ -48,7 +47,7 @@ async fn conforms(book: &dyn LimitBook) {
 
 async fn pg() -> Option<(FreshDatabase, PgLimits)> {
     let database = FreshDatabase::new()?;
-    let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+    let pg = Pg::open(PgOptions::patient(database.url())).await.unwrap();
     Some((database, PgLimits::open(pg, NOW_MS).await.unwrap()))
 }
 
@@ -70,16 +69,6 @@ async fn follow(world: &World, book: &Arc<dyn LimitBook>, node: u16) -> (Deliver
     let run = follower.run(delivery.clone(), tasks.shutdown().clone());
     tasks.spawn("limits", TaskKind::Service, run);
     (delivery, tasks)
-}
-
-async fn until(what: &str, is: impl AsyncFn() -> bool) {
-    for _ in 0..1_500 {
-        if is().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("not in 30 s: {what}");
 }
 
 fn limit(delivery: &Delivery) -> u32 {

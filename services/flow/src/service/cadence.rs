@@ -111,7 +111,7 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert_eq!(steps.load(Relaxed), 2);
         tasks.shutdown().request();
-        let drained = tasks.drain(Duration::from_secs(5)).await;
+        let drained = tasks.drain(Duration::from_secs(60)).await;
         assert!(drained.unfinished.is_empty() && drained.failure.is_none(), "{drained:?}");
     }
 
@@ -122,7 +122,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         tasks.shutdown().request();
-        let drained = tasks.drain(Duration::from_secs(5)).await;
+        let drained = tasks.drain(Duration::from_secs(60)).await;
         assert!(drained.unfinished.is_empty() && drained.failure.is_none(), "{drained:?}");
     }
 }

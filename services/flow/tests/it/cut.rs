@@ -12,7 +12,7 @@ use testkit::between::{Between, Cut};
 async fn a_commit_without_an_answer_may_be_repeated() {
     let Some((database, direct)) = pg().await else { return };
     let between = Between::new(database.url());
-    let through = Pg::open(PgOptions::development(between.url())).await.unwrap();
+    let through = Pg::open(PgOptions::patient(between.url())).await.unwrap();
     let store = PgAwardStore::open(through, 1).await.unwrap();
     for (from, cut) in [(0, Cut::Before), (1, Cut::Behind)] {
         let done = u64::from(cut == Cut::Behind);

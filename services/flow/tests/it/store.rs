@@ -12,7 +12,7 @@ use storage::{Sql, SqlOptions};
 use testkit::servers::FreshDatabase;
 
 pub async fn sql(dir: &std::path::Path) -> SqlAwardStore {
-    let sql = Sql::open(&dir.join("flow.db"), SqlOptions::default()).await.unwrap();
+    let sql = Sql::open(&dir.join("flow.db"), SqlOptions::patient()).await.unwrap();
     SqlAwardStore::open(sql, 1).await.unwrap()
 }
 
@@ -25,7 +25,7 @@ pub async fn pg() -> Option<(FreshDatabase, PgAwardStore)> {
 
 /// Another process on the same database.
 pub async fn pg_again(database: &FreshDatabase) -> PgAwardStore {
-    let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+    let pg = Pg::open(PgOptions::patient(database.url())).await.unwrap();
     PgAwardStore::open(pg, 1).await.unwrap()
 }
 
@@ -356,7 +356,7 @@ fn postgresql_does_what_memory_does() {
 }
 
 async fn empty(database: &FreshDatabase) {
-    let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+    let pg = Pg::open(PgOptions::patient(database.url())).await.unwrap();
     let text = "TRUNCATE flow_award, flow_unit, flow_lane, flow_lane_mark, flow_alarm, flow_statistic; \
                 UPDATE flow_mark SET value = 0";
     storage::sqlx::raw_sql(text).execute(&mut *pg.connection().await.unwrap()).await.unwrap();

@@ -169,12 +169,12 @@ mod tests {
         let script =
             format!("echo begun; sleep 60 & echo $! > {0}.new; mv {0}.new {0}; wait", file.display());
         let mut child = Child::start("test", shell(&script), &log).unwrap();
-        let grandchild: i32 = child.ready(&file, Duration::from_secs(10)).await.unwrap();
+        let grandchild: i32 = child.ready(&file, Duration::from_secs(60)).await.unwrap();
         let grandchild = rustix::process::Pid::from_raw(grandchild).unwrap();
         child.must_run().unwrap();
         test_kill_process(grandchild).unwrap();
         drop(child);
-        for _ in 0..500 {
+        for _ in 0..6_000 {
             // It is a zombie until the system's first process takes it.
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", grandchild.as_raw_nonzero()));
             if !stat.is_ok_and(|stat| !stat.contains(") Z ")) {
@@ -190,16 +190,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
         let mut child = Child::start("test", shell("echo no port free >&2; exit 3"), &log).unwrap();
-        let error = child.ready::<u16>(&dir.path().join("none"), Duration::from_secs(10)).await.unwrap_err();
+        let error = child.ready::<u16>(&dir.path().join("none"), Duration::from_secs(60)).await.unwrap_err();
         assert!(error.to_string().contains("no port free") && error.to_string().contains('3'), "{error}");
 
-        let mut child =
-            Child::start("test", shell("trap 'exit 0' TERM; while :; do sleep 0.01; done"), &log).unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        assert!(child.stop(Duration::from_secs(10)).await.unwrap().unwrap().success());
-        let mut deaf =
-            Child::start("test", shell("trap '' TERM; while :; do sleep 0.01; done"), &log).unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        // It says when it has learned what to do with the signal.
+        let trapping = |what: &str, file: &std::path::Path| {
+            let file = file.display();
+            shell(&format!(
+                "trap '{what}' TERM; echo 1 > {file}.new; mv {file}.new {file}; while :; do sleep 0.01; done"
+            ))
+        };
+        let (obeys, ignores) = (dir.path().join("obeys"), dir.path().join("ignores"));
+        let mut child = Child::start("test", trapping("exit 0", &obeys), &log).unwrap();
+        child.ready::<u16>(&obeys, Duration::from_secs(60)).await.unwrap();
+        assert!(child.stop(Duration::from_secs(60)).await.unwrap().unwrap().success());
+        let mut deaf = Child::start("test", trapping("", &ignores), &log).unwrap();
+        deaf.ready::<u16>(&ignores, Duration::from_secs(60)).await.unwrap();
         assert_eq!(deaf.stop(Duration::from_millis(50)).await.unwrap(), None);
     }
 }

@@ -155,7 +155,7 @@ mod tests {
     async fn differences_are_found_in_both_directions() {
         let dir = tempfile::tempdir().unwrap();
         let (told, store) = (dir.path().join("told.csv"), dir.path().join("flow.db"));
-        let sql = Sql::open(&store, SqlOptions::default()).await.unwrap();
+        let sql = Sql::open(&store, SqlOptions::patient()).await.unwrap();
         let mut write = sql.write().await.unwrap();
         sqlx::query("CREATE TABLE award (seq INTEGER PRIMARY KEY, won BLOB NOT NULL)")
             .execute(&mut *write)

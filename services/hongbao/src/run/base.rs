@@ -256,7 +256,7 @@ mod tests {
     #[tokio::test]
     async fn a_clock_that_is_an_hour_off_is_refused_with_both() {
         let Some(database) = FreshDatabase::new() else { return };
-        let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+        let pg = Pg::open(PgOptions::patient(database.url())).await.unwrap();
         let now_ms = SystemClock.now_ms();
         check_clock(&pg, &SystemClock::shared()).await.unwrap();
         for (ours, which) in [(now_ms + HOUR_MS, "ahead of"), (now_ms - HOUR_MS, "behind")] {

@@ -73,7 +73,7 @@ fn check_ledger(place: &Place, wins: &BTreeMap<Draw, records::Won>) {
     let path = place.data().join("ledger.db");
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let prizes = tokio.block_on(async {
-        let sql = Sql::open(&path, SqlOptions::default()).await.unwrap();
+        let sql = Sql::open(&path, SqlOptions::patient()).await.unwrap();
         let ledger = SqlLedger::open(sql, SystemClock::shared()).await.unwrap();
         ledger.prizes(CampaignId(CAMPAIGN)).await.unwrap()
     });

@@ -5,6 +5,9 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+/// Longest wait for an answer: a machine whose disk is busy with others' data may take long over one.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A client with a token.
 pub struct Client {
     at: SocketAddr,
@@ -50,8 +53,8 @@ impl Client {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
-                let stream = TcpStream::connect_timeout(&self.at, Duration::from_secs(5))?;
-                stream.set_read_timeout(Some(Duration::from_secs(8)))?;
+                let stream = TcpStream::connect_timeout(&self.at, Duration::from_secs(30))?;
+                stream.set_read_timeout(Some(PATIENCE))?;
                 stream.set_nodelay(true)?;
                 BufReader::new(stream)
             }

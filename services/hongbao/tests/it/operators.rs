@@ -67,8 +67,7 @@ fn two_people_change_a_campaign_and_every_change_is_on_the_trail() {
     expect(dry, 200, "dry_run");
     let paused = expect(alice.post("/v1/campaigns/7/pause", &pause).unwrap(), 201, "active");
     assert_eq!(paused["seq_no"], "2");
-    let status = until(&mut viewer, "the pause reaches the node", |s| runs(s, "2"));
-    assert_eq!(prize(&status, "1/1")["paused"], true, "{status}");
+    until(&mut viewer, "the pause reaches the node", |s| runs(s, "2") && prize(s, "1/1")["paused"] == true);
     // What is left of the leases of before is called back within moments; then nobody wins cash.
     until(&mut viewer, "its leases come back", |s| prize(s, "1/1")["open_leases"] == 0);
     let before = until(&mut viewer, "flow has counted", |_| true);
@@ -99,14 +98,13 @@ fn two_people_change_a_campaign_and_every_change_is_on_the_trail() {
     let own = alice.post(&path, &yes).unwrap();
     assert!(own.status == 403, "nobody is his own second person: {own:?}");
     let agreed = expect(bob.post(&path, &yes).unwrap(), 201, "active");
-    let status = until(&mut viewer, "the raise reaches the ledger", |s| prize(s, "1/1")["budget"] == "75000");
-    assert_eq!(prize(&status, "1/2")["paused"], true, "{status}");
-    assert_eq!(prize(&status, "1/1")["paused"], true, "{status}");
+    until(&mut viewer, "the raise reaches the ledger", |s| {
+        prize(s, "1/1")["budget"] == "75000" && ["1/1", "1/2"].iter().all(|at| prize(s, at)["paused"] == true)
+    });
     let lower = json!({"prize": "1/2", "units": "5000", "reason": "fewer cups"});
     let lowered = alice.post("/v1/campaigns/7/lower", &lower).unwrap();
     expect(lowered, 201, "active");
-    let status = until(&mut viewer, "the lowering shows", |_| true);
-    assert_eq!(prize(&status, "1/2")["budget"], "15000", "{status}");
+    until(&mut viewer, "the lowering shows", |s| prize(s, "1/2")["budget"] == "15000");
 
     // Through a crash everything stands as it stood.
     std::fs::write(place.campaign(), raised()).unwrap();

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 const BINARY: &str = env!("CARGO_BIN_EXE_hongbao");
 
 /// Longest wait for anything that a process must do by itself.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
-/// A campaign for crowds: open at once, prizes paid at once and on claim, intervals of 10 ms.
+/// A campaign for crowds: open at once and for longer than any test, prizes paid at once and on claim, intervals of 10 ms.
 pub const CROWD: &str = "
 campaign: 7
 name: A crowd
@@ -27,7 +27,7 @@ rounds:
   - id: 1
     name: Now
     open: +0s
-    duration: 300s
+    duration: 1200s
     prizes:
       - {id: 1, name: Cash, kind: cash, weight: 3, vendor: 1, units: 60000, sum: 120000, min: 0.50, max: 20}
       - {id: 2, name: Cup, kind: voucher, weight: 1, vendor: 1, units: 20000, deliver: on_claim, term: 1h}
@@ -38,6 +38,9 @@ rounds:
     prizes:
       - {id: 1, name: Cash, kind: cash, weight: 1, vendor: 1, units: 10, each: 1.00}
 ";
+
+/// Exit code of a process whose address is taken.
+pub const CANNOT_LISTEN: i32 = 68;
 
 /// Number of that campaign.
 pub const CAMPAIGN: u32 = 7;
@@ -135,6 +138,22 @@ impl Place {
     #[track_caller]
     pub fn start(&self) -> Platform {
         self.spawn(None, &[]).serving().unwrap_or_else(|ended| panic!("does not serve: {ended:?}"))
+    }
+
+    /// Starts a process that must serve at an address which one before it has had. Meanwhile somebody else may have it for a
+    /// moment, as the near end of a connection.
+    #[track_caller]
+    pub fn start_again(&self, more: &[&str]) -> Platform {
+        let since = Instant::now();
+        loop {
+            match self.spawn(None, more).serving() {
+                Ok(platform) => return platform,
+                Err(ended) if ended.status.code() == Some(CANNOT_LISTEN) && since.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                Err(ended) => panic!("does not serve: {ended:?}"),
+            }
+        }
     }
 
     /// Starts a process that must refuse to.

@@ -93,7 +93,7 @@ fn draws(player: &mut Client) {
 fn frames(platform: &Platform) {
     for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[5, 0, 0, 0, 99, 0, 0, 0, 0], &[255, 255, 255, 255, 1]] {
         let mut stream = TcpStream::connect(platform.tcp).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         stream.write_all(bytes).unwrap();
         let mut said = Vec::new();
         stream.read_to_end(&mut said).unwrap();

@@ -75,7 +75,7 @@ fn nothing_is_lost_doubled_or_out_of_order_over_kills() {
         let tcp = format!("access.tcp={}", platform.tcp);
         platform.kill();
         let more = ["--set", "chat.write_members_max=50", "--set", &tcp];
-        platform = place.spawn(None, &more).serving().unwrap();
+        platform = place.start_again(&more);
     }
     judge(&running.join().unwrap().unwrap());
     platform.stop();

@@ -77,8 +77,15 @@ fn win_claim_stop_and_go_on() {
     let claimed = player.post("/v1/claim", &json!({"award": id})).unwrap();
     assert_eq!((claimed.status, &claimed.body["award"]["award"]), (200, &json!(id)), "{claimed:?}");
     wait_for(&mut player, &id, "AWARD_STATE_CLAIMABLE");
-    let stands = status(&place, &platform);
-    assert_eq!((&stands["node"]["wins"], &stands["node"]["session"]), (&json!(1), &json!(true)), "{stands}");
+    let since = Instant::now();
+    loop {
+        let stands = status(&place, &platform);
+        if (&stands["node"]["wins"], &stands["node"]["session"]) == (&json!(1), &json!(true)) {
+            break;
+        }
+        assert!(since.elapsed() < PATIENCE, "{stands}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     platform.stop();
 
     let platform = place.start();

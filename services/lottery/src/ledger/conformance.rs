@@ -91,7 +91,7 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
 
 /// An SQL ledger in a folder of its own.
 pub async fn sql_ledger(clock: &Arc<ManualClock>, folder: &tempfile::TempDir) -> SqlLedger {
-    let sql = Sql::open(&folder.path().join("ledger.db"), SqlOptions::default()).await.unwrap();
+    let sql = Sql::open(&folder.path().join("ledger.db"), SqlOptions::patient()).await.unwrap();
     SqlLedger::open(sql, clock.clone()).await.unwrap()
 }
 
@@ -103,7 +103,7 @@ pub async fn pg_ledger(clock: &Arc<ManualClock>, database: &FreshDatabase) -> Pg
         acquire_timeout_ms: 30_000,
         lock_timeout_ms: 30_000,
         statement_timeout_ms: 60_000,
-        ..PgOptions::development(database.url())
+        ..PgOptions::patient(database.url())
     };
     PgLedger::open_with_clock(Pg::open(options).await.unwrap(), clock.clone()).await.unwrap()
 }

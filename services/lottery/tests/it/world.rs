@@ -109,7 +109,7 @@ impl World {
         let shutdown = Shutdown::new();
         let task = tokio::spawn(node.clone().run(shutdown.clone()));
         let world = World { node, ledger, recovered, shutdown, task };
-        for _ in 0..200 {
+        for _ in 0..6_000 {
             if world.node.status().session && world.node.status().buckets == 4096 {
                 break;
             }
@@ -128,6 +128,29 @@ impl World {
         self.shutdown.request();
         self.task.await.unwrap().unwrap();
     }
+}
+
+/// Something took so long on this machine that the rest of its story would not be what it is about.
+#[derive(Debug)]
+pub struct Late(String);
+
+/// Goes on only when something that takes its time has come by now.
+pub fn timely(holds: bool, what: impl FnOnce() -> String) -> Result<(), Late> {
+    if holds { Ok(()) } else { Err(Late(what())) }
+}
+
+/// Tells a story whose steps have their times within a round, and again at a slower pace where the machine, which has other
+/// things to do, did not get that far in time. What must hold at any pace is asserted; what needs its time is asked for with
+/// [`timely`], and in the end at a pace that no machine misses.
+pub async fn at_some_pace(story: impl AsyncFn(u64) -> Result<(), Late>) {
+    let mut late = String::new();
+    for pace in [1, 4, 16] {
+        match story(pace).await {
+            Ok(()) => return,
+            Err(Late(why)) => late = why,
+        }
+    }
+    panic!("at no pace: {late}");
 }
 
 /// Users who submit one draw after the other until `until_ms`, and what they were told: (user, counter) -> award.

@@ -29,6 +29,8 @@ pub struct Book {
     pub dice: u64,
     pub open_ms: u64,
     pub close_ms: u64,
+    /// What connections are told; silence of three of them ends one. 0: 200.
+    pub heartbeat_ms: u32,
 }
 
 impl Book {
@@ -129,8 +131,9 @@ impl Platform {
         Self { runtime: Some(runtime), frames: addresses.0, http: addresses.1 }
     }
 
+    /// Over when nothing of it runs any more: only then are its addresses free, and what it knew can be taken away.
     pub fn kill(mut self, book: &Mutex<Book>) {
-        self.runtime.take().unwrap().shutdown_timeout(Duration::from_secs(1));
+        self.runtime.take().unwrap().shutdown_timeout(Duration::from_secs(30));
         book.lock().draws.retain(|_, award| award.is_some());
     }
 }
@@ -148,8 +151,9 @@ async fn talk(mut stream: TcpStream, book: Arc<Mutex<Book>>) -> std::io::Result<
             match frame.kind {
                 FrameKind::Hello => {
                     let server_time_ms = SystemClock.now_ms();
+                    let heartbeat_ms = if book.heartbeat_ms == 0 { 200 } else { book.heartbeat_ms };
                     let welcome =
-                        v1::Welcome { protocol_version: 1, server_time_ms, heartbeat_ms: 200, frame_max: 0 };
+                        v1::Welcome { protocol_version: 1, server_time_ms, heartbeat_ms, frame_max: 0 };
                     put_message(&mut out, FrameKind::Welcome, frame.id, &welcome);
                 }
                 FrameKind::Login => {

@@ -26,9 +26,9 @@ fn config(platform: &Platform, dir: &std::path::Path) -> PlayersConfig {
         look_permille: 0,
         vendors: vec![1],
         reconnect: ReconnectPolicy::default().scaled(10),
-        rules: PlayerRules { answer_ms: 200, answer_max_ms: 400, retry_min_ms: 20, give_up_ms: 2_000 },
-        wait_ms: 3_000,
-        grace_ms: 4_000,
+        rules: PlayerRules { answer_ms: 200, answer_max_ms: 400, retry_min_ms: 20, give_up_ms: 60_000 },
+        wait_ms: 30_000,
+        grace_ms: 60_000,
         told: Some(dir.join("told.csv")),
         rounds: Some(dir.join("rounds.csv")),
         ..PlayersConfig::default()
@@ -64,53 +64,92 @@ fn check_told(dir: &std::path::Path, book: &Book, report: &PlayersReport) -> usi
     awards.len() - seen.len()
 }
 
+/// Lengths of a round that is played again, longer, where the machine had other things to do and little happened.
+const ROUNDS_MS: [u64; 3] = [1_200, 6_000, 30_000];
+
+/// Draws of a round in which everything that a bad network does has happened.
+const ENOUGH: u64 = 600;
+
 #[test]
 fn a_bad_network_loses_nothing() {
+    for length_ms in ROUNDS_MS {
+        let book = book(300, length_ms);
+        // Nobody is taken for dead here because the platform's thread had to wait for its turn.
+        book.lock().heartbeat_ms = 10_000;
+        lose_nothing(&book);
+        if book.lock().asked >= ENOUGH {
+            return;
+        }
+    }
+    panic!("fewer than {ENOUGH} draws in {} ms", ROUNDS_MS[2]);
+}
+
+fn lose_nothing(book: &Arc<Mutex<Book>>) {
     let dir = tempfile::tempdir().unwrap();
-    let book = book(300, 1_200);
-    let platform = Platform::start(&book, None);
+    let platform = Platform::start(book, None);
     let config = config(&platform, dir.path());
     let report = players::run(config, SystemClock::shared(), &Shutdown::new(), &mut |_| ()).unwrap();
-    platform.kill(&book);
+    platform.kill(book);
     let book = book.lock();
     assert_eq!(check_told(dir.path(), &book, &report), 0, "every win was told: {report:?}");
     let c = &report.counts;
+    assert_eq!((report.unanswered, report.errands_open, c.drops, c.nonsense), (0, 0, 0, 0), "{report:?}");
+    assert_eq!(report.lost_latency.count + report.won_latency.count, c.lost + c.won);
+    assert!(c.accounts <= 300, "{c:?}");
+    if book.asked < ENOUGH {
+        return;
+    }
     assert!(
         c.resends > 0 && c.too_early > 0 && c.busy > 0 && c.pending > 0 && c.errors > 0 && c.stale > 0,
         "{c:?}"
     );
-    assert_eq!((report.unanswered, report.errands_open, c.drops, c.nonsense), (0, 0, 0, 0), "{report:?}");
     let round = &report.rounds[0];
     assert!(report.rounds.len() == 1 && round.entries == c.lost + c.won && round.wins_told == report.told);
     let entered: HashSet<_> = book.draws.keys().map(|(user, _, _)| user).collect();
     assert_eq!((round.entries, round.players), (book.draws.len() as u64, entered.len() as u64), "{round:?}");
-    assert_eq!(report.lost_latency.count + report.won_latency.count, round.entries);
-    assert!(book.claimed > 0 && book.accounts > 0 && c.claims > 0 && c.accounts <= 300);
+    assert!(book.claimed > 0 && book.accounts > 0 && c.claims > 0);
     let rounds = std::fs::read_to_string(dir.path().join("rounds.csv")).unwrap();
     assert!(rounds.lines().nth(1).unwrap().starts_with("1,1,"), "{rounds}");
 }
 
 #[test]
 fn told_is_exact_over_kills() {
-    let dir = tempfile::tempdir().unwrap();
-    let book = book(200, 2_500);
-    let mut platform = Platform::start(&book, None);
-    let config = config(&platform, dir.path());
+    for length_ms in ROUNDS_MS {
+        let dir = tempfile::tempdir().unwrap();
+        let book = book(200, length_ms + 1_300);
+        let (kills, report) = play_over_kills(&book, dir.path());
+        let book = book.lock();
+        assert_eq!(check_told(dir.path(), &book, &report), 0, "every win was told in the end: {report:?}");
+        assert!(kills == 0 || report.counts.drops > 0, "{report:?}");
+        if kills == 3 && report.told > 100 {
+            assert!(report.counts.drops >= 3 && report.counts.reconnects >= 3, "{report:?}");
+            return;
+        }
+    }
+    panic!("the rounds were over before the platform was killed thrice, or 100 had won");
+}
+
+/// Kills the platform three times while the round is open, each time when people have drawn again: how often that was.
+fn play_over_kills(book: &Arc<Mutex<Book>>, dir: &std::path::Path) -> (u32, PlayersReport) {
+    let mut platform = Platform::start(book, None);
+    let config = config(&platform, dir);
     let run = std::thread::spawn(move || {
         players::run(config, SystemClock::shared(), &Shutdown::new(), &mut |_| ())
     });
-    for _ in 0..3 {
-        std::thread::sleep(Duration::from_millis(500));
+    let (mut kills, mut drawn) = (0, 0);
+    while kills < 3 && !run.is_finished() && SystemClock.now_ms() < book.lock().close_ms {
+        std::thread::sleep(Duration::from_millis(400));
+        if book.lock().asked < drawn + 100 {
+            continue;
+        }
         let at = (platform.frames, platform.http);
-        platform.kill(&book);
+        platform.kill(book);
+        kills += 1;
+        drawn = book.lock().asked;
         std::thread::sleep(Duration::from_millis(60));
-        platform = Platform::start(&book, Some(at));
+        platform = Platform::start(book, Some(at));
     }
-    let report = run.join().unwrap().unwrap();
-    let book = book.lock();
-    assert!(report.counts.drops >= 3 && report.counts.reconnects >= 3, "{report:?}");
-    assert_eq!(check_told(dir.path(), &book, &report), 0, "every win was told in the end: {report:?}");
-    assert!(report.told > 100, "{report:?}");
+    (kills, run.join().unwrap().unwrap())
 }
 
 #[test]
@@ -124,7 +163,7 @@ fn ends_by_itself_and_says_why() {
     assert_eq!(run(timed).unwrap().ended, "its time was up");
     let other = PlayersConfig { campaign: Some(9), wait_ms: 100, ..base.clone() };
     assert!(run(other).unwrap_err().to_string().contains("campaign 9"));
-    let nobody = PlayersConfig { wait_ms: 100, own_permille: 0, http_permille: 0, ..base.clone() };
+    let nobody = PlayersConfig { wait_ms: 1_000, own_permille: 0, http_permille: 0, ..base.clone() };
     let (frames, _) = (platform.frames, platform.kill(&book));
     let error = run(nobody).unwrap_err().to_string();
     assert!(error.contains(&frames.to_string()), "{error}");

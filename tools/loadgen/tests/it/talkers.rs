@@ -53,7 +53,12 @@ pub struct Book {
     made: HashMap<(u64, u64), u64>,
     sin: Sin,
     dice: u64,
+    /// What connections are told; silence of three of them ends one.
+    pub heartbeat_ms: u32,
 }
+
+/// Pushes that wait for a connection. Who tests the pushes alone gets all of them, however late this process is scheduled.
+const PUSHES: usize = 16_384;
 
 impl Book {
     pub fn new(sin: Sin) -> Arc<Mutex<Self>> {
@@ -66,6 +71,7 @@ impl Book {
             made: HashMap::new(),
             sin,
             dice: 1,
+            heartbeat_ms: 1_000,
         }))
     }
 
@@ -245,13 +251,13 @@ impl Talkers {
     }
 
     pub fn kill(mut self, book: &Mutex<Book>) {
-        self.runtime.take().unwrap().shutdown_timeout(Duration::from_secs(1));
+        self.runtime.take().unwrap().shutdown_timeout(Duration::from_secs(30));
         book.lock().online.clear();
     }
 }
 
 async fn talk(mut stream: TcpStream, book: Arc<Mutex<Book>>) -> std::io::Result<()> {
-    let (sender, mut pushes) = mpsc::channel::<Vec<u8>>(64);
+    let (sender, mut pushes) = mpsc::channel::<Vec<u8>>(PUSHES);
     let (mut input, mut id) = (Vec::new(), (0, 0));
     loop {
         let mut out = Vec::new();
@@ -270,8 +276,8 @@ async fn talk(mut stream: TcpStream, book: Arc<Mutex<Book>>) -> std::io::Result<
             let mut book = book.lock();
             match frame.kind {
                 FrameKind::Hello => {
-                    let welcome =
-                        v1::Welcome { protocol_version: 1, heartbeat_ms: 1_000, ..Default::default() };
+                    let heartbeat_ms = book.heartbeat_ms;
+                    let welcome = v1::Welcome { protocol_version: 1, heartbeat_ms, ..Default::default() };
                     put_message(&mut out, FrameKind::Welcome, frame.id, &welcome);
                 }
                 FrameKind::Login => {

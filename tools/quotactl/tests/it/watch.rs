@@ -74,7 +74,7 @@ fn a_reader_that_goes_away_ends_it_without_a_word() {
     stdout.read_line(&mut line).unwrap();
     assert!(line.contains("nodes 1"), "{line}");
     drop(stdout);
-    for _ in 0..100 {
+    for _ in 0..600 {
         if let Some(status) = child.try_wait().unwrap() {
             let mut said = String::new();
             std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();

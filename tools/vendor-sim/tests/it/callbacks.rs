@@ -53,7 +53,7 @@ async fn listener(fails: u32) -> (String, mpsc::Receiver<(String, Value)>, JoinS
 }
 
 async fn next(receiver: &mut mpsc::Receiver<(String, Value)>) -> (String, Value) {
-    tokio::time::timeout(Duration::from_secs(10), receiver.recv()).await.unwrap().unwrap()
+    tokio::time::timeout(Duration::from_secs(60), receiver.recv()).await.unwrap().unwrap()
 }
 
 #[tokio::test]

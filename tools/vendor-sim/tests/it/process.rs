@@ -66,7 +66,7 @@ impl Process {
         let port_file = dir.join("port");
         let _ = std::fs::remove_file(&port_file);
         let mut child = command(dir, config).spawn().unwrap();
-        for _ in 0..2000 {
+        for _ in 0..12_000 {
             if let Ok(port) = std::fs::read_to_string(&port_file) {
                 let base = format!("http://127.0.0.1:{}", port.trim());
                 let client = Client::builder(TokioExecutor::new()).build(HttpConnector::new());
@@ -75,7 +75,7 @@ impl Process {
             assert!(child.try_wait().unwrap().is_none(), "ended at start");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("no port file after 10 s");
+        panic!("no port file after a minute");
     }
 
     /// SIGKILL.
@@ -88,13 +88,13 @@ impl Process {
     pub async fn stop(mut self) -> Option<i32> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        for _ in 0..2000 {
+        for _ in 0..12_000 {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("still there 10 s after SIGTERM");
+        panic!("still there a minute after SIGTERM");
     }
 
     /// A signed call; none if the connection was closed without an answer.

@@ -28,7 +28,7 @@ async fn far() -> Option<Far> {
     let database = FreshDatabase::new()?;
     let between = Between::new(database.url());
     let clock = ManualClock::new(1_000_000);
-    let shelf = PgShelf::open(PgOptions::development(between.url()), 1).await.unwrap();
+    let shelf = PgShelf::open(PgOptions::patient(between.url()), 1).await.unwrap();
     let book = PgOwners::with_clock(shelf.pg().clone(), clock.clone());
     Some(Far { between, shelf, book, clock, database })
 }
@@ -142,7 +142,7 @@ async fn an_epoch_ends_behind_its_steps_and_its_session_does_not_wait_for_them()
     book.begin(1, 0).await.unwrap();
     // What a step holds until its commit.
     let other =
-        Pg::open(PgOptions { schema: Some(SCHEMA), ..PgOptions::development(database.url()) }).await.unwrap();
+        Pg::open(PgOptions { schema: Some(SCHEMA), ..PgOptions::patient(database.url()) }).await.unwrap();
     let mut step = other.begin().await.unwrap();
     let hold = "SELECT 1 FROM node_epoch WHERE node = 1 AND epoch = 1 AND ended_ms IS NULL FOR KEY SHARE";
     assert_eq!(sqlx::query(hold).fetch_all(&mut *step).await.unwrap().len(), 1);

@@ -30,7 +30,7 @@ pub fn memory() -> Both {
 pub async fn postgres() -> Option<Both> {
     let database = FreshDatabase::new()?;
     let clock = ManualClock::new(1_000_000);
-    let shelf = PgShelf::open(PgOptions::development(database.url()), 1).await.unwrap();
+    let shelf = PgShelf::open(PgOptions::patient(database.url()), 1).await.unwrap();
     let book = PgOwners::with_clock(shelf.pg().clone(), clock.clone());
     Some(Both { shelf: Arc::new(shelf), book: Arc::new(book), clock, _database: Some(database) })
 }

@@ -25,7 +25,7 @@ use storage::pg::PgOptions;
 use testkit::servers::FreshDatabase;
 
 /// How long anything may take on a slow machine.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(180);
 
 /// What is common to the nodes, and outlives them.
 pub struct Ground {
@@ -45,7 +45,7 @@ impl Ground {
 
     pub async fn postgres() -> Option<Ground> {
         let database = FreshDatabase::new()?;
-        let shelf = PgShelf::open(PgOptions::development(database.url()), 1).await.unwrap();
+        let shelf = PgShelf::open(PgOptions::patient(database.url()), 1).await.unwrap();
         let book = Arc::new(PgOwners::new(shelf.pg().clone()));
         Some(Ground { shelf: Arc::new(shelf), book, books: None, _database: Some(database) })
     }

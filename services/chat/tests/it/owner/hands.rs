@@ -35,6 +35,8 @@ async fn a_message_reaches_its_member_through_whoever_owns_what() {
             })
         })
         .await;
+    // What a sender wrote gets into his own timeline beside that.
+    cluster.quiet().await;
     for user in &users {
         let (entries, unread) = cluster.timeline(*user).await;
         assert_eq!((entries.len(), unread), (4, 2), "user {user}");

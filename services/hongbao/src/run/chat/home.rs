@@ -152,7 +152,7 @@ mod tests {
     #[tokio::test]
     async fn a_second_folder_and_the_other_store_are_refused() {
         let Some(database) = FreshDatabase::new() else { return };
-        let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+        let pg = Pg::open(PgOptions::patient(database.url())).await.unwrap();
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let [one, other] = [Home::Folder(one.path()), Home::Folder(other.path())];
         claim(&pg, one, 3, 1_800_000_000_000).await.unwrap();
@@ -166,7 +166,7 @@ mod tests {
     #[tokio::test]
     async fn any_node_may_use_the_database_and_no_folder_may_then() {
         let Some(database) = FreshDatabase::new() else { return };
-        let pg = Pg::open(PgOptions::development(database.url())).await.unwrap();
+        let pg = Pg::open(PgOptions::patient(database.url())).await.unwrap();
         for node in [7, 8, 9] {
             claim(&pg, Home::Database, node, 1_800_000_000_000).await.unwrap();
         }

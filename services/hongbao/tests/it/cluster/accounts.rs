@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 const USERS: u64 = 24;
-const SLOW: Duration = Duration::from_secs(180);
+const SLOW: Duration = Duration::from_secs(300);
 
 /// The prize of the campaign that is paid at once.
 const CASH: u64 = 1;

@@ -1,7 +1,8 @@
 //! Processes that are killed and begin anew at the same addresses with the same folder.
 
-use super::{Cluster, Process, port};
+use super::{Cluster, PATIENCE, Process, port};
 use crate::http::Client;
+use crate::platform::CANNOT_LISTEN;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::net::SocketAddr;
@@ -43,12 +44,23 @@ impl Member {
         member
     }
 
-    /// Starts it once more.
+    /// Starts it once more. Its addresses may be somebody else's for a moment, as the near end of a connection.
     pub fn again(&mut self, cluster: &Cluster) {
         let more: Vec<&str> = self.more.iter().flat_map(|more| ["--set", more]).collect();
-        let mut process = cluster.spawn(self.role, &self.data, &more);
-        self.ports = process.serving();
-        self.process = Some(process);
+        let since = Instant::now();
+        loop {
+            let mut process = cluster.spawn(self.role, &self.data, &more);
+            match process.serves() {
+                Ok(ports) => {
+                    (self.ports, self.process) = (ports, Some(process));
+                    return;
+                }
+                Err(ended) if ended.status.code() == Some(CANNOT_LISTEN) && since.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                Err(ended) => panic!("it ended: {ended:?}"),
+            }
+        }
     }
 
     /// SIGKILL.

@@ -23,7 +23,7 @@ use testkit::servers::{self, FreshDatabase};
 const BINARY: &str = env!("CARGO_BIN_EXE_hongbao");
 
 /// Longest wait for anything that several processes and servers must do by themselves.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// An installation.
 pub struct Cluster {
@@ -144,12 +144,18 @@ impl Process {
     /// Waits until it serves: its ports.
     #[track_caller]
     pub fn serving(&mut self) -> Value {
+        self.serves().unwrap_or_else(|ended| panic!("it ended: {ended:?}"))
+    }
+
+    /// Waits until it serves, or has ended.
+    #[track_caller]
+    pub fn serves(&mut self) -> Result<Value, Ended> {
         loop {
             if let Ok(text) = std::fs::read_to_string(&self.ports) {
-                return serde_json::from_str(&text).unwrap();
+                return Ok(serde_json::from_str(&text).unwrap());
             }
             if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("it ended: {status:?} {}", said(&self.stderr));
+                return Err(Ended { status, stderr: said(&self.stderr) });
             }
             assert!(self.since.elapsed() < PATIENCE, "it does not serve: {}", said(&self.stderr));
             std::thread::sleep(Duration::from_millis(20));

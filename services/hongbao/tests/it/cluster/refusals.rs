@@ -15,9 +15,9 @@ const BAD_CONFIG: i32 = 64;
 const DATA_IN_USE: i32 = 67;
 const CANNOT_LISTEN: i32 = 68;
 
-/// A port where nobody listens.
-fn closed() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+/// Addresses of this machine where nobody listens: a port that was free a moment ago may be somebody's by now.
+fn closed(n: u8) -> String {
+    format!("127.0.0.{n}:1")
 }
 
 fn run(args: &[&str]) -> (i32, String) {
@@ -114,7 +114,7 @@ fn a_server_that_refuses_us_ends_the_start_and_no_password_is_shown() {
 #[test]
 fn a_server_that_is_away_is_waited_for() {
     let Some(cluster) = Cluster::new(CROWD, "") else { return };
-    let (postgres, kafka, memcached, redis) = (closed(), closed(), closed(), closed());
+    let (postgres, kafka, memcached, redis) = (closed(2), closed(3), closed(4), closed(5));
     let set = format!("cluster.postgres=postgres://ada:se3ret@{postgres}/x");
     let mut process = cluster.spawn("flow", "one", &["--set", &set]);
     process.says(&["PostgreSQL can't be used yet", &postgres, "trying again", "cluster.postgres"]);

@@ -79,7 +79,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         run(async {
             let clock = ManualClock::new(OPEN_MS - 500);
-            let sql = Sql::open(&folder.path().join("ledger.db"), SqlOptions::default()).await.unwrap();
+            let sql = Sql::open(&folder.path().join("ledger.db"), SqlOptions::patient()).await.unwrap();
             let ledger = Arc::new(SqlLedger::open(sql, clock.clone()).await.unwrap());
             play(&ops, World::new(clock, ledger).await).await;
         });

@@ -1,7 +1,10 @@
 //! Nodes in real time: users who move, nodes that die, wake, come back, and come with an empty disk.
 
+// The longest gaps are told.
+#![allow(clippy::print_stdout)]
+
 use super::world::{Life, NODES, Players, World, until};
-use crate::world::CAMPAIGN;
+use crate::world::{CAMPAIGN, Late, at_some_pace, timely};
 use campaign::NodeId;
 use lottery::ledger::QuotaLedger;
 use lottery::node::cluster::{ClusterNode, EndByHandError, Exit, StartError, end_by_hand};
@@ -11,7 +14,6 @@ use queue::lanes::memory::Trouble;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
-use std::time::Duration;
 
 fn open(lives: &[&Life]) -> usize {
     lives.iter().map(|life| life.node.status().buckets.open).sum()
@@ -24,13 +26,17 @@ fn nodes<'a>(lives: &[&'a Life]) -> Vec<&'a ClusterNode> {
 /// A node comes in mid-round and another is drained; the lanes lose answers meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_move_to_a_new_node_and_from_a_drained_one() {
-    let world = World::new(1_500, 9_000, 300);
+    at_some_pace(they_move).await;
+}
+
+async fn they_move(pace: u64) -> Result<(), Late> {
+    let world = World::new(pace, 1_500, 9_000, 300);
     world.roll.set(&[1, 2]);
     let (a, b) = (world.start(1).await, world.start(2).await);
     until("all buckets", || open(&[&a, &b]) == 4096).await;
     let mut players = Players::new(1..400);
     players.play(&world, &nodes(&[&a, &b]), 2_000).await;
-    assert!(players.told.len() > 10, "players win while the curve runs: {}", players.told.len());
+    timely(players.told.len() > 10, || format!("players win: {}", players.told.len()))?;
     for trouble in [Trouble::Unsure { lands: 1 }, Trouble::Held, Trouble::Twice, Trouble::Unsure { lands: 0 }]
     {
         (1..=3).for_each(|node| world.lanes.trouble(node, trouble).unwrap());
@@ -59,18 +65,24 @@ async fn users_move_to_a_new_node_and_from_a_drained_one() {
     players.play(&world, &nodes(&[&a, &c]), 9_000).await;
     assert_eq!(world.lanes.messages(2).unwrap().len(), left, "it ships nothing more");
     assert_eq!((a.stop().await, c.stop().await), (Exit::Drained, Exit::Drained));
-    world.audit_end(&players.told, players.kept_up()).await;
+    world.audit_end(&players.told, players.kept_up(&world)).await;
     assert!(world.flow.calls() > 0 && players.lost > 0 && !world.cache.is_empty());
+    Ok(())
 }
 
 /// A node is killed in mid-round and never comes back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_others_take_over_from_a_dead_node() {
-    let world = World::new(1_500, 11_000, 300);
+    at_some_pace(they_take_over).await;
+}
+
+async fn they_take_over(pace: u64) -> Result<(), Late> {
+    let world = World::new(pace, 1_500, 11_000, 300);
     world.roll.set(&[1, 2, 3]);
     let (a, b, c) = (world.start(1).await, world.start(2).await, world.start(3).await);
     until("all buckets", || open(&[&a, &b, &c]) == 4096).await;
     let mut players = Players::new(1..400);
+    world.by(1_000, "all three draw")?;
     players.play(&world, &nodes(&[&a, &b, &c]), 2_000).await;
     let by_hand = end_by_hand(&*world.ledger, &world.lanes, NodeId(2)).await;
     assert!(matches!(by_hand, Err(EndByHandError::Alive { node: 2, .. })), "{by_hand:?}");
@@ -87,13 +99,18 @@ async fn the_others_take_over_from_a_dead_node() {
     players.play(&world, &nodes(&[&a, &c]), 11_000).await;
     a.stop().await;
     c.stop().await;
-    world.audit_end(&players.told, players.kept_up()).await;
+    world.audit_end(&players.told, players.kept_up(&world)).await;
+    Ok(())
 }
 
 /// A node is cut off with wins on their way, and wakes when others have ended its epoch and have its users.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_zombie_tells_and_ships_nothing() {
-    let world = World::new(1_500, 12_000, 300);
+    at_some_pace(a_zombie).await;
+}
+
+async fn a_zombie(pace: u64) -> Result<(), Late> {
+    let world = World::new(pace, 1_500, 12_000, 300);
     world.roll.set(&[1, 2]);
     let (a, z) = (world.start(1).await, world.start(2).await);
     until("all buckets", || open(&[&a, &z]) == 4096).await;
@@ -104,7 +121,7 @@ async fn a_zombie_tells_and_ships_nothing() {
     players.play(&world, &nodes(&[&a, &z]), 2_500).await;
     z.line.cut.store(true, Ordering::SeqCst);
     let status = z.node.status();
-    assert!(status.pending > 0 && status.wins > before, "wins are on their way: {status:?}");
+    timely(status.pending > 0 && status.wins > before, || format!("wins are on their way: {status:?}"))?;
     // The next players' answers go to nobody: this is the zombie's own door.
     let (mine, mut out) = (Arc::new(Inbox::new()), Vec::new());
     world.roll.set(&[1]);
@@ -129,7 +146,8 @@ async fn a_zombie_tells_and_ships_nothing() {
     // What was under way arrives, behind the mark. Then it hears from the ledger.
     z.wire.cut.store(false, Ordering::SeqCst);
     until("the late groups", || world.lanes.messages(2).unwrap().len() > in_lane).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // It has no session, and so sends nothing behind what was under way.
+    until("all of them", || z.wire.under_way.load(Ordering::SeqCst) == 0).await;
     let landed = world.lanes.messages(2).unwrap().len();
     z.node.submit(&calls, &mine, &mut out);
     z.line.cut.store(false, Ordering::SeqCst);
@@ -153,13 +171,18 @@ async fn a_zombie_tells_and_ships_nothing() {
     until("its buckets", || open(&[&again]) > 1_000).await;
     a.stop().await;
     again.stop().await;
-    world.audit_end(&players.told, players.kept_up()).await;
+    world.audit_end(&players.told, players.kept_up(&world)).await;
+    Ok(())
 }
 
 /// A node is killed and comes back before anybody noticed; and then on another machine, with an empty disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_comes_back_with_its_disk_and_without() {
-    let world = World::new(1_500, 14_000, 300);
+    at_some_pace(it_comes_back).await;
+}
+
+async fn it_comes_back(pace: u64) -> Result<(), Late> {
+    let world = World::new(pace, 1_500, 14_000, 300);
     world.roll.set(&[1]);
     let first = world.start(1).await;
     assert!(first.started.fresh && first.started.first == 0);
@@ -169,11 +192,13 @@ async fn a_node_comes_back_with_its_disk_and_without() {
     // What it wins now is in its log and not in the lane.
     first.wire.cut.store(true, Ordering::SeqCst);
     players.play(&world, &nodes(&[&first]), 2_300).await;
-    assert!(first.node.status().unshipped > 0);
+    let unshipped = first.node.status().unshipped;
+    timely(unshipped > 0, || "it has won what no lane has".to_owned())?;
     first.kill().await;
     let second = world.start(1).await;
     let started = second.started;
-    assert!(started.epoch == 2 && started.ended && started.shipped > 0 && started.settled > 0, "{started:?}");
+    assert!(started.epoch == 2 && started.ended && started.shipped > 0, "{started:?}");
+    timely(started.settled > 0, || format!("{started:?}"))?;
     let elsewhere = world.folder(77);
     let twin = world.try_start_in(1, &elsewhere).await.err();
     assert!(matches!(twin, Some(StartError::InUse { node: 1, epoch: 2, .. })), "{twin:?}");
@@ -194,9 +219,10 @@ async fn a_node_comes_back_with_its_disk_and_without() {
     assert_eq!((fourth.started.fresh, fourth.started.epoch), (false, 4));
     players.play(&world, &nodes(&[&fourth]), 14_000).await;
     fourth.stop().await;
-    world.audit_end(&players.told, players.kept_up()).await;
+    world.audit_end(&players.told, players.kept_up(&world)).await;
     let old = end_by_hand(&*world.ledger, &world.lanes, NodeId(1)).await.unwrap();
     assert!(!old.ended && old.settled == 0, "nothing is left to do: {old:?}");
     let nobody = end_by_hand(&*world.ledger, &world.lanes, NodeId(NODES - 1)).await;
     assert!(matches!(nobody, Err(EndByHandError::Unknown(_))));
+    Ok(())
 }

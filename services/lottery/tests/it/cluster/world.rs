@@ -2,7 +2,7 @@
 
 use super::audit::{Told, audit, audit_end};
 use super::flow::LaneFlow;
-use crate::world::{CAMPAIGN, config, plan};
+use crate::world::{CAMPAIGN, Late, config, plan, timely};
 use async_trait::async_trait;
 use bytes::Bytes;
 use campaign::{CampaignId, NodeId, Plan, RoundId, SeedKey};
@@ -28,7 +28,7 @@ use runtime::{SharedClock, Shutdown, SystemClock};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -142,6 +142,8 @@ impl QuotaLedger for Line {
 pub struct Wire {
     lanes: MemoryLanes,
     pub cut: AtomicBool,
+    /// Calls that are on their way.
+    pub under_way: AtomicUsize,
     /// Calls arrive in the order in which they went out.
     turn: tokio::sync::Mutex<()>,
 }
@@ -152,6 +154,8 @@ impl Lanes for Wire {
         self.lanes.end_now(node)
     }
     async fn ship(&self, node: u16, groups: Vec<Bytes>) -> Result<(), LaneError> {
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        let _arrives = Arrives(&self.under_way);
         let _turn = self.turn.lock().await;
         while self.cut.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -163,6 +167,15 @@ impl Lanes for Wire {
     }
     async fn read_raw(&self, n: u16, from: Position, max: usize) -> Result<LaneRead<RawGroup>, LaneError> {
         self.lanes.read_raw_now(n, from, max)
+    }
+}
+
+/// Counts a call off, whatever becomes of it.
+struct Arrives<'a>(&'a AtomicUsize);
+
+impl Drop for Arrives<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -185,7 +198,7 @@ impl Life {
 
     /// The end of one whose epoch was ended.
     pub async fn end(self) -> Exit {
-        tokio::time::timeout(Duration::from_secs(10), self.task).await.unwrap().unwrap().unwrap()
+        tokio::time::timeout(Duration::from_secs(120), self.task).await.unwrap().unwrap().unwrap()
     }
 
     /// Ends it as a kill would: nothing is given back, nothing more is sent.
@@ -206,7 +219,17 @@ pub struct World {
     pub roll: Arc<Roll>,
     pub plan: Arc<Plan>,
     pub clock: SharedClock,
+    /// By how much all times of the story are longer than it says.
+    pace: u64,
+    /// Ends what is left of a story that is broken off.
+    tasks: Mutex<Vec<tokio::task::AbortHandle>>,
     dir: TempDir,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.tasks.lock().iter().for_each(tokio::task::AbortHandle::abort);
+    }
 }
 
 pub fn seed_key() -> SeedKey {
@@ -214,11 +237,11 @@ pub fn seed_key() -> SeedKey {
 }
 
 impl World {
-    /// A world whose round opens in `lead_ms` and lasts `ms`.
-    pub fn new(lead_ms: u64, ms: u64, units: u64) -> World {
+    /// A world whose round opens in `lead_ms` and lasts `ms`, at a pace: all times of its story are so many times longer.
+    pub fn new(pace: u64, lead_ms: u64, ms: u64, units: u64) -> World {
         let clock = SystemClock::shared();
         let lanes = MemoryLanes::new(NODES);
-        let mut plan = plan(clock.now_ms() + lead_ms, ms, units);
+        let mut plan = plan(clock.now_ms() + lead_ms * pace, ms * pace, units);
         // What is released while nobody draws must come out by the end.
         plan.rounds[0].prizes.iter_mut().for_each(|prize| prize.catch_up_percent = 500);
         World {
@@ -229,6 +252,8 @@ impl World {
             roll: Roll::new(),
             plan: Arc::new(plan),
             clock,
+            pace,
+            tasks: Mutex::default(),
             dir: tempfile::tempdir().unwrap(),
         }
     }
@@ -252,6 +277,7 @@ impl World {
         let wire = Arc::new(Wire {
             lanes: self.lanes.clone(),
             cut: AtomicBool::new(false),
+            under_way: AtomicUsize::new(0),
             turn: tokio::sync::Mutex::default(),
         });
         let parts = ClusterParts {
@@ -267,6 +293,7 @@ impl World {
         let shutdown = Shutdown::new();
         #[allow(clippy::disallowed_methods)] // a test's own task
         let task = tokio::spawn(Arc::clone(&node).run(shutdown.clone()));
+        self.tasks.lock().push(task.abort_handle());
         Ok(Life { node, started, line, wire, shutdown, task })
     }
 
@@ -274,9 +301,15 @@ impl World {
         self.try_start(node).await.unwrap()
     }
 
-    /// Ms of the round that have passed.
+    /// Ms of the round that have passed, by the story's times.
     pub fn at(&self) -> i64 {
-        self.clock.now_ms() as i64 - self.plan.rounds[0].open_ms as i64
+        (self.clock.now_ms() as i64 - self.plan.rounds[0].open_ms as i64) / self.pace as i64
+    }
+
+    /// What comes next is to begin by this time of the round, and does.
+    pub fn by(&self, at_ms: i64, what: &str) -> Result<(), Late> {
+        let at = self.at();
+        timely(at <= at_ms, || format!("{what}: {at} ms into the round, and not by {at_ms}"))
     }
 
     pub async fn audit(&self, told: &Told) {
@@ -286,7 +319,7 @@ impl World {
 
     /// Waits until nothing is leased, and audits all laws.
     pub async fn audit_end(&self, told: &Told, all_out: bool) {
-        for _ in 0..300 {
+        for _ in 0..6_000 {
             let prizes = self.ledger.prizes(CampaignId(CAMPAIGN)).await.unwrap();
             if prizes.iter().all(|p| p.leased == 0) && self.ledger.unsettled().await.unwrap().is_empty() {
                 break;
@@ -301,7 +334,7 @@ impl World {
 
 /// Waits for something, at most a while.
 pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    for _ in 0..6_000 {
+    for _ in 0..24_000 {
         if is_so() {
             return;
         }
@@ -319,23 +352,34 @@ pub struct Players {
     /// Longest time without an answer other than 'pending', over all users, ms.
     pub gap_ms: u64,
     pub lost: u64,
-    /// The longest turn, ms.
+    /// The longest turn, or time between two of them, ms.
     turn_ms: u64,
+    /// When the last turn ended, ms; 0: there was none.
+    ended_ms: u64,
 }
 
-/// A turn takes 3 ms and a little. Whoever is kept waiting for so much longer has not played when it counted.
+/// A turn takes 3 ms and a little. Whoever is kept waiting for so much longer has not played when it counted. In a story at
+/// a slower pace it may be longer by as much.
 const STARVED_MS: u64 = 300;
 
 impl Players {
     pub fn new(users: std::ops::Range<u64>) -> Players {
         let users = users.map(|user| (user, (1, 0, true))).collect();
-        Players { inbox: Arc::new(Inbox::new()), users, told: Told::new(), gap_ms: 0, lost: 0, turn_ms: 0 }
+        Players {
+            inbox: Arc::new(Inbox::new()),
+            users,
+            told: Told::new(),
+            gap_ms: 0,
+            lost: 0,
+            turn_ms: 0,
+            ended_ms: 0,
+        }
     }
 
     /// Whether they have played all the time, so that everything must have been given out (law 6 takes players who come).
     /// On a machine that is busy with other things they may not have.
-    pub fn kept_up(&self) -> bool {
-        self.turn_ms <= STARVED_MS
+    pub fn kept_up(&self, world: &World) -> bool {
+        self.turn_ms <= STARVED_MS * world.pace
     }
 
     /// Forgets the gaps so far.
@@ -402,9 +446,10 @@ impl Players {
     /// Plays until the round has run so long.
     pub async fn play(&mut self, world: &World, nodes: &[&ClusterNode], until_ms: i64) {
         while world.at() < until_ms {
-            let began_ms = world.clock.now_ms();
+            let began_ms = if self.ended_ms == 0 { world.clock.now_ms() } else { self.ended_ms };
             self.turn(world, nodes).await;
-            self.turn_ms = self.turn_ms.max(world.clock.now_ms().saturating_sub(began_ms));
+            self.ended_ms = world.clock.now_ms();
+            self.turn_ms = self.turn_ms.max(self.ended_ms.saturating_sub(began_ms));
         }
     }
 }
