@@ -54,4 +54,4 @@ fuzz-api:
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) xtask layers sizes
+	$(CARGO) xtask layers sizes docs

@@ -8,7 +8,8 @@
 //! still see the data and a second sync succeeds without making it durable), and a disk that ignores syncs, which is the
 //! planted fault 'no fdatasync'.
 
-use std::collections::BTreeMap;
+mod state;
+
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,10 +17,7 @@ use std::sync::Arc;
 use flowlog::{Disk, DiskFile};
 use parking_lot::Mutex;
 
-use crate::rng::SimRng;
-
-/// Torn writes keep or lose pieces of this size, beside one that is cut at any byte.
-const SECTOR_BYTES: usize = 512;
+use state::{Change, Inode, NameChange, State, apply_name};
 
 /// A simulated disk; clones share it.
 #[derive(Clone)]
@@ -35,67 +33,10 @@ pub struct SimFile {
     write: bool,
 }
 
-struct State {
-    rng: SimRng,
-    inodes: BTreeMap<u64, Inode>,
-    next_inode: u64,
-    /// Names as processes see them.
-    names: BTreeMap<PathBuf, u64>,
-    /// Names that a crash can't take away.
-    durable_names: BTreeMap<PathBuf, u64>,
-    /// Changes of names since the last sync of their folder, in order.
-    unsynced_names: Vec<NameChange>,
-    /// Rises with each crash; handles of an earlier life are dead.
-    life: u64,
-    operations: u64,
-    crash_at: Option<u64>,
-    down: bool,
-    capacity: Option<u64>,
-    failing_syncs: u32,
-    ignore_sync: bool,
-    syncs: u64,
-}
-
-#[derive(Clone)]
-enum NameChange {
-    Set(PathBuf, u64),
-    Remove(PathBuf),
-    Rename(PathBuf, PathBuf, u64),
-}
-
-#[derive(Default)]
-struct Inode {
-    visible: Vec<u8>,
-    durable: Vec<u8>,
-    unsynced: Vec<Change>,
-}
-
-#[derive(Clone)]
-enum Change {
-    Write(usize, Vec<u8>),
-    SetLen(usize),
-}
-
 impl SimDisk {
     /// An empty disk. The same seed and the same calls give the same crashes.
     pub fn new(seed: u64) -> SimDisk {
-        let state = State {
-            rng: SimRng::new(seed),
-            inodes: BTreeMap::new(),
-            next_inode: 1,
-            names: BTreeMap::new(),
-            durable_names: BTreeMap::new(),
-            unsynced_names: Vec::new(),
-            life: 0,
-            operations: 0,
-            crash_at: None,
-            down: false,
-            capacity: None,
-            failing_syncs: 0,
-            ignore_sync: false,
-            syncs: 0,
-        };
-        SimDisk { state: Arc::new(Mutex::new(state)) }
+        SimDisk { state: Arc::new(Mutex::new(State::new(seed))) }
     }
 
     /// The power fails and comes back: what was not synced is kept, lost or torn, and open handles are dead.
@@ -173,143 +114,6 @@ impl SimDisk {
     }
 }
 
-impl State {
-    fn new_inode(&mut self) -> u64 {
-        let inode = self.next_inode;
-        self.next_inode += 1;
-        inode
-    }
-
-    /// Counts a changing call; fails if the disk is down.
-    fn operation(&mut self) -> io::Result<()> {
-        self.operations += 1;
-        if self.crash_at.is_some_and(|at| self.operations > at) {
-            self.down = true;
-        }
-        self.up()
-    }
-
-    fn up(&self) -> io::Result<()> {
-        if self.down { Err(io::Error::other("simulated disk is down")) } else { Ok(()) }
-    }
-
-    fn crash(&mut self) {
-        self.life += 1;
-        self.down = false;
-        self.crash_at = None;
-        let keep = self.rng.below(self.unsynced_names.len() as u64 + 1) as usize;
-        let changes: Vec<NameChange> = self.unsynced_names.drain(..).take(keep).collect();
-        for change in &changes {
-            apply_name(&mut self.durable_names, change);
-        }
-        self.names = self.durable_names.clone();
-        let live: std::collections::BTreeSet<u64> = self.names.values().copied().collect();
-        self.inodes.retain(|i, _| live.contains(i));
-        for inode in self.inodes.values_mut() {
-            for change in std::mem::take(&mut inode.unsynced) {
-                tear(&mut self.rng, &mut inode.durable, change);
-            }
-            inode.visible = inode.durable.clone();
-        }
-    }
-
-    fn room_for(&self, bytes: u64) -> io::Result<()> {
-        let used: u64 = self.inodes.values().map(|i| i.visible.len() as u64).sum();
-        match self.capacity {
-            Some(capacity) if used + bytes > capacity => Err(ErrorKind::StorageFull.into()),
-            _ => Ok(()),
-        }
-    }
-
-    /// Applies a change to what readers see, and remembers it for the next sync or crash.
-    fn change(&mut self, inode: u64, change: Change) -> io::Result<()> {
-        let len = self.inodes.get(&inode).map_or(0, |i| i.visible.len());
-        let grown = change.end().saturating_sub(len) as u64;
-        if grown > 0 {
-            self.room_for(grown)?;
-        }
-        let Some(inode) = self.inodes.get_mut(&inode) else { return Err(ErrorKind::NotFound.into()) };
-        change.apply(&mut inode.visible);
-        inode.unsynced.push(change);
-        Ok(())
-    }
-
-    fn change_name(&mut self, change: NameChange) {
-        apply_name(&mut self.names, &change);
-        self.unsynced_names.push(change);
-        // A file without a name that no crash can bring back gives its room back.
-        let mut named: std::collections::BTreeSet<u64> = self.names.values().copied().collect();
-        named.extend(self.durable_names.values());
-        for change in &self.unsynced_names {
-            if let NameChange::Set(_, i) | NameChange::Rename(_, _, i) = change {
-                named.insert(*i);
-            }
-        }
-        self.inodes.retain(|i, _| named.contains(i));
-    }
-}
-
-fn apply_name(names: &mut BTreeMap<PathBuf, u64>, change: &NameChange) {
-    match change {
-        NameChange::Set(path, inode) => {
-            names.insert(path.clone(), *inode);
-        }
-        NameChange::Remove(path) => {
-            names.remove(path);
-        }
-        NameChange::Rename(from, to, inode) => {
-            names.remove(from);
-            names.insert(to.clone(), *inode);
-        }
-    }
-}
-
-impl Change {
-    fn end(&self) -> usize {
-        match self {
-            Change::Write(at, bytes) => at + bytes.len(),
-            Change::SetLen(len) => *len,
-        }
-    }
-
-    fn apply(&self, file: &mut Vec<u8>) {
-        match self {
-            Change::Write(at, bytes) => {
-                let end = at + bytes.len();
-                if file.len() < end {
-                    file.resize(end, 0);
-                }
-                file[*at..end].copy_from_slice(bytes);
-            }
-            Change::SetLen(len) => file.resize(*len, 0),
-        }
-    }
-}
-
-/// What a crash makes of an unsynced change: all, nothing, a beginning, an end, or some sectors of it.
-fn tear(rng: &mut SimRng, file: &mut Vec<u8>, change: Change) {
-    let Change::Write(at, bytes) = &change else {
-        if rng.one_in(2) {
-            change.apply(file);
-        }
-        return;
-    };
-    let cut = rng.below(bytes.len() as u64 + 1) as usize;
-    match rng.below(5) {
-        0 => {}
-        1 => change.apply(file),
-        2 => Change::Write(*at, bytes[..cut].to_vec()).apply(file),
-        3 => Change::Write(at + cut, bytes[cut..].to_vec()).apply(file),
-        _ => {
-            for (i, sector) in bytes.chunks(SECTOR_BYTES).enumerate() {
-                if rng.one_in(2) {
-                    Change::Write(at + i * SECTOR_BYTES, sector.to_vec()).apply(file);
-                }
-            }
-        }
-    }
-}
-
 impl Disk for SimDisk {
     type File = SimFile;
 
@@ -382,8 +186,7 @@ impl Disk for SimDisk {
     fn free_space(&self, _dir: &Path) -> io::Result<u64> {
         let state = self.state.lock();
         state.up()?;
-        let used: u64 = state.inodes.values().map(|i| i.visible.len() as u64).sum();
-        Ok(state.capacity.map_or(u64::MAX, |c| c.saturating_sub(used)))
+        Ok(state.capacity.map_or(u64::MAX, |c| c.saturating_sub(state.used())))
     }
 }
 

@@ -3,6 +3,7 @@
 mod agent;
 mod compliance;
 mod desk;
+mod desk_finish;
 mod desk_laws;
 mod errors;
 mod exports;

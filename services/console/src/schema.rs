@@ -5,6 +5,8 @@
 
 mod speeds;
 
+pub(crate) use audit::{AuditRows, Verified};
+pub(crate) use platform::{PlatformStatus, VendorLimit};
 pub(crate) use speeds::{Pace, Speed};
 
 use std::collections::BTreeMap;
@@ -71,6 +73,10 @@ macro_rules! objects {
         )*
     };
 }
+
+// Behind the macro, which they use.
+mod audit;
+mod platform;
 
 objects! {
     /// Who does something.
@@ -288,46 +294,6 @@ objects! {
         #[schema(required)]
         next: Option<String>,
     }
-    /// A row of the audit trail.
-    AuditRow {
-        n: Number,
-        at_ms: Number,
-        who: String,
-        role: String,
-        action: String,
-        #[schema(required)]
-        campaign: Option<u32>,
-        #[schema(required)]
-        seq_no: Option<Number>,
-        /// More, as JSON in text: these bytes are what the hash is over.
-        detail: String,
-        /// SHA-256 of the row before; zeros for the first.
-        prev: Sha256,
-        sha256: Sha256,
-    }
-    /// A page of the trail.
-    AuditRows {
-        items: Vec<AuditRow>,
-        #[schema(required)]
-        next: Option<String>,
-    }
-    /// What a look at the whole trail found.
-    Verified {
-        ok: bool,
-        /// Good rows from the first on.
-        rows: Number,
-        /// SHA-256 of the last of them, to be noted elsewhere.
-        head: Sha256,
-        /// Versions that are what their rows say they were.
-        versions: Number,
-        /// Versions that were stored before the trail began: nothing vouches for them.
-        before_trail: Number,
-        /// The first row that is wrong or missing.
-        #[schema(required)]
-        broken_at: Option<Number>,
-        #[schema(required)]
-        why: Option<String>,
-    }
     /// What players are owed to be told.
     Disclosure {
         text_zh: String,
@@ -350,76 +316,6 @@ objects! {
         share: String,
         /// Regions that it can be won in; none: everywhere.
         regions: Vec<String>,
-    }
-    /// Delivery's pace towards a vendor.
-    VendorLimit {
-        vendor: u32,
-        /// Sends a second at most, 0: none; null: as many as the platform is configured to.
-        #[schema(required)]
-        per_second: Option<u32>,
-    }
-    /// How everything stands.
-    PlatformStatus {
-        at_ms: Number,
-        nodes: Vec<NodeStatus>,
-        /// Prizes of rounds that are not closed.
-        prizes: Vec<PrizeStatus>,
-        vendors: Vec<VendorStatus>,
-    }
-    /// A lottery node.
-    NodeStatus {
-        node: u16,
-        epoch: u32,
-        /// Whether its session with the ledger is valid: only then it draws.
-        session: bool,
-        seen_ago_ms: Number,
-        plans: Vec<NodePlan>,
-    }
-    /// What a node runs of a campaign.
-    NodePlan {
-        campaign: u32,
-        #[schema(required)]
-        seq_no: Option<Number>,
-        #[schema(required)]
-        grey: Option<Number>,
-        /// A newer version that it could not put into force.
-        #[schema(required)]
-        failure: Option<NodeFailure>,
-    }
-    /// A version that a node could not put into force.
-    NodeFailure {
-        seq_no: Number,
-        what: String,
-    }
-    /// A prize, as the ledger has it.
-    PrizeStatus {
-        campaign: u32,
-        at: PrizeAt,
-        name: String,
-        vendor: u32,
-        seq_no: Number,
-        paused: bool,
-        /// Units ever made.
-        made: Number,
-        /// The effective budget: made and not cancelled.
-        budget: Number,
-        /// Units granted to nodes and not returned, awarded ones among them.
-        granted: Number,
-        awarded: Number,
-        /// Units in open leases.
-        locked: Number,
-        open_leases: u32,
-        /// Units won a second, of late.
-        per_second: f64,
-    }
-    /// A vendor, as delivery has it.
-    VendorStatus {
-        vendor: u32,
-        name: String,
-        limit_per_second: u32,
-        backlog: Number,
-        cut_off: bool,
-        per_second: f64,
     }
 }
 

@@ -1,20 +1,24 @@
-//! Whether ARCHITECTURE.md names every crate.
+//! Whether ARCHITECTURE.md names every crate, and documents point at what is there.
 
 use std::path::Path;
 
-use crate::{Findings, metadata};
+use crate::{Findings, links, metadata};
 
-/// Crates that the map does not name.
+/// Crates that the map does not name, and what documents point at and is not there.
 pub fn check(root: &Path) -> Result<Findings, String> {
     let path = root.join("ARCHITECTURE.md");
     let map = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let workspace = metadata::load(root)?;
     let folders: Vec<&str> = workspace.ours().filter_map(|(_, package)| package.folder.as_deref()).collect();
-    let errors = missing(&map, &folders)
+    let (lost, documents) = links::errors(root)?;
+    let unnamed = missing(&map, &folders)
         .into_iter()
-        .map(|folder| format!("ARCHITECTURE.md does not name {folder}; say in a line what it is for"))
-        .collect();
-    let summary = format!("ARCHITECTURE.md names all {} crates", folders.len());
+        .map(|folder| format!("ARCHITECTURE.md does not name {folder}; say in a line what it is for"));
+    let errors = unnamed.chain(lost).collect();
+    let summary = format!(
+        "ARCHITECTURE.md names all {} crates, and {documents} documents point at what is there",
+        folders.len()
+    );
     Ok(Findings { errors, warnings: Vec::new(), summary })
 }
 

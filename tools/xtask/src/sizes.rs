@@ -1,8 +1,8 @@
 //! Whether files and functions are small enough to be read.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::{Findings, source};
+use crate::{Findings, source, tree};
 
 /// A file longer than this is asking to be two.
 const FILE_LINES_GOOD: usize = 500;
@@ -14,9 +14,8 @@ const FUNCTION_LINES_GOOD: usize = 80;
 /// Rust files and functions over their size.
 pub fn check(root: &Path) -> Result<Findings, String> {
     let mut findings = Findings::default();
-    let mut files = Vec::new();
-    rust_files(root, &mut files)?;
-    files.sort();
+    let mut files = tree::files(root)?;
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
     for path in &files {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let name = path.strip_prefix(root).unwrap_or(path).display().to_string();
@@ -42,25 +41,6 @@ fn measure(name: &str, text: &str, findings: &mut Findings) {
             ));
         }
     }
-}
-
-/// All Rust files below `folder`, build output and hidden folders left out.
-fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
-    let unreadable = |error: std::io::Error| format!("{}: {error}", folder.display());
-    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let path = entry.path();
-        if entry.file_type().map_err(unreadable)?.is_dir() {
-            if !name.starts_with('.') && name != "target" {
-                rust_files(&path, files)?;
-            }
-        } else if name.ends_with(".rs") {
-            files.push(path);
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

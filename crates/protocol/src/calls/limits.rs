@@ -65,7 +65,7 @@ pub(super) const STRANGERS_MAX: usize = 64;
 /// How long the greeting may take, in ms.
 pub(super) const GREETING_MS: u64 = 3_000;
 
-/// A server closes a connection that has been silent for so long, in ms: clients send a heartbeat each second.
+/// A server closes a connection that has been silent for so long, in ms: callers send a heartbeat each 400 ms.
 pub(super) const SILENCE_MS: u64 = 10_000;
 
 /// How long a server that shuts down waits for what is unanswered, in ms.

@@ -1,227 +1,21 @@
 //! Chat over the wire, both ways: what crosses, and what becomes of it when the wire breaks.
 
-use crate::world::{Mode, NODE, SOON, Wire, cluster, eventually, patient, tasks};
-use async_trait::async_trait;
-use parking_lot::Mutex;
-use proptest::prelude::*;
-use protocol::calls::client::{CallOptions, Dialer, RemoteChat, Target};
-use protocol::calls::limits::{PUSHES_WAITING_MAX, SENDS_MAX};
-use protocol::calls::server::{CallCounts, CallServer};
-use protocol::calls::{
-    CallError, Chat, ChatHost, ConnectionAt, DeviceAt, Inbox, Part, PartKind, PushBatch, Pushes, SendCall,
-    SendReply, Served, Target as PushTarget,
+use crate::chat_host::{
+    ACCESS, Door, Heard, Host, SILENT, TAGS_FROM, batch, device, dial, request, sends, serve, serve_keeping,
+    stored, up,
 };
+use crate::weather::{self, Step};
+use crate::world::{Mode, Server, Wire, eventually, hear, patient, tasks};
+use proptest::prelude::*;
+use protocol::calls::client::CallOptions;
+use protocol::calls::limits::{PUSHES_WAITING_MAX, SENDS_MAX};
+use protocol::calls::{CallError, Chat, Inbox, SendCall, SendReply};
 use protocol::v1::chat_answer::Answer;
 use protocol::v1::chat_request::Ask;
-use protocol::v1::{
-    ChatAnswer, ChatRequest, Done, MarkRead, Recall, Send, SendAnswer, SendOutcome, SyncRequest,
-};
-use runtime::{SystemClock, Tasks};
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use protocol::v1::{Done, MarkRead, Recall, SendOutcome, SyncRequest};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
-
-const ACCESS: u16 = 31;
-
-/// Messages to it are never answered.
-const SILENT: u64 = 404;
-
-fn device(n: u64) -> DeviceAt {
-    DeviceAt { user: n, device: n + 1, at: ConnectionAt { access: ACCESS, connection: n + 2 } }
-}
-
-#[derive(Clone, PartialEq, Debug)]
-enum Heard {
-    Arrived(DeviceAt),
-    Again(DeviceAt),
-    Left(DeviceAt),
-    Beat(DeviceAt),
-    Confirmed(DeviceAt, u64),
-    Send(SendCall),
-}
-
-/// A chat node that writes down what it hears. Odd counters are stored at once, even ones late.
-#[derive(Default)]
-struct Host {
-    heard: Mutex<Vec<Heard>>,
-    doors: Mutex<BTreeMap<u16, Arc<dyn Pushes>>>,
-}
-
-impl Host {
-    fn here(&self) -> BTreeSet<u64> {
-        let mut here = BTreeSet::new();
-        for heard in &*self.heard.lock() {
-            match heard {
-                Heard::Arrived(device) | Heard::Again(device) => drop(here.insert(device.user)),
-                Heard::Left(device) => drop(here.remove(&device.user)),
-                _ => {}
-            }
-        }
-        here
-    }
-
-    fn count(&self, what: impl Fn(&Heard) -> bool) -> usize {
-        self.heard.lock().iter().filter(|heard| what(heard)).count()
-    }
-}
-
-fn stored(call: &SendCall) -> SendReply {
-    let answer = SendAnswer {
-        outcome: SendOutcome::Stored.into(),
-        conversation: call.send.conversation,
-        counter: call.send.counter,
-        seq: call.send.counter * 10,
-        ..SendAnswer::default()
-    };
-    SendReply { tag: call.tag, answer }
-}
-
-#[async_trait]
-impl Chat for Host {
-    fn arrive(&self, device: DeviceAt) {
-        self.heard.lock().push(Heard::Arrived(device));
-    }
-
-    fn arrive_again(&self, device: DeviceAt) {
-        self.heard.lock().push(Heard::Again(device));
-    }
-
-    fn leave(&self, device: DeviceAt) {
-        self.heard.lock().push(Heard::Left(device));
-    }
-
-    fn beat(&self, devices: &[DeviceAt]) {
-        self.heard.lock().extend(devices.iter().map(|device| Heard::Beat(*device)));
-    }
-
-    fn send(&self, calls: &mut Vec<SendCall>, inbox: &Arc<Inbox<SendReply>>, out: &mut Vec<SendReply>) {
-        let mut late = Vec::new();
-        for call in calls.drain(..) {
-            match call.send.counter % 2 {
-                _ if call.send.conversation == SILENT => {}
-                1 => out.push(stored(&call)),
-                _ => late.push(stored(&call)),
-            }
-            self.heard.lock().push(Heard::Send(call));
-        }
-        let inbox = Arc::clone(inbox);
-        std::thread::spawn(move || inbox.put_all(late));
-    }
-
-    fn confirm(&self, confirms: &[(DeviceAt, u64)]) {
-        self.heard.lock().extend(confirms.iter().map(|(device, cursor)| Heard::Confirmed(*device, *cursor)));
-    }
-
-    async fn ask(&self, from: ConnectionAt, request: ChatRequest) -> Result<ChatAnswer, CallError> {
-        let answer = match request.ask {
-            Some(Ask::Recall(recall)) => {
-                return Err(CallError::Refused(format!("{} is too old", recall.seq)));
-            }
-            // Longer than any caller waits.
-            Some(Ask::Sync(_)) => {
-                tokio::time::sleep(Duration::from_secs(60)).await;
-                None
-            }
-            _ => Some(Answer::Done(Done { conversation: from.connection, seq: u64::from(from.access) })),
-        };
-        Ok(ChatAnswer { answer, user: request.user })
-    }
-}
-
-impl ChatHost for Host {
-    fn attach(&self, access: u16, door: Arc<dyn Pushes>) {
-        self.doors.lock().insert(access, door);
-    }
-
-    fn detach(&self, access: u16) {
-        self.doors.lock().remove(&access);
-    }
-}
-
-/// A front door that keeps what is pushed.
-#[derive(Default)]
-struct Door(Mutex<Vec<PushBatch>>);
-
-impl Pushes for Door {
-    fn push(&self, batch: PushBatch) {
-        self.0.lock().push(batch);
-    }
-}
-
-struct Server {
-    address: SocketAddr,
-    host: Arc<Host>,
-    counts: Arc<CallCounts>,
-    tasks: Tasks,
-}
-
-/// How long a server keeps the devices of an access node that is out of reach, in tests that are not about that.
-const KEPT: Duration = Duration::from_millis(700);
-
-fn serve(tasks: &Tasks, at: Option<SocketAddr>) -> Server {
-    serve_keeping(tasks, at, KEPT)
-}
-
-fn serve_keeping(tasks: &Tasks, at: Option<SocketAddr>, kept: Duration) -> Server {
-    let host = Arc::new(Host::default());
-    let served = Served { chat: Some(host.clone()), ..Served::default() };
-    let at = at.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
-    let server = CallServer::bind(at, cluster(1), NODE, served, SystemClock::shared()).unwrap();
-    server.keep_devices_for(kept);
-    let (address, counts, tasks) = (server.address(), server.counts(), tasks.stage());
-    server.run(&tasks);
-    Server { address, host, counts, tasks }
-}
-
-impl Server {
-    /// Its sockets are closed at once, whatever is under way.
-    async fn kill(&self) {
-        let _ = self.tasks.drain(Duration::ZERO).await;
-        eventually("its address is free", || std::net::TcpListener::bind(self.address).is_ok()).await;
-    }
-}
-
-fn dial(tasks: &Tasks, address: SocketAddr, options: CallOptions, door: &Arc<Door>) -> RemoteChat {
-    let dialer = Dialer::new(cluster(1), "access/31", options, SystemClock::shared(), tasks.stage());
-    let target = Target { node: NODE, address: address.to_string() };
-    dialer.dial_chat(target, ACCESS, door.clone())
-}
-
-async fn up(chat: &RemoteChat) {
-    eventually("chat is reached", || chat.health().up).await;
-}
-
-fn sends(counters: std::ops::Range<u64>, conversation: u64) -> Vec<SendCall> {
-    let send = |counter| Send {
-        user: 5,
-        device: 6,
-        conversation,
-        counter,
-        body: counter.to_le_bytes().to_vec(),
-        ..Send::default()
-    };
-    counters.map(|n| SendCall { tag: n + 1_000_000, send: send(n), from: device(5).at }).collect()
-}
-
-fn hear(inbox: &Inbox<SendReply>, heard: &mut Vec<SendReply>) {
-    while inbox.take(heard, Waker::noop()) {}
-}
-
-fn request(ask: Ask) -> ChatRequest {
-    ChatRequest { user: 5, device: 6, ask: Some(ask) }
-}
-
-fn batch(targets: u64, part: usize) -> PushBatch {
-    let kind = PartKind::Message { conversation: 9, seq: 8 };
-    let target = |n| PushTarget { connection: n, user: n, device: 1, after: n, cursor: n + 1, message: 0 };
-    PushBatch {
-        bytes: vec![7; part],
-        parts: vec![Part { kind, bytes: 0..part as u32 }],
-        targets: (0..targets).map(target).collect(),
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_crosses_both_ways_in_its_order() {
@@ -441,77 +235,59 @@ async fn a_server_that_ends_answers_what_it_took() {
     assert!(out.iter().all(|reply| reply.answer.outcome() == SendOutcome::Stored));
 }
 
+/// What devices and senders do.
 #[derive(Clone, Debug)]
-enum Step {
+enum Deed {
     Send(u64),
-    Wire(Mode),
     Come(u64),
     Go(u64),
-    /// The server's sockets are closed and another one takes its address.
-    Restart,
-    Wait(u64),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn deeds() -> impl Strategy<Value = Deed> {
     prop_oneof![
-        5 => (1u64..400).prop_map(Step::Send),
-        3 => (0u64..9).prop_map(Step::Come),
-        2 => (0u64..9).prop_map(Step::Go),
-        1 => Just(Step::Wire(Mode::Hold)),
-        1 => Just(Step::Wire(Mode::Cut)),
-        2 => Just(Step::Wire(Mode::Carry)),
-        1 => Just(Step::Restart),
-        3 => (0u64..30).prop_map(Step::Wait),
+        5 => (1u64..400).prop_map(Deed::Send),
+        3 => (0u64..9).prop_map(Deed::Come),
+        2 => (0u64..9).prop_map(Deed::Go),
     ]
 }
 
-async fn run(steps: Vec<Step>) {
+async fn run(steps: Vec<Step<Deed>>) {
     let tasks = tasks();
-    let mut server = serve(&tasks, None);
+    let server = serve(&tasks, None);
     let wire = Wire::new(&tasks, server.address).await;
     let options = CallOptions { submit_ms: 150, connect_ms: 500, ..patient() };
     let chat = dial(&tasks, wire.address, options, &Arc::default());
     up(&chat).await;
     let inbox = Arc::new(Inbox::new());
     let (mut heard, mut sent, mut here) = (Vec::new(), 0, BTreeSet::new());
-    for step in steps {
-        match step {
-            Step::Send(n) => {
+    let again = |server: &Server<Host>| serve(&tasks, Some(server.address));
+    let server = weather::through(steps, &wire, server, again, |deed| {
+        match deed {
+            Some(Deed::Send(n)) => {
                 chat.send(&mut sends(sent..sent + n, 3), &inbox, &mut heard);
                 sent += n;
             }
-            Step::Come(n) => {
+            Some(Deed::Come(n)) => {
                 here.insert(n);
                 chat.arrive(device(n));
             }
-            Step::Go(n) => {
+            Some(Deed::Go(n)) => {
                 here.remove(&n);
                 chat.leave(device(n));
             }
-            Step::Wire(mode) => wire.set(mode),
-            Step::Restart => {
-                server.kill().await;
-                server = serve(&tasks, Some(server.address));
-            }
-            Step::Wait(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+            None => {}
         }
         hear(&inbox, &mut heard);
-    }
-    let all = async {
-        while heard.len() < sent as usize {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            hear(&inbox, &mut heard);
-        }
+    })
+    .await;
+    let mut tags = || {
+        hear(&inbox, &mut heard);
+        heard.iter().map(|reply| reply.tag - TAGS_FROM).collect()
     };
-    tokio::time::timeout(SOON, all).await.expect("everybody is answered");
+    weather::all_answered(sent, &mut tags).await;
     wire.set(Mode::Carry);
     eventually("chat knows who is there", || server.host.here() == here).await;
-    // And nobody twice, even when what was held comes after all.
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    hear(&inbox, &mut heard);
-    let mut tags: Vec<_> = heard.iter().map(|reply| reply.tag - 1_000_000).collect();
-    tags.sort_unstable();
-    assert_eq!(tags, (0..sent).collect::<Vec<_>>());
+    weather::nobody_twice(&wire, sent, tags).await;
     let _ = tasks.drain(Duration::ZERO).await;
     let _ = server.tasks.drain(Duration::ZERO).await;
 }
@@ -521,10 +297,8 @@ proptest! {
 
     #[test]
     fn whatever_is_held_or_cut_each_message_is_answered_once_and_devices_are_right(
-        steps in prop::collection::vec(step(), 1..25),
+        steps in weather::steps(10, deeds()),
     ) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(run(steps));
-        runtime.shutdown_background();
+        weather::block_on(run(steps));
     }
 }

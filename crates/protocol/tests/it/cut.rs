@@ -1,8 +1,7 @@
 //! Whatever happens to the wire, each call is answered exactly once.
 
-use crate::world::{
-    Mode, SOON, Server, Wire, calls, dial, dial_by, eventually, hear, patient, serve, tasks, up,
-};
+use crate::weather::{self, Step};
+use crate::world::{Mode, Server, Wire, calls, dial, dial_by, eventually, hear, patient, serve, tasks, up};
 use proptest::prelude::*;
 use protocol::calls::client::{CallOptions, RemoteDraws};
 use protocol::calls::{Draws, Inbox};
@@ -108,64 +107,30 @@ async fn a_stop_of_this_process_is_not_taken_for_the_others_silence() {
     }
 }
 
-#[derive(Clone, Debug)]
-enum Step {
-    Ask(u64),
-    Wire(Mode),
-    /// The server's sockets are closed and another one takes its address.
-    Restart,
-    Wait(u64),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        5 => (1u64..400).prop_map(Step::Ask),
-        1 => Just(Step::Wire(Mode::Hold)),
-        1 => Just(Step::Wire(Mode::Cut)),
-        2 => Just(Step::Wire(Mode::Carry)),
-        1 => Just(Step::Restart),
-        3 => (0u64..30).prop_map(Step::Wait),
-    ]
-}
-
-async fn run(steps: Vec<Step>) {
+async fn run(steps: Vec<Step<u64>>) {
     let tasks = tasks();
-    let mut server = serve(&tasks, None);
+    let server = serve(&tasks, None);
     let wire = Wire::new(&tasks, server.address).await;
     let options = CallOptions { submit_ms: 150, connect_ms: 500, ..patient() };
     let draws = RemoteDraws::new(dial(&tasks, wire.address, options));
     up(draws.peer()).await;
     let inbox = Arc::new(Inbox::new());
     let (mut heard, mut asked) = (Vec::new(), 0);
-    for step in steps {
-        match step {
-            Step::Ask(n) => {
-                draws.submit(&calls(asked..asked + n), &inbox, &mut heard);
-                asked += n;
-            }
-            Step::Wire(mode) => wire.set(mode),
-            Step::Restart => {
-                server.kill().await;
-                server = serve(&tasks, Some(server.address));
-            }
-            Step::Wait(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+    let again = |server: &Server| serve(&tasks, Some(server.address));
+    let server = weather::through(steps, &wire, server, again, |more| {
+        if let Some(more) = more {
+            draws.submit(&calls(asked..asked + more), &inbox, &mut heard);
+            asked += more;
         }
         hear(&inbox, &mut heard);
-    }
-    let all = async {
-        while heard.len() < asked as usize {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            hear(&inbox, &mut heard);
-        }
+    })
+    .await;
+    let mut tags = || {
+        hear(&inbox, &mut heard);
+        heard.iter().map(|reply| reply.tag).collect()
     };
-    tokio::time::timeout(SOON, all).await.expect("everybody is answered");
-    // And nobody twice, even when what was held comes after all.
-    wire.set(Mode::Carry);
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    hear(&inbox, &mut heard);
-    let mut tags: Vec<_> = heard.iter().map(|reply| reply.tag).collect();
-    tags.sort_unstable();
-    assert_eq!(tags, (0..asked).collect::<Vec<_>>());
+    weather::all_answered(asked, &mut tags).await;
+    weather::nobody_twice(&wire, asked, tags).await;
     let _ = tasks.drain(Duration::ZERO).await;
     let _ = server.tasks.drain(Duration::ZERO).await;
 }
@@ -174,9 +139,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_is_held_or_cut_each_call_is_answered_once(steps in prop::collection::vec(step(), 1..25)) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(run(steps));
-        runtime.shutdown_background();
+    fn whatever_is_held_or_cut_each_call_is_answered_once(steps in weather::steps(5, 1u64..400)) {
+        weather::block_on(run(steps));
     }
 }

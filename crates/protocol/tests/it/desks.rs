@@ -65,10 +65,10 @@ async fn another_node_is_asked_where_that_is_safe_and_only_there() {
     let options = CallOptions { try_ms: 2_500, ..patient() };
     let peers = peers(&tasks, &[&servers[0], &servers[1]], options).await;
     let (awards, accounts) = (RemoteAwards::new(peers.clone()), RemoteAccounts::new(peers.clone()));
-    let claims = || servers.iter().map(|server| server.fake.claims.load(Ordering::SeqCst)).sum::<u64>();
-    let sets = || servers.iter().map(|server| server.fake.accounts.load(Ordering::SeqCst)).sum::<u64>();
+    let claims = || servers.iter().map(|server| server.host.claims.load(Ordering::SeqCst)).sum::<u64>();
+    let sets = || servers.iter().map(|server| server.host.accounts.load(Ordering::SeqCst)).sum::<u64>();
     // One of both says that it can't: the other one does it.
-    servers[0].fake.away.store(1, Ordering::SeqCst);
+    servers[0].host.away.store(1, Ordering::SeqCst);
     for _ in 0..2 {
         awards.claim(UserId(5), award(3)).await.unwrap();
     }

@@ -41,5 +41,5 @@ async fn bytes_that_are_no_greeting_end_the_connection() {
     }
     eventually("all are refused", || server.counts.refused() == 3).await;
     assert_eq!(server.counts.submits(), 0);
-    assert!(server.fake.batches.lock().is_empty());
+    assert!(server.host.batches.lock().is_empty());
 }

@@ -1,15 +1,13 @@
 //! What chat nodes say to each other: what crosses, and what is left out.
 
-use crate::world::{Mode, NODE, Wire, cluster, eventually, patient, tasks};
+use crate::world::{KEPT, Mode, NODE, Server, Wire, cluster, eventually, patient, serve_as, tasks};
 use parking_lot::Mutex;
 use protocol::calls::client::{Dialer, RemoteChatPeers, Target};
 use protocol::calls::limits::PEER_MESSAGE_MAX;
-use protocol::calls::server::{CallCounts, CallServer};
 use protocol::calls::{ChatPeerHost, ChatPeers, Served};
 use runtime::{SystemClock, Tasks};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The node that speaks.
 const ME: u16 = 12;
@@ -25,21 +23,8 @@ impl ChatPeerHost for Host {
     }
 }
 
-struct Server {
-    address: SocketAddr,
-    host: Arc<Host>,
-    counts: Arc<CallCounts>,
-    tasks: Tasks,
-}
-
-fn serve(tasks: &Tasks, at: Option<SocketAddr>) -> Server {
-    let host = Arc::new(Host::default());
-    let served = Served { chat_peers: Some(host.clone()), ..Served::default() };
-    let at = at.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
-    let server = CallServer::bind(at, cluster(1), NODE, served, SystemClock::shared()).unwrap();
-    let (address, counts, tasks) = (server.address(), server.counts(), tasks.stage());
-    server.run(&tasks);
-    Server { address, host, counts, tasks }
+fn serve(tasks: &Tasks, at: Option<SocketAddr>) -> Server<Host> {
+    serve_as(tasks, at, KEPT, |host| Served { chat_peers: Some(host), ..Served::default() })
 }
 
 fn target(node: u16, address: SocketAddr) -> Target {
@@ -123,11 +108,10 @@ async fn one_that_begins_anew_is_reached_again() {
     peers.say(NODE, message(0, 8));
     peers.follow([target(NODE, server.address)]);
     eventually("the other one is reached", || is_up(&peers)).await;
-    let _ = server.tasks.drain(Duration::ZERO).await;
+    server.kill().await;
     eventually("its end is noticed", || !is_up(&peers)).await;
     peers.say(NODE, message(1, 8));
     assert_eq!(peers.lost(), 2, "to nobody yet, and to nobody any more");
-    eventually("its address is free", || std::net::TcpListener::bind(server.address).is_ok()).await;
     let server = serve(&tasks, Some(server.address));
     eventually("it is reached again", || is_up(&peers)).await;
     peers.say(NODE, message(2, 8));

@@ -42,7 +42,7 @@ async fn decisions_come_back_to_the_inbox_that_asked_as_they_were_made() {
     }
     assert_eq!(draws.peer().health().timed_out, silent as u64);
     assert_eq!(server.counts.submits(), 9_991);
-    assert!(server.fake.batches.lock().len() < 100, "what came together was decided together");
+    assert!(server.host.batches.lock().len() < 100, "what came together was decided together");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -22,8 +22,6 @@ use tokio::net::{TcpListener, TcpStream};
 /// Number of the node in these tests.
 pub const NODE: u16 = 7;
 
-pub const SOON: Duration = Duration::from_secs(60);
-
 pub fn cluster(secret: u8) -> Cluster {
     Cluster::new("test", vec![CallKey::new("k1", &[secret; 32]).unwrap()]).unwrap()
 }
@@ -171,31 +169,46 @@ pub fn patient() -> CallOptions {
     }
 }
 
-/// A server in a stage of its own, so that it can be killed.
-pub struct Server {
+/// A server in a stage of its own, so that it can be killed, and what stands behind it.
+pub struct Server<H = Fake> {
     pub address: SocketAddr,
-    pub fake: Arc<Fake>,
+    pub host: Arc<H>,
     pub counts: Arc<CallCounts>,
     pub tasks: Tasks,
 }
 
+/// Serves everything but chat.
 pub fn serve(tasks: &Tasks, at: Option<SocketAddr>) -> Server {
-    let fake = Arc::new(Fake::default());
-    let served = Served {
+    serve_as(tasks, at, KEPT, |fake: Arc<Fake>| Served {
         draws: Some(fake.clone()),
         awards: Some(fake.clone()),
         accounts: Some(fake.clone()),
-        histories: Some(fake.clone()),
+        histories: Some(fake),
         ..Served::default()
-    };
-    let at = at.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
-    let server = CallServer::bind(at, cluster(1), NODE, served, SystemClock::shared()).unwrap();
-    let (address, counts, tasks) = (server.address(), server.counts(), tasks.stage());
-    server.run(&tasks);
-    Server { address, fake, counts, tasks }
+    })
 }
 
-impl Server {
+/// How long a server keeps the devices of an access node that is out of reach, in tests that are not about that.
+pub const KEPT: Duration = Duration::from_millis(700);
+
+/// Serves what a new host stands for, on a free port if no address is named.
+pub fn serve_as<H: Default>(
+    tasks: &Tasks,
+    at: Option<SocketAddr>,
+    kept: Duration,
+    served: impl FnOnce(Arc<H>) -> Served,
+) -> Server<H> {
+    let host = Arc::new(H::default());
+    let at = at.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let served = served(host.clone());
+    let server = CallServer::bind(at, cluster(1), NODE, served, SystemClock::shared()).unwrap();
+    server.keep_devices_for(kept);
+    let (address, counts, tasks) = (server.address(), server.counts(), tasks.stage());
+    server.run(&tasks);
+    Server { address, host, counts, tasks }
+}
+
+impl<H> Server<H> {
     /// Its sockets are closed at once, whatever is under way.
     pub async fn kill(&self) {
         let _ = self.tasks.drain(Duration::ZERO).await;
@@ -248,7 +261,7 @@ pub fn calls(tags: std::ops::Range<u64>) -> Vec<SubmitCall> {
 }
 
 /// Moves what has come to `heard`.
-pub fn hear(inbox: &Inbox, heard: &mut Vec<SubmitReply>) {
+pub fn hear<R>(inbox: &Inbox<R>, heard: &mut Vec<R>) {
     while inbox.take(heard, Waker::noop()) {}
 }
 

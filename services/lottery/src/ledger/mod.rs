@@ -15,6 +15,7 @@
 
 #[cfg(test)]
 mod conformance;
+mod errors;
 pub mod memory;
 pub mod pg;
 pub mod port;

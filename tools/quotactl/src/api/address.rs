@@ -19,7 +19,7 @@ impl Address {
         if text.starts_with("https://") {
             return Err(wrong(
                 "this program speaks http only, without TLS; reach a server elsewhere through a tunnel (as in `ssh -L \
-                 7700:127.0.0.1:7700 HOST`)",
+                 7602:127.0.0.1:7602 HOST`)",
             ));
         }
         let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };

@@ -89,7 +89,7 @@ pub enum Command {
     Promote(Named),
     /// End the grey version.
     Withdraw(Named),
-    /// Change how many awards a second are delivered to a vendor, at once and until the next start.
+    /// Change how many awards a second are delivered to a vendor, at once; it holds through restarts.
     VendorLimit(VendorLimit),
     /// How everything stands: nodes, prizes, vendors.
     Status,

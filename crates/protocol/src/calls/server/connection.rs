@@ -1,15 +1,12 @@
 //! One connection of a caller.
 
+use super::line::{Line, ticks};
 use super::{Shared, chat, slow};
 use crate::calls::greeting::{self, Doorkeeper};
-use crate::calls::limits::{
-    BATCH_MAX, BUFFER_KEPT, CALL_FRAME_MAX, DRAIN_MS, GREETING_MS, OUTSTANDING_MAX, SLOW_MAX, TICK_MS,
-    UNSENT_MAX,
-};
-use crate::calls::socket::{interest, read, write, write_all};
+use crate::calls::limits::{BATCH_MAX, CALL_FRAME_MAX, GREETING_MS, OUTSTANDING_MAX, SLOW_MAX};
+use crate::calls::socket::{read, write};
 use crate::calls::wire::{self, CallKind, put_empty, put_message, put_replies, read_submits};
 use crate::calls::{CallError, Inbox, ServiceSet, SubmitCall, SubmitReply};
-use crate::error::Code;
 use crate::v1::Outcome;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use runtime::Shutdown;
@@ -21,7 +18,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::MissedTickBehavior;
 
 /// What a caller over a bound is told to wait, in ms.
 const BUSY_MS: u32 = 500;
@@ -55,21 +51,19 @@ pub(super) async fn serve(
     shared.counts.connections.fetch_add(1, Ordering::Relaxed);
     tracing::debug!(%peer, from, "calls are served");
     if wants.contains(ServiceSet::CHAT) {
-        return chat::serve(shared, &stream, (peer, &from), input, shutdown).await;
+        let line = Line::new(shared, &stream, input);
+        return chat::serve(shared, line, (peer, &from), shutdown).await;
     }
     let mut caller = Caller {
         shared,
+        line: Line::new(shared, &stream, input),
         inbox: Arc::new(Inbox::new()),
-        input,
-        out: Vec::new(),
-        sent: 0,
         unanswered: 0,
-        heard_ms: shared.mono_ms(),
         calls: Vec::new(),
         replies: Vec::new(),
         slow: FuturesUnordered::new(),
     };
-    if let Err(error) = caller.run(&stream, shutdown).await {
+    if let Err(error) = caller.run(shutdown).await {
         tracing::debug!(%peer, from, error, "a call connection ended");
     }
 }
@@ -113,14 +107,11 @@ async fn greet(
 
 struct Caller<'a> {
     shared: &'a Shared,
+    line: Line<'a>,
     /// Where late decisions come in.
     inbox: Arc<Inbox>,
-    input: Vec<u8>,
-    out: Vec<u8>,
-    sent: usize,
     /// Submits taken and not yet answered.
     unanswered: usize,
-    heard_ms: u64,
     /// Of one read; kept for their room.
     calls: Vec<SubmitCall>,
     replies: Vec<SubmitReply>,
@@ -128,34 +119,26 @@ struct Caller<'a> {
 }
 
 impl Caller<'_> {
-    async fn run(&mut self, stream: &TcpStream, shutdown: &Shutdown) -> Result<(), String> {
-        let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut drain_until_ms = None;
+    async fn run(&mut self, shutdown: &Shutdown) -> Result<(), String> {
+        let mut ticks = ticks();
         loop {
-            let all_sent = self.flush(stream)?;
-            if shutdown.is_requested() {
-                let until_ms = *drain_until_ms.get_or_insert(self.shared.mono_ms() + DRAIN_MS);
-                let done = all_sent && self.unanswered == 0 && self.slow.is_empty();
-                if done || self.shared.mono_ms() >= until_ms {
-                    return Ok(());
-                }
+            let all_sent = self.line.flush()?;
+            let done = all_sent && self.unanswered == 0 && self.slow.is_empty();
+            if self.line.is_over(shutdown, done) {
+                return Ok(());
             }
-            // Whoever does not read his answers is not read either.
-            let may_read = self.out.len() - self.sent < UNSENT_MAX;
-            let interest = interest(may_read, all_sent);
             let (inbox, replies) = (&self.inbox, &mut self.replies);
             let late = inbox.hear(replies);
             tokio::select! {
-                ready = stream.ready(interest) => {
-                    if ready.map_err(|error| error.to_string())?.is_readable() && may_read {
-                        self.read(stream)?;
+                ready = self.line.ready(all_sent) => {
+                    if ready? {
+                        self.read()?;
                     }
                 }
                 () = late => {}
-                Some(frame) = self.slow.next(), if !self.slow.is_empty() => self.out.extend_from_slice(&frame),
-                _ = tick.tick() => self.shared.bear(self.heard_ms)?,
-                () = shutdown.wait(), if drain_until_ms.is_none() => {}
+                Some(frame) = self.slow.next(), if !self.slow.is_empty() => self.line.out.extend_from_slice(&frame),
+                _ = ticks.tick() => self.line.bear()?,
+                () = shutdown.wait(), if !self.line.is_draining() => {}
             }
             self.answer();
         }
@@ -164,32 +147,16 @@ impl Caller<'_> {
     /// Puts out the decisions there are.
     fn answer(&mut self) {
         self.unanswered -= self.replies.len().min(self.unanswered);
-        put_replies(&mut self.out, &mut self.replies);
+        put_replies(&mut self.line.out, &mut self.replies);
     }
 
-    /// Writes what there is; true when nothing is left.
-    fn flush(&mut self, stream: &TcpStream) -> Result<bool, String> {
-        write_all(stream, &mut self.out, &mut self.sent)
-    }
-
-    fn read(&mut self, stream: &TcpStream) -> Result<(), String> {
-        if read(stream, &mut self.input)? == 0 {
+    fn read(&mut self) -> Result<(), String> {
+        if !self.line.read()? {
             return Ok(());
         }
-        self.heard_ms = self.shared.mono_ms();
-        let input = std::mem::take(&mut self.input);
-        let taken = self.take(&input);
-        self.input = input;
-        if let Err(error) = &taken {
-            let mut message = Code::Malformed.message(error.clone());
-            message.fatal = true;
-            put_message(&mut self.out, CallKind::Error, 0, &message);
-            self.flush(stream)?;
-        }
-        self.input.drain(..taken?);
-        if self.input.is_empty() && self.input.capacity() > BUFFER_KEPT {
-            self.input = Vec::new();
-        }
+        let input = self.line.take_input();
+        let used = self.take(&input).map_err(|error| self.line.complain(error))?;
+        self.line.taken(input, used);
         self.decide();
         Ok(())
     }
@@ -210,7 +177,7 @@ impl Caller<'_> {
                     read_submits(id, body, &mut self.calls)
                         .map_err(|error| format!("submits that can't be read: {error}"))?;
                 }
-                CallKind::Heartbeat => put_empty(&mut self.out, CallKind::Heartbeat, id),
+                CallKind::Heartbeat => put_empty(&mut self.line.out, CallKind::Heartbeat, id),
                 CallKind::PeerSays => self.hear(id, body)?,
                 CallKind::Prizes
                 | CallKind::Claim
@@ -239,7 +206,7 @@ impl Caller<'_> {
         let counts = &self.shared.counts;
         if self.slow.len() >= SLOW_MAX {
             counts.busy.fetch_add(1, Ordering::Relaxed);
-            put_message(&mut self.out, CallKind::Error, id, &CallError::Busy(BUSY_MS).message());
+            put_message(&mut self.line.out, CallKind::Error, id, &CallError::Busy(BUSY_MS).message());
             return;
         }
         counts.others.fetch_add(1, Ordering::Relaxed);

@@ -11,9 +11,10 @@
 
 mod chat;
 mod connection;
+mod line;
 mod slow;
 
-use super::limits::{ACCESS_AWAY_MS, CONNECTIONS_MAX, SILENCE_MS, STRANGERS_MAX};
+use super::limits::{ACCESS_AWAY_MS, CONNECTIONS_MAX, STRANGERS_MAX};
 use super::{Cluster, Served};
 use runtime::{SharedClock, Shutdown, TaskKind, Tasks};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -111,15 +112,6 @@ impl Shared {
 
     fn mono_ms(&self) -> u64 {
         self.clock.mono_ns() / 1_000_000
-    }
-
-    /// An error when the other side has been silent for too long.
-    fn bear(&self, heard_ms: u64) -> Result<(), String> {
-        let silent_ms = self.mono_ms().saturating_sub(heard_ms);
-        if silent_ms >= SILENCE_MS {
-            return Err(format!("nothing was heard for {silent_ms} ms"));
-        }
-        Ok(())
     }
 }
 

@@ -10,15 +10,12 @@ mod doors;
 
 use self::doors::{Door, Place};
 use super::Shared;
+use super::line::{Line, ticks};
 use crate::calls::chat_wire::{device_of, put_pushes, put_replies};
-use crate::calls::limits::{
-    BUFFER_KEPT, CALL_FRAME_MAX, DRAIN_MS, PUSH_FRAME_BYTES, SENDS_MAX, SLOW_MAX, TICK_MS, UNSENT_MAX,
-};
-use crate::calls::socket::{interest, read, write_all};
+use crate::calls::limits::{CALL_FRAME_MAX, PUSH_FRAME_BYTES, SENDS_MAX, SLOW_MAX};
 use crate::calls::wire::v1::{self, ChatStep};
 use crate::calls::wire::{self, CallKind, put_empty, put_message};
 use crate::calls::{CallError, ChatHost, ConnectionAt, Inbox, SendCall, SendReply};
-use crate::error::Code;
 use crate::v1::{SendAnswer, SendOutcome};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use prost::Message;
@@ -29,8 +26,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::time::MissedTickBehavior;
 
 pub(super) use self::doors::FrontDoors;
 
@@ -42,29 +37,24 @@ type Ask = Pin<Box<dyn Future<Output = Vec<u8>> + Send>>;
 /// Serves a connection to its end.
 pub(super) async fn serve(
     shared: &Shared,
-    stream: &TcpStream,
+    line: Line<'_>,
     (peer, from): (SocketAddr, &str),
-    input: Vec<u8>,
     shutdown: &Shutdown,
 ) {
     // The greeting has refused who wants what is not here.
     let Some(host) = shared.served.chat.clone() else { return };
     let mut caller = Caller {
         shared,
+        line,
         host,
         door: Arc::default(),
         open: None,
         inbox: Arc::new(Inbox::new()),
-        input,
-        out: Vec::new(),
-        sent: 0,
         unanswered: 0,
-        heard_ms: shared.mono_ms(),
-        draining: false,
         replies: Vec::new(),
         asks: FuturesUnordered::new(),
     };
-    if let Err(error) = caller.run(stream, shutdown).await {
+    if let Err(error) = caller.run(shutdown).await {
         tracing::debug!(%peer, from, error, "a connection to chat ended");
     }
     if let Some(open) = caller.open.take() {
@@ -98,44 +88,30 @@ async fn leave_behind(host: &Arc<dyn ChatHost>, shared: &Shared, open: &Open, sh
 
 struct Caller<'a> {
     shared: &'a Shared,
+    line: Line<'a>,
     host: Arc<dyn ChatHost>,
     door: Arc<Door>,
     open: Option<Open>,
     /// Where late answers come in.
     inbox: Arc<Inbox<SendReply>>,
-    input: Vec<u8>,
-    out: Vec<u8>,
-    sent: usize,
     /// Messages taken and not yet answered.
     unanswered: usize,
-    heard_ms: u64,
-    /// This process ends: nothing new is taken.
-    draining: bool,
     replies: Vec<SendReply>,
     asks: FuturesUnordered<Ask>,
 }
 
 impl Caller<'_> {
-    async fn run(&mut self, stream: &TcpStream, shutdown: &Shutdown) -> Result<(), String> {
-        let mut tick = tokio::time::interval(Duration::from_millis(TICK_MS));
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut drain_until_ms = None;
+    async fn run(&mut self, shutdown: &Shutdown) -> Result<(), String> {
+        let mut ticks = ticks();
         // What came behind the greeting.
         self.take_input()?;
         loop {
             self.push_out();
-            let all_sent = self.flush(stream)?;
-            if shutdown.is_requested() {
-                self.draining = true;
-                let until_ms = *drain_until_ms.get_or_insert(self.shared.mono_ms() + DRAIN_MS);
-                let done = all_sent && self.unanswered == 0 && self.asks.is_empty();
-                if done || self.shared.mono_ms() >= until_ms {
-                    return Ok(());
-                }
+            let all_sent = self.line.flush()?;
+            let done = all_sent && self.unanswered == 0 && self.asks.is_empty();
+            if self.line.is_over(shutdown, done) {
+                return Ok(());
             }
-            // Whoever does not read his answers is not read either.
-            let may_read = self.out.len() - self.sent < UNSENT_MAX;
-            let interest = interest(may_read, all_sent);
             let (inbox, replies) = (&self.inbox, &mut self.replies);
             let late = inbox.hear(replies);
             let replaced = self.open.as_ref().map(|open| Arc::clone(&open.place.replaced));
@@ -146,18 +122,18 @@ impl Caller<'_> {
                 }
             };
             tokio::select! {
-                ready = stream.ready(interest) => {
-                    if ready.map_err(|error| error.to_string())?.is_readable() && may_read {
-                        self.read(stream)?;
+                ready = self.line.ready(all_sent) => {
+                    if ready? {
+                        self.read()?;
                     }
                 }
                 () = late => {}
                 () = self.door.rung(), if all_sent => {}
                 () = std::future::ready(()), if all_sent && self.door.has_more() => {}
-                Some(frame) = self.asks.next(), if !self.asks.is_empty() => self.out.extend_from_slice(&frame),
-                _ = tick.tick() => self.shared.bear(self.heard_ms)?,
+                Some(frame) = self.asks.next(), if !self.asks.is_empty() => self.line.out.extend_from_slice(&frame),
+                _ = ticks.tick() => self.line.bear()?,
                 () = replaced => return Err("the access node has another connection".to_owned()),
-                () = shutdown.wait(), if drain_until_ms.is_none() => {}
+                () = shutdown.wait(), if !self.line.is_draining() => {}
             }
             self.answer();
         }
@@ -166,16 +142,16 @@ impl Caller<'_> {
     /// Puts out the answers there are.
     fn answer(&mut self) {
         self.unanswered -= self.replies.len().min(self.unanswered);
-        put_replies(&mut self.out, &mut self.replies);
+        put_replies(&mut self.line.out, &mut self.replies);
     }
 
     /// Puts out some of the pushes that wait. Answers have no more of them before them than one frame.
     fn push_out(&mut self) {
         let counts = &self.shared.counts;
-        while self.out.len() - self.sent < PUSH_FRAME_BYTES
+        while self.line.unsent() < PUSH_FRAME_BYTES
             && let Some(batch) = self.door.next()
         {
-            put_pushes(&mut self.out, &batch);
+            put_pushes(&mut self.line.out, &batch);
             counts.pushes.fetch_add(batch.targets.len() as u64, Ordering::Relaxed);
         }
         let dropped = self.door.take_dropped();
@@ -184,36 +160,20 @@ impl Caller<'_> {
         }
     }
 
-    /// Writes what there is; true when nothing is left.
-    fn flush(&mut self, stream: &TcpStream) -> Result<bool, String> {
-        write_all(stream, &mut self.out, &mut self.sent)
-    }
-
-    fn read(&mut self, stream: &TcpStream) -> Result<(), String> {
-        if read(stream, &mut self.input)? == 0 {
+    fn read(&mut self) -> Result<(), String> {
+        if !self.line.read()? {
             return Ok(());
         }
-        self.heard_ms = self.shared.mono_ms();
-        let taken = self.take_input();
-        if let Err(error) = &taken {
-            let mut message = Code::Malformed.message(error.clone());
-            message.fatal = true;
-            put_message(&mut self.out, CallKind::Error, 0, &message);
-            self.flush(stream)?;
-        }
-        taken
+        self.take_input().map_err(|error| self.line.complain(error))
     }
 
     /// Takes all whole frames that have come.
     fn take_input(&mut self) -> Result<(), String> {
-        let mut input = std::mem::take(&mut self.input);
+        let input = self.line.take_input();
         let mut sends = Vec::new();
         let taken = self.take(&input, &mut sends);
         self.store(sends);
-        input.drain(..taken?);
-        if !(input.is_empty() && input.capacity() > BUFFER_KEPT) {
-            self.input = input;
-        }
+        self.line.taken(input, taken?);
         Ok(())
     }
 
@@ -224,7 +184,7 @@ impl Caller<'_> {
         {
             used += size;
             match (kind, &self.open) {
-                (CallKind::Heartbeat, _) => put_empty(&mut self.out, CallKind::Heartbeat, id),
+                (CallKind::Heartbeat, _) => put_empty(&mut self.line.out, CallKind::Heartbeat, id),
                 (CallKind::ChatOpen, None) => self.begin(&message(kind, body)?)?,
                 (CallKind::ChatOpen, Some(_)) => return Err("ChatOpen came twice".to_owned()),
                 (_, None) => return Err(format!("{kind:?} before ChatOpen")),
@@ -312,7 +272,7 @@ impl Caller<'_> {
         if sends.is_empty() {
             return;
         }
-        let room = if self.draining { 0 } else { SENDS_MAX.saturating_sub(self.unanswered) };
+        let room = if self.line.is_draining() { 0 } else { SENDS_MAX.saturating_sub(self.unanswered) };
         let over = sends.split_off(room.min(sends.len()));
         self.unanswered += sends.len() + over.len();
         let counts = &self.shared.counts;
@@ -326,9 +286,9 @@ impl Caller<'_> {
 
     fn ask(&mut self, id: u32, access: u16, ask: v1::ChatAsk) {
         let counts = &self.shared.counts;
-        if self.asks.len() >= SLOW_MAX || self.draining {
+        if self.asks.len() >= SLOW_MAX || self.line.is_draining() {
             counts.busy.fetch_add(1, Ordering::Relaxed);
-            put_message(&mut self.out, CallKind::Error, id, &CallError::Busy(BUSY_MS).message());
+            put_message(&mut self.line.out, CallKind::Error, id, &CallError::Busy(BUSY_MS).message());
             return;
         }
         counts.others.fetch_add(1, Ordering::Relaxed);
