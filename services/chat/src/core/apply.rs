@@ -131,13 +131,15 @@ impl State {
         let id = message.conversation;
         let missing = || format!("conversation {id} of its message {} is not there", message.seq);
         let conversation = self.conversations.get_mut(&id).ok_or_else(missing)?;
-        let head = &mut conversation.head;
+        let head = &conversation.head;
         if message.seq != head.last_seq + 1 {
             return Err(format!(
                 "conversation {id} stands at {}, the message has {}",
                 head.last_seq, message.seq
             ));
         }
+        self.changes.conversation(conversation);
+        let head = &mut conversation.head;
         self.cursor += 1;
         let entry = Entry { cursor: self.cursor, conversation: id, seq: message.seq };
         (head.last_seq, head.active_ms) = (message.seq, message.sent_ms);
@@ -159,7 +161,6 @@ impl State {
         if !counted {
             conversation.head.uncount(message.seq, 0);
         }
-        self.conversation_changed(id);
         match MessageKind::try_from(i32::from(message.kind)) {
             Ok(MessageKind::Change) => changed::apply(self, message, entry, now_ms, out),
             Ok(MessageKind::Recall) => {
@@ -199,12 +200,9 @@ impl State {
         let queue = &mut self.again;
         for slot in &conversation.slots {
             let user = &mut self.users[*slot as usize];
+            self.changes.user(*slot, user);
             user.touched_ms = now_ms;
             user.unread += u64::from(counted && user.id != message.sender);
-            if !user.dirty {
-                user.dirty = true;
-                self.dirty_users.push(*slot);
-            }
             let again = |at, device, mark| queue.push_back((again_ms, *slot, at, device, mark));
             user.give(message, entry, out, again);
         }
@@ -229,6 +227,7 @@ impl State {
     fn change_member(&mut self, id: u64, user: u64, change: impl FnOnce(&mut Member)) -> bool {
         let Some(conversation) = self.conversations.get_mut(&id) else { return false };
         let Some(at) = conversation.index_of(user) else { return false };
+        self.changes.conversation(conversation);
         let before = conversation.unread(&conversation.members[at]);
         change(&mut conversation.members[at]);
         let after = conversation.unread(&conversation.members[at]);
@@ -237,19 +236,18 @@ impl State {
             let user = &mut self.users[*slot as usize];
             user.unread = (user.unread + after).saturating_sub(before);
         }
-        self.conversation_changed(id);
         true
     }
 
     fn apply_fact(&mut self, fact: &ChatFact, out: &mut Pushing) -> Result<(), String> {
         match fact {
             ChatFact::PairMade { conversation, low, high, .. } => {
-                self.new_pairs.push((*low, *high, *conversation));
+                self.changes.pairs.push((*low, *high, *conversation));
                 if let Some(c) = self.conversations.get_mut(conversation) {
+                    self.changes.conversation(c);
                     c.member_changed(*low);
                     c.member_changed(*high);
                 }
-                self.conversation_changed(*conversation);
                 for user in [*low, *high] {
                     self.link(user, *conversation, true, false, self.cursor);
                 }
@@ -300,6 +298,7 @@ impl State {
     fn apply_friend(&mut self, id: u64, user: u64, other: u64, step: records::FriendStep) {
         use records::FriendStep::{Ask, Block, End};
         if let Some(conversation) = self.conversations.get_mut(&id) {
+            self.changes.conversation(conversation);
             let (mine, theirs) = if user < other { (0, 1) } else { (1, 0) };
             let bits = &mut conversation.head.relation;
             match step {
@@ -311,12 +310,12 @@ impl State {
                 }
             }
         }
-        self.conversation_changed(id);
         if self.apart.is_some() {
             return;
         }
         for (of, with, is_first) in [(user, other, true), (other, user, false)] {
             let Some(slot) = self.slot(of) else { continue };
+            self.user_changes(slot, true);
             if let Some(loaded) = &mut self.users[slot as usize].loaded {
                 let friend = loaded.person.friend_mut(with, id);
                 match (step, is_first) {
@@ -332,7 +331,6 @@ impl State {
                     loaded.person.friends.retain(|f| f.user != with);
                 }
             }
-            self.user_changed(slot, true);
         }
     }
 
@@ -342,6 +340,7 @@ impl State {
             return;
         }
         let slot = self.place(user, after, 0);
+        self.user_changes(slot, false);
         let entry = &mut self.users[slot as usize];
         entry.links.push((id, came));
         if let Some(loaded) = &mut entry.loaded {
@@ -353,7 +352,6 @@ impl State {
             set(&mut loaded.links, came);
             set(&mut loaded.large, came && large);
         }
-        self.user_changed(slot, false);
     }
 }
 

@@ -68,6 +68,7 @@ fn make(state: &mut State, message: &ChatMessage, by: u64, made: &GroupMade, now
         conversation.members[at].role = Role::Owner as u32;
     }
     let Some(slot) = state.slot(by).filter(|_| state.apart.is_none()) else { return };
+    state.user_changes(slot, true);
     if let Some(loaded) = &mut state.users[slot as usize].loaded {
         let list = &mut loaded.person.made;
         if list.len() >= limits::MADE_REMEMBERED {
@@ -75,7 +76,6 @@ fn make(state: &mut State, message: &ChatMessage, by: u64, made: &GroupMade, now
         }
         let (device, request) = (message.device, message.counter);
         list.push(super::user::Made { device, request, conversation: id });
-        state.user_changed(slot, true);
     }
 }
 

@@ -241,8 +241,8 @@ pub struct Conversation {
     pub unstored_bytes: usize,
     /// Messages up to here are in the store, or on their way there.
     pub stored_seq: u64,
-    /// In the list of what the next checkpoint takes.
-    pub dirty: bool,
+    /// The number of the checkpoint that takes what has changed in it; 0: nothing has.
+    pub changed_in: u32,
     /// Members of whom a row has changed.
     pub dirty_members: Vec<u64>,
     /// Those who left since the last checkpoint.

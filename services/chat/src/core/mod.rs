@@ -22,6 +22,7 @@ mod range;
 mod rows;
 mod send;
 mod state;
+mod taking;
 mod thin;
 mod tick;
 mod unread;

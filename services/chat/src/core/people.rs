@@ -106,7 +106,7 @@ impl State {
         }
         let Some(loaded) = &mut self.users[slot as usize].loaded else { return };
         if loaded.confirm(device.device, cursor, now_ms) {
-            self.unlogged.push(slot);
+            self.unlogged.push_back((now_ms + self.options.confirm_log_ms, slot));
         }
     }
 
@@ -119,7 +119,12 @@ impl State {
             return Ok(());
         };
         let slot = self.slot(*user).ok_or_else(|| format!("user {user} is not there"))?;
-        let Some(loaded) = &mut self.users[slot as usize].loaded else {
+        let found = &mut self.users[slot as usize];
+        if found.loaded.is_some() {
+            self.changes.user(slot, found);
+            found.person_dirty = true;
+        }
+        let Some(loaded) = &mut found.loaded else {
             return Err(format!("user {user} is not loaded"));
         };
         let person = &mut loaded.person;
@@ -138,7 +143,6 @@ impl State {
             }
             _ => {}
         }
-        self.user_changed(slot, true);
         Ok(())
     }
 

@@ -65,7 +65,7 @@ impl Checkpoint {
 impl Conversation {
     /// Takes out what has changed; it counts as unchanged and its messages as stored from now on.
     pub fn collect(&mut self) -> ConversationRows {
-        self.dirty = false;
+        self.changed_in = 0;
         self.unstored_bytes = 0;
         let members = std::mem::take(&mut self.dirty_members);
         let authors = std::mem::take(&mut self.dirty_authors);
@@ -85,42 +85,10 @@ impl Conversation {
 impl State {
     /// Where timelines are elsewhere: takes out what has changed in one conversation.
     pub fn collect_one(&mut self, id: u64) -> Option<ConversationRows> {
-        self.dirty_conversations.clear();
-        self.new_pairs.clear();
+        self.changes.clear();
         let conversation = self.conversations.get_mut(&id)?;
         self.unstored_bytes = self.unstored_bytes.saturating_sub(conversation.unstored_bytes);
         Some(conversation.collect())
-    }
-
-    /// Takes out what has changed; it counts as unchanged from now on. Whoever gets it must bring it into the store
-    /// before anything of it may leave memory, see [`State::stored`].
-    pub fn collect(&mut self) -> Checkpoint {
-        let mut checkpoint = Checkpoint {
-            at: self.at,
-            cursor: self.cursor,
-            ids_reserved_ms: self.ids.reserved_ms(),
-            pairs: std::mem::take(&mut self.new_pairs),
-            ..Checkpoint::default()
-        };
-        for id in std::mem::take(&mut self.dirty_conversations) {
-            let Some(conversation) = self.conversations.get_mut(&id) else { continue };
-            checkpoint.bytes += conversation.unstored_bytes;
-            checkpoint.conversations.push(conversation.collect());
-        }
-        for slot in std::mem::take(&mut self.dirty_users) {
-            let user = &mut self.users[slot as usize];
-            user.dirty = false;
-            let changed = std::mem::take(&mut user.person_dirty);
-            let person = user.loaded.as_ref().filter(|_| changed).map(|l| l.person.clone());
-            checkpoint.users.push(UserRows {
-                id: user.id,
-                person,
-                entries: user.entries[user.stored..].to_vec(),
-                links: user.links[user.links_stored..].to_vec(),
-            });
-            (user.stored, user.links_stored) = (user.entries.len(), user.links.len());
-        }
-        checkpoint
     }
 
     /// A checkpoint is in the store: what it made superfluous leaves memory, conversations and users from `from` on, so many

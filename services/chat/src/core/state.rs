@@ -8,6 +8,7 @@
 use super::apart::Apart;
 use super::conversation::{Author, Conversation, Head, Member, NO_SLOT};
 use super::ids::Ids;
+use super::taking::Changes;
 use super::user::{Conn, Loaded, Person, User};
 use crate::options::ChatOptions;
 use protocol::v1::SendAnswer;
@@ -146,17 +147,15 @@ pub struct State {
     pub at: At,
     /// Bytes of messages that the store does not have.
     pub unstored_bytes: usize,
-    pub(super) dirty_users: Vec<u32>,
-    pub(super) dirty_conversations: Vec<u64>,
-    pub(super) new_pairs: Vec<(u64, u64, u64)>,
+    pub(super) changes: Changes,
     /// Large conversations with news since the last tick.
     pub(super) news: Vec<u64>,
     /// Connections to look at again: when, whose, where, which device, and what had been pushed when this was noted.
     pub(super) again: VecDeque<(u64, u32, protocol::calls::ConnectionAt, u64, u64)>,
     /// Users whose connections are to be looked at for silence: when, and whose.
     pub(super) silence: VecDeque<(u64, u32)>,
-    /// Users with confirmed cursors that the log does not have.
-    pub(super) unlogged: Vec<u32>,
+    /// Users with confirmed cursors that the log does not have: when it should, and who.
+    pub(super) unlogged: VecDeque<(u64, u32)>,
     /// Users whose presence has changed since the last tick.
     pub(super) presence: Vec<u32>,
 }
@@ -181,13 +180,11 @@ impl State {
             cursor: cursor.max(1),
             at,
             unstored_bytes: 0,
-            dirty_users: Vec::new(),
-            dirty_conversations: Vec::new(),
-            new_pairs: Vec::new(),
+            changes: Changes::default(),
             news: Vec::new(),
             again: VecDeque::new(),
             silence: VecDeque::new(),
-            unlogged: Vec::new(),
+            unlogged: VecDeque::new(),
             presence: Vec::new(),
         }
     }
@@ -195,11 +192,6 @@ impl State {
     /// Users in memory.
     pub fn users_len(&self) -> usize {
         self.by_id.len()
-    }
-
-    /// Users and conversations that the next checkpoint takes.
-    pub fn changes(&self) -> usize {
-        self.dirty_users.len() + self.dirty_conversations.len()
     }
 
     /// A user's place, if he is in memory.
@@ -261,26 +253,6 @@ impl State {
         };
         self.by_id.insert(user, slot);
         slot
-    }
-
-    /// A user changed.
-    pub(super) fn user_changed(&mut self, slot: u32, person: bool) {
-        let user = &mut self.users[slot as usize];
-        user.person_dirty |= person;
-        if !user.dirty {
-            user.dirty = true;
-            self.dirty_users.push(slot);
-        }
-    }
-
-    /// A conversation changed.
-    pub(super) fn conversation_changed(&mut self, id: u64) {
-        if let Some(conversation) = self.conversations.get_mut(&id)
-            && !conversation.dirty
-        {
-            conversation.dirty = true;
-            self.dirty_conversations.push(id);
-        }
     }
 
     /// Brings a conversation into memory as the store has it, unless it is there.
@@ -431,7 +403,11 @@ impl State {
         let excess = self.conversations.len().saturating_sub(self.options.conversations_max);
         if excess > 0 {
             let idle = |c: &&Conversation| {
-                !c.dirty && c.pins == 0 && !c.changing && c.online.is_empty() && c.touched_ms < before
+                c.changed_in == 0
+                    && c.pins == 0
+                    && !c.changing
+                    && c.online.is_empty()
+                    && c.touched_ms < before
             };
             let ids: Vec<u64> = self.conversations.values().filter(idle).take(excess).map(|c| c.id).collect();
             for id in ids {
@@ -455,7 +431,8 @@ impl State {
         for slot in 0..self.users.len() {
             let user = &mut self.users[slot];
             let watched = user.loaded.as_ref().is_some_and(|l| !l.watchers.is_empty() || l.unlogged);
-            let idle = user.id != 0 && !user.dirty && user.pins == 0 && user.conns.is_empty() && !watched;
+            let idle =
+                user.id != 0 && user.changed_in == 0 && user.pins == 0 && user.conns.is_empty() && !watched;
             if !idle || user.touched_ms >= before || gone >= excess {
                 continue;
             }

@@ -114,12 +114,14 @@ impl State {
         }
     }
 
-    /// Confirmed cursors that the log does not have yet.
-    pub fn unlogged_confirms(&mut self) -> Vec<Logged> {
-        let count = self.unlogged.len().min(CONFIRMS_MAX);
-        let slots: Vec<u32> = self.unlogged.drain(..count).collect();
+    /// Confirmed cursors that the log should have by now.
+    pub fn unlogged_confirms(&mut self, now_ms: u64) -> Vec<Logged> {
+        // Who is due later than anybody can be was noted before the clock went back.
+        let latest = now_ms + self.options.confirm_log_ms;
+        let is_due = |(due_ms, _): &&(u64, u32)| *due_ms <= now_ms || *due_ms > latest;
+        let due = self.unlogged.iter().take(CONFIRMS_MAX).take_while(is_due).count();
         let mut facts = Vec::new();
-        for slot in slots {
+        for (_, slot) in self.unlogged.drain(..due) {
             let user = &mut self.users[slot as usize];
             let Some(loaded) = &mut user.loaded else { continue };
             loaded.unlogged = false;

@@ -250,8 +250,8 @@ pub struct User {
     pub unread: u64,
     /// His connections.
     pub conns: Vec<Conn>,
-    /// In the list of what the next checkpoint takes.
-    pub dirty: bool,
+    /// The number of the checkpoint that takes what has changed; 0: nothing has.
+    pub changed_in: u32,
     /// His stored part has changed too.
     pub person_dirty: bool,
     /// Small conversations in memory that he is in.

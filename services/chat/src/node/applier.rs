@@ -68,7 +68,7 @@ impl<D: Disk> ChatNode<D> {
     /// The thread's loop; returns when everything is applied after a shutdown.
     pub(super) fn apply_all(self: &Arc<Self>, shutdown: &Shutdown) -> anyhow::Result<()> {
         let tick = Duration::from_millis(self.options.tick_ms);
-        let (mut next_tick_ms, mut next_confirm_ms) = (0, 0);
+        let mut next_tick_ms = 0;
         let mut out = Pushing::default();
         let mut seen = 0;
         while !shutdown.is_requested() {
@@ -79,11 +79,7 @@ impl<D: Disk> ChatNode<D> {
                     let mut desk = self.desk.lock();
                     if now_ms >= next_tick_ms || next_tick_ms > now_ms + 2 * self.options.tick_ms {
                         next_tick_ms = now_ms + self.options.tick_ms;
-                        let confirms = now_ms >= next_confirm_ms;
-                        if confirms {
-                            next_confirm_ms = now_ms + self.options.confirm_log_ms;
-                        }
-                        self.time_passed(&mut desk, now_ms, confirms, &mut out);
+                        self.time_passed(&mut desk, now_ms, &mut out);
                     }
                     let mut applied = self.apply_slice(&mut desk, seen, now_ms, &mut out)?;
                     applied.more |= desk.run_errand(now_ms);
@@ -99,16 +95,14 @@ impl<D: Disk> ChatNode<D> {
     }
 
     /// What time brings.
-    fn time_passed(&self, desk: &mut Desk, now_ms: u64, confirms: bool, out: &mut Pushing) {
+    fn time_passed(&self, desk: &mut Desk, now_ms: u64, out: &mut Pushing) {
         desk.state.tick(now_ms, out);
         // Confirmed cursors that can't be written are confirmed again, or entries are given again.
-        if confirms {
-            let facts = desk.state.unlogged_confirms();
-            if !facts.is_empty()
-                && let Err(error) = self.write(desk, facts, Then::Nobody, Class::Normal, now_ms)
-            {
-                tracing::debug!(%error, "confirmed cursors are not written this time");
-            }
+        let facts = desk.state.unlogged_confirms(now_ms);
+        if !facts.is_empty()
+            && let Err(error) = self.write(desk, facts, Then::Nobody, Class::Normal, now_ms)
+        {
+            tracing::debug!(%error, "confirmed cursors are not written this time");
         }
         if let Some(reserve) = desk.state.wanted_ids(now_ms)
             // From the reserve of a full disk, so that senders hear of the disk and not of ids.

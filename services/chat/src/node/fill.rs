@@ -33,8 +33,8 @@ pub(super) enum Errand {
     /// Nothing.
     #[default]
     None,
-    /// Take out what has changed.
-    Collect(oneshot::Sender<Checkpoint>),
+    /// Take out what has changed by now.
+    TakeOut(oneshot::Sender<Checkpoint>),
     /// It is in the store: let go of what need not be in memory any more, from this place on. The messages go back to who
     /// asked, and are freed by him.
     Stored(Arc<Checkpoint>, usize, Vec<Arc<ChatMessage>>, oneshot::Sender<Vec<Arc<ChatMessage>>>),
@@ -46,9 +46,18 @@ impl Desk {
         match std::mem::take(&mut self.errand) {
             Errand::None => false,
             // Who asked may have gone: then the node is ending, and the log has everything.
-            Errand::Collect(asked) => {
-                drop(asked.send(self.state.collect()));
-                false
+            Errand::TakeOut(asked) => {
+                self.state.begin_checkpoint();
+                match self.state.take_out(SLICE) {
+                    Some(checkpoint) => {
+                        drop(asked.send(checkpoint));
+                        false
+                    }
+                    None => {
+                        self.errand = Errand::TakeOut(asked);
+                        true
+                    }
+                }
             }
             Errand::Stored(checkpoint, from, mut gone, asked) => {
                 match self.state.stored(&checkpoint, (from, SLICE), now_ms, &mut gone) {
@@ -86,15 +95,29 @@ impl<D: Disk> ChatNode<D> {
             let now_ms = self.clock.now_ms();
             if self.is_due(last_ms, now_ms) {
                 last_ms = now_ms;
-                let Some(checkpoint) = self.errand(Errand::Collect).await else { break };
+                let Some(checkpoint) = self.errand(Errand::TakeOut).await else { break };
                 if !self.bring(Arc::new(checkpoint), &self.drained, usize::MAX).await {
                     return;
                 }
             }
         }
-        // Nobody applies any more, so nobody waits for the lock.
-        let checkpoint = self.desk.lock().state.collect();
-        self.bring(Arc::new(checkpoint), &Shutdown::new(), LAST_TRIES).await;
+        self.fill_last().await;
+    }
+
+    /// The last checkpoints: the one that was being taken out, and one of what has changed since. Nobody applies any more, so
+    /// nobody waits for the lock.
+    async fn fill_last(&self) {
+        let take_out = || self.desk.lock().state.take_out(usize::MAX);
+        if let Some(begun) = take_out()
+            && !self.bring(Arc::new(begun), &Shutdown::new(), LAST_TRIES).await
+        {
+            // The next must not be in the store without it.
+            return;
+        }
+        self.desk.lock().state.begin_checkpoint();
+        if let Some(last) = take_out() {
+            self.bring(Arc::new(last), &Shutdown::new(), LAST_TRIES).await;
+        }
     }
 
     /// Whether there is enough for a checkpoint.

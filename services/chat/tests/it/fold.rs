@@ -27,6 +27,8 @@ enum Op {
     Add { user: u64, place: usize, other: u64 },
     Remove { place: usize, other: u64 },
     Apply(usize),
+    Begin,
+    TakeOut(usize),
     Checkpoint { forget: bool },
     Crash,
 }
@@ -45,6 +47,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (place, user).prop_map(|(place, other)| Op::Remove { place, other }),
         2 => (1usize..6).prop_map(Op::Apply),
         2 => any::<bool>().prop_map(|forget| Op::Checkpoint { forget }),
+        2 => Just(Op::Begin),
+        3 => (1usize..4).prop_map(Op::TakeOut),
         1 => Just(Op::Crash),
     ]
 }
@@ -235,18 +239,28 @@ impl Fold {
                 self.write(records.unwrap_or_default());
             }
             Op::Apply(count) => self.apply(count),
+            Op::Begin => self.state.begin_checkpoint(),
+            Op::TakeOut(most) => self.take_out(most, false),
             Op::Checkpoint { forget } => {
-                let checkpoint = self.state.collect();
-                done(self.shelf.commit(&checkpoint)).unwrap();
-                self.now_ms += if forget { 100_000 } else { 0 };
-                let (mut from, mut gone) = (0, Vec::new());
-                while let Some(next) = self.state.stored(&checkpoint, (from, 2), now_ms, &mut gone) {
-                    from = next;
-                }
-                self.state.evict(self.now_ms);
+                self.take_out(usize::MAX, false);
+                self.state.begin_checkpoint();
+                self.take_out(usize::MAX, forget);
             }
             Op::Crash => self.crash(),
         }
+    }
+
+    /// Takes out so many more for the checkpoint that was begun, and brings it into the store once it is whole.
+    fn take_out(&mut self, most: usize, forget: bool) {
+        let Some(checkpoint) = self.state.take_out(most) else { return };
+        done(self.shelf.commit(&checkpoint)).unwrap();
+        let now_ms = self.now_ms;
+        self.now_ms += if forget { 100_000 } else { 0 };
+        let (mut from, mut gone) = (0, Vec::new());
+        while let Some(next) = self.state.stored(&checkpoint, (from, 2), now_ms, &mut gone) {
+            from = next;
+        }
+        self.state.evict(self.now_ms);
     }
 
     fn member<T>(

@@ -22,6 +22,8 @@ const NAP_MIN_NS: u64 = 200_000;
 
 /// Between two confirmations of a connection, in us. The platform pushes again what is unconfirmed for 5 s.
 pub(super) const CONFIRM_US: u64 = 2_000_000;
+/// Between two looks at what is due besides messages, in us: few confirmations have gathered then.
+const CHORES_US: u64 = 20_000;
 
 /// Stretches of a large conversation that one user may still have to pull; beyond it they count as holes.
 const GAPS_MAX: usize = 1_024;
@@ -106,7 +108,7 @@ impl<'a> Flood<'a> {
             let due = ((self.now_us - start_us) as f64 * self.config.rate / 1e6) as u64 + 1;
             sent = self.send_due(sent, due, start_us)?;
             if self.now_us >= chores_us {
-                chores_us = self.now_us + 100_000;
+                chores_us = self.now_us + CHORES_US;
                 self.chores()?;
             }
             let next_us = start_us + (sent as f64 * 1e6 / self.config.rate) as u64;
@@ -122,7 +124,7 @@ impl<'a> Flood<'a> {
         while self.now_us < drain_us && !(self.talkers.iter().all(|t| t.open.is_empty()) && self.holes() == 0)
         {
             if self.now_us >= chores_us {
-                chores_us = self.now_us + 100_000;
+                chores_us = self.now_us + CHORES_US;
                 self.chores()?;
             }
             self.poll(NAP_MAX_NS)?;
@@ -191,10 +193,13 @@ impl<'a> Flood<'a> {
             let talker = &mut self.talkers[at];
             let out = &mut self.conns[at].wire.out;
             let before = out.len();
-            if talker.cursor != talker.confirmed && self.now_us >= talker.confirm_us {
+            if self.now_us >= talker.confirm_us && talker.cursor != talker.confirmed {
                 let confirm = v1::Confirm { cursor: talker.cursor, ..v1::Confirm::default() };
                 put_message(out, FrameKind::Confirm, 0, &confirm);
-                (talker.confirmed, talker.confirm_us) = (talker.cursor, self.now_us + CONFIRM_US);
+                // Each keeps his place in the interval: people who confirm all at once are nobody's users.
+                let passed = (self.now_us - talker.confirm_us) / CONFIRM_US + 1;
+                (talker.confirmed, talker.confirm_us) =
+                    (talker.cursor, talker.confirm_us + passed * CONFIRM_US);
             }
             if talker.again_us != 0 && self.now_us >= talker.again_us && talker.conversation != 0 {
                 talker.again_us = 0;
