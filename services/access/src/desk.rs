@@ -38,8 +38,8 @@ pub(crate) struct Desk {
     pub chat: ChatDesk,
     /// Address of the connection that has its turn, while it has not logged in.
     pub at: ConnectionAt,
-    /// Whether the connection that has its turn has just logged in, and as which device it chats.
-    pub logged_in: Option<Option<(u64, u64)>>,
+    /// The connection that has its turn has just logged in.
+    pub logged_in: Option<LoggedIn>,
     /// Of this turn: wall clock, monotonic.
     pub now_ms: u64,
     pub mono_ms: u64,
@@ -51,6 +51,15 @@ pub(crate) struct Desk {
     /// For each node the batch, and what it said at once.
     calls: Vec<Vec<SubmitCall>>,
     replies: Vec<SubmitReply>,
+}
+
+/// A good login, as the table of connections has to know it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LoggedIn {
+    /// As which device it chats, user first, if it does; (0, 0) as a gateway.
+    pub chats: Option<(u64, u64)>,
+    /// Second at which its token expires.
+    pub expires_s: u64,
 }
 
 /// Where a submit went.

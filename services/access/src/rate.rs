@@ -33,6 +33,11 @@ impl Bucket {
         true
     }
 
+    /// Whether every permit is there that there may be.
+    pub fn is_full(&self, per_second: u32) -> bool {
+        self.level >= u64::from(per_second) * 1000
+    }
+
     /// Time until the next permit, in ms.
     pub fn wait_ms(&self, per_second: u32) -> u32 {
         let missing = 1000u64.saturating_sub(self.level);
@@ -54,6 +59,10 @@ mod tests {
         assert!(!bucket.take());
         bucket.refill(2, 500);
         assert!(bucket.take());
+        bucket.refill(2, 1_499);
+        assert!(!bucket.is_full(2));
+        bucket.refill(2, 1_500);
+        assert!(bucket.is_full(2) && !bucket.is_full(3) && Bucket::full(3, 0).is_full(3));
     }
 
     proptest! {

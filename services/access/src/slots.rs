@@ -8,6 +8,7 @@ use std::task::Waker;
 use protocol::calls::{ConnectionAt, DeviceAt};
 
 use crate::counters::Count;
+use crate::desk::LoggedIn;
 use crate::limits::PLACES_MAX;
 use crate::pending::Line;
 
@@ -77,8 +78,9 @@ pub(crate) fn parts(connection: u64) -> (usize, u32, u32) {
 
 impl Slots {
     /// An empty table. `first`: drawn anew by each process, so that no address of one before it reaches anybody here.
-    pub fn new(first: u32) -> Self {
-        Self { first, ..Self::default() }
+    /// `room`: for so many connections it need not grow; it is address space until it is used.
+    pub fn new(first: u32, room: usize) -> Self {
+        Self { first, slots: Vec::with_capacity(room), free: Vec::new() }
     }
 
     /// A place for a new connection that must have logged in by `deadline_ms`.
@@ -130,17 +132,16 @@ impl Slots {
 
     /// Something came.
     #[inline]
-    pub fn heard(&mut self, place: u32, deadline_ms: u64, expires_s: u64) {
+    pub fn heard(&mut self, place: u32, deadline_ms: u64) {
         let slot = &mut self.slots[place as usize];
-        (slot.deadline_ms, slot.late, slot.expires_s) = (deadline_ms, Some(Count::Silent), expires_s);
+        (slot.deadline_ms, slot.late) = (deadline_ms, Some(Count::Silent));
         slot.heard = true;
     }
 
-    /// Somebody has logged in who understands Move, and perhaps chats: as one device, or (0, 0) as a gateway.
-    pub fn logged_in(&mut self, place: u32, chats: Option<(u64, u64)>) {
+    /// Somebody has logged in who understands Move, and perhaps chats.
+    pub fn logged_in(&mut self, place: u32, LoggedIn { chats, expires_s }: LoggedIn) {
         let slot = self.of(place);
-        slot.open = true;
-        slot.chats = chats.is_some();
+        (slot.open, slot.chats, slot.expires_s) = (true, chats.is_some(), expires_s);
         (slot.user, slot.device) = chats.unwrap_or_default();
     }
 
@@ -255,12 +256,17 @@ impl Slot {
 mod tests {
     use super::{Slots, address, parts};
     use crate::counters::Count;
+    use crate::desk::LoggedIn;
+
+    fn device(user: u64, device: u64) -> LoggedIn {
+        LoggedIn { chats: Some((user, device)), expires_s: 30 }
+    }
 
     #[test]
     fn an_address_names_one_connection_only() {
         let mut slots = Slots::default();
         let place = slots.open(10, Count::LoginLate);
-        slots.logged_in(place, Some((7, 8)));
+        slots.logged_in(place, device(7, 8));
         let at = address(3, 5, place, slots.generation(place));
         let (worker, named, generation) = parts(at.connection);
         assert_eq!((worker, named, at.access), (5, place, 3));
@@ -268,7 +274,7 @@ mod tests {
         slots.close(place);
         assert!(slots.addressed(named, generation).is_none());
         assert_eq!(slots.open(10, Count::LoginLate), place);
-        slots.logged_in(place, Some((9, 9)));
+        slots.logged_in(place, device(9, 9));
         assert!(slots.addressed(named, generation).is_none(), "a stranger");
         assert_eq!(parts(address(0, 255, 0xff_ffff, u32::MAX).connection), (255, 0xff_ffff, u32::MAX));
     }
@@ -277,10 +283,10 @@ mod tests {
     fn a_device_is_reported_when_it_was_heard_of() {
         let mut slots = Slots::default();
         let (one, two) = (slots.open(10, Count::LoginLate), slots.open(10, Count::LoginLate));
-        slots.logged_in(one, Some((7, 8)));
-        slots.logged_in(two, Some((0, 0)));
-        slots.heard(one, 20, 30);
-        slots.heard(two, 20, 30);
+        slots.logged_in(one, device(7, 8));
+        slots.logged_in(two, device(0, 0));
+        slots.heard(one, 20);
+        slots.heard(two, 20);
         let mut out = Vec::new();
         slots.beats(1, 0, &mut out);
         assert_eq!(out.iter().map(|d| (d.user, d.device)).collect::<Vec<_>>(), [(7, 8)]);

@@ -33,6 +33,12 @@ const SWEEP_TICKS: u32 = 10;
 /// Ticks from one report to chat to the next.
 const BEAT_TICKS: u32 = (BEAT_MS / TICK_MS) as u32;
 
+/// Places beyond a worker's share of the connections.
+const SPARE_PLACES: usize = 1_024;
+
+/// Places for which a worker has room from the beginning, at most.
+const ROOM_MAX: usize = 1 << 18;
+
 /// What waking a connection and writing to its socket takes, about.
 const PUSH_WRITE: Duration = Duration::from_micros(6);
 
@@ -71,10 +77,13 @@ impl Worker {
         token_mark_key: (u64, u64),
         first_generation: u32,
     ) -> Arc<Self> {
+        // New ones go to the worker that has the fewest.
+        let share = shared.limits.connections_max as usize / (shared.faces.len() - 1).max(1);
+        let room = (share + SPARE_PLACES).min(ROOM_MAX);
         let state = State {
             read: vec![0; REQUEST_FRAME_MAX + 4 + READ_BYTES].into_boxed_slice(),
             desk: Desk::new(Arc::clone(&shared), number, token_mark_key),
-            slots: Slots::new(first_generation),
+            slots: Slots::new(first_generation, room),
             pending: Pending::new(),
         };
         let (draining, leaving) = (AtomicBool::new(false), AtomicBool::new(false));

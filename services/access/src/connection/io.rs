@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Connection, OUT_KEPT, Read};
+use super::{Aside, Connection, OUT_KEPT, Read};
 use crate::counters::Count;
 use crate::session::Cut;
 use crate::websocket::{Fault, WebSocket};
@@ -13,8 +13,9 @@ use crate::worker::State;
 
 impl Connection {
     pub(super) fn read(&mut self, cx: &mut Context<'_>, state: &mut State) -> Read {
-        let kept = self.rest.len();
-        state.read[..kept].copy_from_slice(&self.rest);
+        let rest = self.aside.as_ref().map_or(&[][..], |aside| &aside.rest);
+        let kept = rest.len();
+        state.read[..kept].copy_from_slice(rest);
         let mut buffer = ReadBuf::new(&mut state.read[..]);
         buffer.set_filled(kept);
         match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
@@ -37,28 +38,35 @@ impl Connection {
             }
         }
         let input = &state.read[..filled];
-        let taken = self.session.take(&mut state.desk, &self.inbox, self.peer, input);
+        let taken = self.session.take(&mut state.desk, self.peer, input);
         self.ending = taken.cut;
         self.keep_from(&state.read[taken.used..filled]);
-        if self.session.is_open() {
-            Self::note_login(self.place, state);
-            let deadline_ms = state.desk.mono_ms + u64::from(self.worker.shared.limits.silence_ms);
-            state.slots.heard(self.place, deadline_ms, self.session.expires_s());
+        if taken.idle {
+            self.aside.take_if(|aside| aside.is_empty());
         }
+        self.note_heard(state);
         Read::Some
     }
 
     /// Takes what has been kept.
     pub(super) fn take_rest(&mut self, state: &mut State) {
-        let input = std::mem::take(&mut self.rest);
-        let taken = self.session.take(&mut state.desk, &self.inbox, self.peer, &input);
+        let input = self.aside.as_mut().map(|aside| std::mem::take(&mut aside.rest)).unwrap_or_default();
+        let taken = self.session.take(&mut state.desk, self.peer, &input);
         self.ending = taken.cut;
-        self.rest = input[taken.used..].to_vec();
-        if self.session.is_open() {
-            Self::note_login(self.place, state);
-            let deadline_ms = state.desk.mono_ms + u64::from(self.worker.shared.limits.silence_ms);
-            state.slots.heard(self.place, deadline_ms, self.session.expires_s());
+        self.keep_from(&input[taken.used..]);
+        self.note_heard(state);
+    }
+
+    /// The table learns who is there, and that something came.
+    fn note_heard(&self, state: &mut State) {
+        if !self.session.is_open() {
+            return;
         }
+        if let Some(login) = state.desk.logged_in.take() {
+            state.slots.logged_in(self.place, login);
+        }
+        let deadline_ms = state.desk.mono_ms + u64::from(self.worker.shared.limits.silence_ms);
+        state.slots.heard(self.place, deadline_ms);
     }
 
     fn fail(&mut self, fault: Fault) {
@@ -68,17 +76,23 @@ impl Connection {
     }
 
     fn keep_from(&mut self, rest: &[u8]) {
-        if rest.is_empty() {
-            self.rest = Vec::new();
-        } else {
-            self.rest.clear();
-            self.rest.extend_from_slice(rest);
+        if !rest.is_empty() {
+            let kept = &mut self.aside.get_or_insert_default().rest;
+            kept.clear();
+            kept.extend_from_slice(rest);
+        } else if let Some(aside) = &mut self.aside {
+            aside.rest = Vec::new();
         }
     }
 
     /// Whether the reader has to take something before more is done for it.
     pub(super) fn is_stuck(&self) -> bool {
-        !self.unsent.is_empty() || self.unflushed
+        self.unflushed || self.aside.as_ref().is_some_and(|aside| !aside.unsent.is_empty())
+    }
+
+    /// What the socket did not take before.
+    pub(super) fn take_unsent(&mut self) -> Vec<u8> {
+        self.aside.as_mut().map(|aside| std::mem::take(&mut aside.unsent)).unwrap_or_default()
     }
 
     /// Sends what waits and what was just put out.
@@ -86,12 +100,13 @@ impl Connection {
         let gone = Cut(Count::Closed);
         let mut out = std::mem::take(&mut state.desk.out);
         self.wrap(&mut out);
-        if !self.unsent.is_empty() {
-            self.unsent.extend_from_slice(&out);
+        let mut unsent = self.take_unsent();
+        let from_unsent = !unsent.is_empty();
+        if from_unsent {
+            unsent.extend_from_slice(&out);
             out.clear();
         }
-        let from_unsent = !self.unsent.is_empty();
-        let bytes: &[u8] = if from_unsent { &self.unsent } else { &out };
+        let bytes: &[u8] = if from_unsent { &unsent } else { &out };
         let mut sent = 0;
         while sent < bytes.len() {
             match Pin::new(&mut self.stream).poll_write(cx, &bytes[sent..]) {
@@ -110,12 +125,13 @@ impl Connection {
                 Poll::Pending => true,
             };
         }
-        if left == 0 && from_unsent {
-            self.unsent = Vec::new();
-        } else if from_unsent {
-            self.unsent.drain(..sent);
-        } else if left > 0 {
-            self.unsent.extend_from_slice(&out[sent..]);
+        if left > 0 {
+            if from_unsent {
+                unsent.drain(..sent);
+            } else {
+                unsent.extend_from_slice(&out[sent..]);
+            }
+            self.aside.get_or_insert_default().unsent = unsent;
         }
         if !self.is_stuck() {
             if was_stuck {
@@ -141,6 +157,12 @@ impl Connection {
         if let Some(cut) = self.ending {
             close(websocket, out, self.fault, cut);
         }
+    }
+}
+
+impl Aside {
+    fn is_empty(&self) -> bool {
+        self.rest.is_empty() && self.unsent.is_empty() && self.slow.is_none()
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::stream::{FuturesUnordered, Stream as _};
-use protocol::calls::{ConnectionAt, Inbox};
+use protocol::calls::ConnectionAt;
 use protocol::error::Code;
 use protocol::frame::{FrameKind, put_message};
 use protocol::v1;
@@ -44,8 +44,14 @@ pub(crate) struct Connection {
     fault: Option<Fault>,
     /// What it is closed for, once its last words are on their way.
     ending: Option<Cut>,
-    inbox: Arc<Inbox>,
     session: Session,
+    /// There while something waits, and somewhat longer.
+    aside: Option<Box<Aside>>,
+}
+
+/// What waits on a connection. An idle one has none: it is given back when the client has sent nothing but a heartbeat.
+#[derive(Default)]
+struct Aside {
     /// The beginning of a frame.
     rest: Vec<u8>,
     /// Answers that the socket did not take.
@@ -54,8 +60,9 @@ pub(crate) struct Connection {
     slow: Option<Box<FuturesUnordered<SlowCall>>>,
 }
 
-/// What a connection keeps while idle, the runtime's and the socket's share aside.
-const _: () = assert!(size_of::<Connection>() <= 384);
+/// What a connection keeps while idle, beside its place in the table. With the 104 bytes that the runtime keeps of each
+/// task this makes 256, to which the allocator would round it up anyway; the next size is 512.
+const _: () = assert!(size_of::<Connection>() <= 152);
 
 /// A larger buffer of answers is given back after use.
 const OUT_KEPT: usize = 1 << 20;
@@ -82,11 +89,8 @@ impl Connection {
             websocket: None,
             fault: None,
             ending: None,
-            inbox: Arc::new(Inbox::new()),
             session: Session::new(place),
-            rest: Vec::new(),
-            unsent: Vec::new(),
-            slow: None,
+            aside: None,
         }
     }
 
@@ -110,11 +114,7 @@ impl Connection {
         if state.slots.is_to_move(self.place) {
             self.tell_to_move(state);
         }
-        let mut replies = Vec::new();
-        while self.inbox.take(&mut replies, cx.waker()) {
-            self.session.late(&mut state.desk, &mut replies);
-        }
-        self.late_sends(cx, state);
+        self.late_replies(cx, state);
         if !self.is_stuck() {
             self.write_pushes(state);
         }
@@ -155,10 +155,7 @@ impl Connection {
             }
             self.start_slow(state);
             // Replies that were put while the batch was being decided.
-            while self.inbox.take(&mut replies, cx.waker()) {
-                self.session.late(&mut state.desk, &mut replies);
-            }
-            self.late_sends(cx, state);
+            self.late_replies(cx, state);
         }
     }
 
@@ -167,11 +164,17 @@ impl Connection {
         address(self.worker.shared.node, self.worker.number, self.place, generation)
     }
 
-    /// Puts out what became of messages in the meantime.
-    fn late_sends(&mut self, cx: &mut Context<'_>, state: &mut State) {
-        let Some(inbox) = self.session.send_inbox() else { return };
+    /// Puts out what became of submits and messages in the meantime.
+    fn late_replies(&mut self, cx: &mut Context<'_>, state: &mut State) {
+        let mut replies = Vec::new();
+        while self.session.inbox().is_some_and(|inbox| inbox.take(&mut replies, cx.waker())) {
+            self.session.late(&mut state.desk, &mut replies);
+        }
+        if self.session.sends_inbox().is_none() {
+            return;
+        }
         let mut replies = std::mem::take(&mut state.desk.chat.replies);
-        while inbox.take(&mut replies, cx.waker()) {
+        while self.session.sends_inbox().is_some_and(|inbox| inbox.take(&mut replies, cx.waker())) {
             self.session.sent(&mut state.desk, &mut replies);
         }
         state.desk.chat.replies = replies;
@@ -191,7 +194,7 @@ impl Connection {
 
     fn start_slow(&mut self, state: &mut State) {
         if let Some((id, login, word)) = state.desk.admission.take() {
-            let slow = self.slow.get_or_insert_default();
+            let slow = self.aside.get_or_insert_default().slow.get_or_insert_default();
             slow.push(Box::pin(async move {
                 let word = word.await.map_err(too_many_logins);
                 (id, word.map(|()| Answer::Admitted(login)))
@@ -200,7 +203,7 @@ impl Connection {
         if state.desk.requests.is_empty() {
             return;
         }
-        let slow = self.slow.get_or_insert_default();
+        let slow = self.aside.get_or_insert_default().slow.get_or_insert_default();
         let (desks, within_ms) = (&self.worker.shared.desks, self.worker.shared.limits.call_ms);
         for (id, request) in state.desk.requests.drain(..) {
             let answer = request.serve(desks.clone(), within_ms);
@@ -211,7 +214,7 @@ impl Connection {
     /// Puts out answers to slow requests, as many as one write should have; true if there were any. Called only while
     /// nothing waits for the reader, so that pages of prizes don't pile up here.
     fn finish_slow(&mut self, cx: &mut Context<'_>, state: &mut State) -> bool {
-        let Some(mut slow) = self.slow.take() else { return false };
+        let Some(mut slow) = self.aside.as_mut().and_then(|aside| aside.slow.take()) else { return false };
         let mut resumed = false;
         while state.desk.out.len() < SLOW_OUT {
             let Poll::Ready(Some((id, answer))) = Pin::new(&mut *slow).poll_next(cx) else { break };
@@ -225,19 +228,12 @@ impl Connection {
             }
         }
         if !slow.is_empty() {
-            self.slow = Some(slow);
+            self.aside.get_or_insert_default().slow = Some(slow);
         }
         if resumed {
             self.start_slow(state);
         }
         !state.desk.out.is_empty() || resumed
-    }
-
-    /// The table learns who is there.
-    fn note_login(place: u32, state: &mut State) {
-        if let Some(chats) = state.desk.logged_in.take() {
-            state.slots.logged_in(place, chats);
-        }
     }
 
     fn cut_off(&mut self, state: &mut State, why: Count) {
@@ -254,7 +250,7 @@ impl Connection {
         };
         // Somebody who does not read gets no further words; they would wait behind the others.
         if why == Count::SlowReader {
-            self.unsent = Vec::new();
+            drop(self.take_unsent());
         } else {
             self.session.farewell(&mut state.desk, code, text, 0);
         }

@@ -129,7 +129,7 @@ impl HttpService {
             let mut state = self.worker.state.lock();
             state.desk.begin();
             let deadline_ms = state.desk.mono_ms + u64::from(shared.limits.silence_ms);
-            state.slots.heard(self.place, deadline_ms, u64::MAX);
+            state.slots.heard(self.place, deadline_ms);
         }
         if shared.is_exempt(self.peer) {
             return Ok(());

@@ -1,4 +1,5 @@
 use super::*;
+use crate::desk::LoggedIn;
 use crate::limits::CLIENT_FRAME_MIN;
 use proptest::prelude::*;
 use protocol::frame;
@@ -38,7 +39,7 @@ impl World {
     fn new() -> World {
         let mut slots = Slots::default();
         let place = slots.open(1, Count::LoginLate);
-        slots.logged_in(place, Some((USER, 1)));
+        slots.logged_in(place, LoggedIn { chats: Some((USER, 1)), expires_s: u64::MAX });
         let connection = crate::slots::address(1, 0, place, slots.generation(place)).connection;
         World { slots, pending: Pending::new(), counters: Counters::default(), place, connection }
     }
@@ -125,7 +126,7 @@ fn who_is_behind_hears_only_how_far_it_goes() {
 #[test]
 fn other_parts_and_gateways() {
     let mut world = World::new();
-    world.slots.logged_in(world.place, Some((0, 0)));
+    world.slots.logged_in(world.place, LoggedIn { chats: Some((0, 0)), expires_s: u64::MAX });
     let mut batch = batch(world.connection, &[(1, 2)], 5);
     let head = v1::Head { conversation: 9, seq: 4, messages: vec![v1::ChatMessage::default()] };
     let read = v1::ReadAt { conversation: 9, seq: 3, unread: 1, unread_total: 2 };

@@ -3,11 +3,10 @@
 //! A device begins by its login; a gateway's devices by the first request that names them. Messages of one read are one
 //! call. What is refused here never reaches chat: no login with a device, another user's name, too large, too many.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use prost::Message;
-use protocol::calls::{ConnectionAt, DeviceAt, Inbox, SEND_BODY_MAX, SendCall, SendReply};
+use protocol::calls::{ConnectionAt, DeviceAt, SEND_BODY_MAX, SendCall, SendReply};
 use protocol::error::Code;
 use protocol::frame::{Frame, FrameKind, put_message};
 use protocol::v1;
@@ -18,92 +17,68 @@ use crate::counters::Count;
 use crate::desk::Desk;
 use crate::fit;
 use crate::limits::PLACES_MAX;
-use crate::rate::Bucket;
 use crate::requests::{NO_CHAT, Request, user_of};
 
-/// What a connection has for chat.
-pub(super) struct Chatting {
-    at: ConnectionAt,
-    /// The device of a user's connection; 0 on a gateway's.
-    device: u64,
-    sends: Bucket,
-    asks: Bucket,
-    /// Late answers to messages; there from the first message on.
-    inbox: Option<Arc<Inbox<SendReply>>>,
-}
-
 impl Session {
-    /// After a good login: whether this connection chats.
-    pub(super) fn begin_chat(&mut self, desk: &mut Desk, device: u64) -> bool {
-        let gateway = self.seat.is_some();
-        let Some(chat) = desk.shared.desks.chat.as_ref().filter(|_| gateway || device != 0) else {
-            desk.logged_in = Some(None);
-            return false;
-        };
+    /// After a good login: as which device it chats, if it does; (0, 0) as a gateway.
+    pub(super) fn begin_chat(&mut self, desk: &mut Desk, device: u64) -> Option<(u64, u64)> {
+        let gateway = self.is_gateway();
+        let chat = desk.shared.desks.chat.as_ref().filter(|_| gateway || device != 0)?;
         if self.place >= PLACES_MAX {
-            desk.logged_in = Some(None);
-            return false;
+            return None;
         }
-        let live = &desk.shared.live;
-        let rate = |limit: &std::sync::atomic::AtomicU32| limit.load(Ordering::Relaxed);
-        let chatting = Chatting {
-            at: desk.at,
-            device: if gateway { 0 } else { device },
-            sends: Bucket::full(rate(&live.user_sends_per_second), desk.mono_ms),
-            asks: Bucket::full(rate(&live.user_asks_per_second), desk.mono_ms),
-            inbox: None,
-        };
+        let who = if gateway { (0, 0) } else { (self.user, device) };
+        (self.chats, self.device, self.connection) = (true, who.1, desk.at.connection);
         if gateway {
             desk.chat.carried.insert(self.place, Carried::new(desk.at));
-            desk.logged_in = Some(Some((0, 0)));
         } else {
             chat.arrive(DeviceAt { user: self.user, device, at: desk.at });
-            desk.logged_in = Some(Some((self.user, device)));
         }
-        self.chat = Some(Box::new(chatting));
-        true
+        Some(who)
     }
 
     /// The connection is gone.
     pub fn end_chat(&mut self, desk: &mut Desk) {
-        let Some(chatting) = self.chat.take() else { return };
+        if !std::mem::take(&mut self.chats) {
+            return;
+        }
         let Some(chat) = &desk.shared.desks.chat else { return };
         match desk.chat.carried.remove(&self.place) {
             Some(carried) => carried.leave_all(&**chat),
-            None => chat.leave(DeviceAt { user: self.user, device: chatting.device, at: chatting.at }),
+            None => chat.leave(DeviceAt { user: self.user, device: self.device, at: self.at(desk) }),
         }
     }
 
-    /// Where late answers to messages come in, once there may be any.
-    pub fn send_inbox(&self) -> Option<Arc<Inbox<SendReply>>> {
-        self.chat.as_ref()?.inbox.clone()
+    /// Its address for chat.
+    fn at(&self, desk: &Desk) -> ConnectionAt {
+        ConnectionAt { access: desk.shared.node, connection: self.connection }
     }
 
     /// Who speaks: the user and device of the login, or those that a gateway names. A gateway's new device arrives.
     fn who(&self, desk: &mut Desk, user: u64, device: u64) -> Result<DeviceAt, v1::Error> {
-        let Some(chatting) = &self.chat else {
+        if !self.chats {
             return Err(match desk.shared.desks.chat {
                 None => Code::Refused.message(NO_CHAT),
                 Some(_) => Code::Invalid
                     .message("this connection logged in without a device; name one in Login.device to chat"),
             });
-        };
+        }
+        let (own, at) = (self.device, self.at(desk));
         let user = user_of(self.own(), user)?;
-        if chatting.device != 0 {
-            if device != 0 && device != chatting.device {
-                let own = chatting.device;
+        if own != 0 {
+            if device != 0 && device != own {
                 return Err(Code::Forbidden.message(format!(
                     "device {device} is not {own}, which logged in here; leave device out or name your own"
                 )));
             }
-            return Ok(DeviceAt { user, device: chatting.device, at: chatting.at });
+            return Ok(DeviceAt { user, device: own, at });
         }
         if device == 0 {
             return Err(Code::Invalid.message(
                 "device is missing: a gateway names the player's device, 1 or above, in each request",
             ));
         }
-        let who = DeviceAt { user, device, at: chatting.at };
+        let who = DeviceAt { user, device, at };
         let carried = desk.chat.carried.get_mut(&self.place);
         match carried.map_or(Some(false), |carried| carried.heard(user, device, desk.mono_ms)) {
             Some(false) => {}
@@ -133,22 +108,22 @@ impl Session {
 
     /// Lets a message or another request pass, by the user's rates; a gateway has one for everything.
     fn pass(&mut self, desk: &Desk, sends: bool) -> Result<(), (Count, v1::Error, u32)> {
-        if self.outstanding >= self.outstanding_max {
-            let max = self.outstanding_max;
+        let gateway_rate = self.gate.as_ref().map(|gate| gate.rate);
+        let active = self.active(desk);
+        if active.outstanding >= active.outstanding_max {
+            let max = active.outstanding_max;
             let text = format!(
                 "{max} requests are unanswered, the most for this connection; see LoginDone.outstanding_max"
             );
             return Err((Count::OverOutstanding, Code::Busy.message(text), 1));
         }
         let live = &desk.shared.live;
-        let (bucket, rate, what) = match &mut self.chat {
-            Some(chatting) if chatting.device != 0 && sends => {
-                (&mut chatting.sends, live.user_sends_per_second.load(Ordering::Relaxed), "messages")
+        let (bucket, rate, what) = match gateway_rate {
+            None if sends => {
+                (&mut active.sends, live.user_sends_per_second.load(Ordering::Relaxed), "messages")
             }
-            Some(chatting) if chatting.device != 0 => {
-                (&mut chatting.asks, live.user_asks_per_second.load(Ordering::Relaxed), "requests")
-            }
-            _ => (&mut self.bucket, self.gateway_rate, "requests"),
+            None => (&mut active.asks, live.user_asks_per_second.load(Ordering::Relaxed), "requests"),
+            Some(rate) => (&mut active.bucket, rate, "requests"),
         };
         bucket.refill(rate, desk.mono_ms);
         if !bucket.take() {
@@ -156,6 +131,13 @@ impl Session {
             return Err((Count::OverRate, Code::RateLimited.message(text), bucket.wait_ms(rate)));
         }
         Ok(())
+    }
+
+    /// A request is under way.
+    fn begun(&mut self, desk: &Desk) {
+        let active = self.active(desk);
+        active.strikes = 0;
+        active.outstanding += 1;
     }
 
     pub(super) fn send(&mut self, desk: &mut Desk, frame: &Frame<'_>) -> Served {
@@ -172,11 +154,10 @@ impl Session {
         if let Err(error) = check_send(&send) {
             return self.refused(desk, frame, error);
         }
-        self.strikes = 0;
-        self.outstanding += 1;
+        self.begun(desk);
         desk.counters().add(Count::Sends, 1);
         (send.user, send.device) = (who.user, who.device);
-        let mark = desk.chat.carried.get_mut(&self.place).filter(|_| self.seat.is_some());
+        let mark = desk.chat.carried.get_mut(&self.place).filter(|_| self.is_gateway());
         let mark = mark.map_or(0, |carried| carried.mark(who.user));
         let tag = u64::from(mark) << 32 | u64::from(frame.id);
         desk.chat.sends.push(SendCall { tag, send, from: who.at });
@@ -214,11 +195,10 @@ impl Session {
             let error = Code::Invalid.message("the request asks nothing: set one of the fields of `ask`");
             return self.refused(desk, frame, error);
         }
-        self.strikes = 0;
-        self.outstanding += 1;
+        self.begun(desk);
         desk.counters().add(Count::Asks, 1);
         (ask.user, ask.device) = (who.user, who.device);
-        let named = if self.seat.is_some() { who.user } else { 0 };
+        let named = if self.is_gateway() { who.user } else { 0 };
         desk.requests.push((frame.id, Request::Chat { from: who.at, ask: Box::new(ask), named }));
         Ok(())
     }
@@ -233,10 +213,9 @@ impl Session {
         if desk.chat.sends.is_empty() {
             return;
         }
-        let Some(chatting) = &mut self.chat else { return };
-        let inbox = Arc::clone(chatting.inbox.get_or_insert_default());
         let mut replies = std::mem::take(&mut desk.chat.replies);
-        chat.send(&mut desk.chat.sends, &inbox, &mut replies);
+        let inbox = self.active(desk).sends_inbox.get_or_insert_default();
+        chat.send(&mut desk.chat.sends, inbox, &mut replies);
         desk.chat.sends.clear();
         self.sent(desk, &mut replies);
         desk.chat.replies = replies;
@@ -244,9 +223,9 @@ impl Session {
 
     /// Puts out what became of messages.
     pub fn sent(&mut self, desk: &mut Desk, replies: &mut Vec<SendReply>) {
+        self.answer_count(replies.len());
         for SendReply { tag, mut answer } in replies.drain(..) {
-            self.outstanding = self.outstanding.saturating_sub(1);
-            answer.user = match desk.chat.carried.get_mut(&self.place).filter(|_| self.seat.is_some()) {
+            answer.user = match desk.chat.carried.get_mut(&self.place).filter(|_| self.is_gateway()) {
                 Some(carried) => carried.sender((tag >> 32) as u32),
                 None => 0,
             };

@@ -1,7 +1,6 @@
 //! The beginning of a connection: Hello, then Login.
 
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
 
 use prost::Message;
 use protocol::PROTOCOL_VERSION;
@@ -9,13 +8,13 @@ use protocol::error::Code;
 use protocol::frame::{FRAME_MAX, Frame, FrameKind, put_message};
 use protocol::v1;
 
+use super::active::{Gate, rate};
 use super::{Cut, Phase, Served, Session, invalid, unreadable};
 use crate::counters::Count;
-use crate::desk::Desk;
+use crate::desk::{Desk, LoggedIn};
 use crate::gates::{Limited, Pass};
 use crate::gateways;
 use crate::limits::{CLIENT_FRAME_MIN, REQUEST_FRAME_MAX};
-use crate::rate::Bucket;
 use crate::requests::too_many_logins;
 use crate::token::Speaker;
 
@@ -81,11 +80,10 @@ impl Session {
             Err(error) => return refuse(desk, error.code(), error.to_string()),
         };
         let limits = &desk.shared.limits;
-        let rate = match (&verified.speaker, gateway) {
+        let outstanding_max = match (&verified.speaker, gateway) {
             (Speaker::User(user), false) => {
                 self.user = *user;
-                self.outstanding_max = limits.user_outstanding_max;
-                desk.shared.live.user_submits_per_second.load(Ordering::Relaxed)
+                limits.user_outstanding_max
             }
             (Speaker::Gateway(grant), true) => {
                 let bounds = gateways::bounds(grant, limits);
@@ -96,10 +94,9 @@ impl Session {
                     );
                     return refuse(desk, Code::Busy, text);
                 };
-                self.seat = Some(Box::new(seat));
-                self.outstanding_max = bounds.outstanding_max;
-                self.gateway_rate = bounds.submits_per_second;
-                bounds.submits_per_second
+                let (rate, outstanding_max) = (bounds.submits_per_second, bounds.outstanding_max);
+                self.gate = Some(Box::new(Gate { _seat: seat, rate, outstanding_max }));
+                outstanding_max
             }
             (Speaker::User(_), true) => {
                 return refuse(
@@ -116,17 +113,16 @@ impl Session {
                 );
             }
         };
-        self.bucket = Bucket::full(rate, desk.mono_ms);
-        self.expires_s = verified.expires_s;
         self.phase = Phase::Open;
-        let chat = self.begin_chat(desk, login.device);
+        let chats = self.begin_chat(desk, login.device);
+        desk.logged_in = Some(LoggedIn { chats, expires_s: verified.expires_s });
         desk.counters().add(Count::Logins, 1);
         let mut done = v1::LoginDone {
             user: self.user,
             campaigns: desk.campaigns.views(self.user, desk.now_ms),
-            submits_per_second: rate,
-            outstanding_max: self.outstanding_max,
-            chat,
+            submits_per_second: rate(self.gate.as_deref(), desk),
+            outstanding_max,
+            chat: chats.is_some(),
         };
         if done.encoded_len() > self.body_max() {
             // The client asks for them when it can take a larger frame.

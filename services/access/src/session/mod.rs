@@ -4,30 +4,26 @@
 //! that can't be read costs its request an error and no more, because frames keep their bounds; bytes that are no
 //! frame, or a frame out of turn, end the connection behind an error that says so.
 
+mod active;
 mod chat;
 mod login;
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use prost::Message;
-use protocol::calls::{Inbox, SubmitReply};
+use protocol::calls::{Inbox, SendReply, SubmitReply};
 use protocol::error::Code;
 use protocol::frame::{self, FRAME_MAX, Frame, FrameKind, put, put_message};
 use protocol::v1;
 
 use crate::counters::Count;
 use crate::desk::{Desk, Entered, tag_id};
-use crate::gateways::Seat;
 use crate::limits::{REQUEST_FRAME_MAX, STRIKES_MAX};
 use crate::pending::Reader;
-use crate::rate::Bucket;
 use crate::requests::{Answer, Request};
 use crate::wire;
-use chat::Chatting;
+use active::{Active, Gate, rate};
 pub(crate) use chat::check_send;
-
-use std::sync::atomic::Ordering;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -38,26 +34,25 @@ enum Phase {
     Open,
 }
 
-/// The state of a connection. Kept small: there are many.
+/// The state of a connection. Kept small: there are many, and most of them are idle.
 pub(crate) struct Session {
-    phase: Phase,
     /// 0 for a gateway.
     user: u64,
-    seat: Option<Box<Seat>>,
-    /// There once a device that chats has logged in.
-    chat: Option<Box<Chatting>>,
+    /// The device that chats on it; 0 where none does, and on a gateway's, which carries many.
+    device: u64,
+    /// Its address for chat, without the node's number; means something once it chats.
+    connection: u64,
+    /// There on a gateway's.
+    gate: Option<Box<Gate>>,
+    /// There while requests are under way, and somewhat longer.
+    active: Option<Box<Active>>,
     /// Its place in the worker's table.
     place: u32,
-    /// A gateway's rate; a user's is live.
-    gateway_rate: u32,
-    bucket: Bucket,
-    outstanding: u32,
-    outstanding_max: u32,
-    strikes: u32,
     /// Largest frame that the client takes.
     frame_max: u32,
-    /// When the token expires.
-    expires_s: u64,
+    phase: Phase,
+    /// It is a device that chats, or a gateway's.
+    chats: bool,
 }
 
 /// Why a connection ends; its counter says it.
@@ -70,6 +65,8 @@ pub(crate) struct Taken {
     pub used: usize,
     /// The connection ends once what was put out is sent.
     pub cut: Option<Cut>,
+    /// Heartbeats came, and nothing else.
+    pub idle: bool,
 }
 
 type Served = Result<(), (v1::Error, Cut)>;
@@ -77,18 +74,15 @@ type Served = Result<(), (v1::Error, Cut)>;
 impl Session {
     pub fn new(place: u32) -> Self {
         Self {
-            phase: Phase::Greeting,
             user: 0,
-            seat: None,
-            chat: None,
+            device: 0,
+            connection: 0,
+            gate: None,
+            active: None,
             place,
-            gateway_rate: 0,
-            bucket: Bucket::default(),
-            outstanding: 0,
-            outstanding_max: 0,
-            strikes: 0,
             frame_max: FRAME_MAX as u32,
-            expires_s: u64::MAX,
+            phase: Phase::Greeting,
+            chats: false,
         }
     }
 
@@ -102,11 +96,17 @@ impl Session {
     }
 
     pub fn outstanding(&self) -> u32 {
-        self.outstanding
+        self.active.as_ref().map_or(0, |active| active.outstanding)
     }
 
-    pub fn expires_s(&self) -> u64 {
-        self.expires_s
+    /// Where late answers to submits come in, once there may be any.
+    pub fn inbox(&self) -> Option<&Inbox> {
+        self.active.as_ref()?.inbox.as_deref()
+    }
+
+    /// Where late answers to messages come in, once there may be any.
+    pub fn sends_inbox(&self) -> Option<&Inbox<SendReply>> {
+        self.active.as_ref()?.sends_inbox.as_deref()
     }
 
     /// The user of the login; 0 on a gateway's connection.
@@ -114,15 +114,32 @@ impl Session {
         self.user
     }
 
+    fn is_gateway(&self) -> bool {
+        self.gate.is_some()
+    }
+
+    /// What counts its requests; made when it is missing.
+    #[inline]
+    fn active(&mut self, desk: &Desk) -> &mut Active {
+        let gate = self.gate.as_deref();
+        self.active.get_or_insert_with(|| Box::new(Active::new(gate, desk)))
+    }
+
+    /// So many requests have been answered.
+    fn answer_count(&mut self, count: usize) {
+        if let Some(active) = &mut self.active {
+            active.outstanding = active.outstanding.saturating_sub(count as u32);
+        }
+    }
+
     /// The user of the login; `None` on a gateway's connection.
     fn own(&self) -> Option<u64> {
-        if self.seat.is_some() { None } else { Some(self.user) }
+        if self.is_gateway() { None } else { Some(self.user) }
     }
 
     /// Takes all whole frames of `input`, and has its submits decided in one go.
-    pub fn take(&mut self, desk: &mut Desk, inbox: &Arc<Inbox>, peer: IpAddr, input: &[u8]) -> Taken {
-        let mut used = 0;
-        let mut cut = None;
+    pub fn take(&mut self, desk: &mut Desk, peer: IpAddr, input: &[u8]) -> Taken {
+        let (mut used, mut cut, mut idle) = (0, None, true);
         let rate = self.refill(desk);
         while cut.is_none() && !self.is_asking() {
             let (frame, size) = match frame::next(&input[used..], REQUEST_FRAME_MAX) {
@@ -135,6 +152,7 @@ impl Session {
                 }
             };
             used += size;
+            idle &= frame.kind == FrameKind::Heartbeat;
             let served = if frame.kind == FrameKind::Submit && self.is_open() {
                 self.submit(desk, &frame, rate)
             } else {
@@ -145,21 +163,39 @@ impl Session {
                 cut = Some(why);
             }
         }
-        let gateway = self.seat.is_some();
-        let (asked, said) = desk.decide(inbox, |out, reply| put_reply(out, reply, gateway));
-        debug_assert!(said <= asked && self.outstanding >= said);
-        self.outstanding -= said.min(self.outstanding);
+        self.decide(desk);
         if desk.chat.waits() {
             self.hand_over(desk);
         }
-        Taken { used, cut }
+        idle &= used > 0;
+        if idle {
+            self.let_go(desk);
+        }
+        Taken { used, cut, idle }
+    }
+
+    /// Has the submits of this read decided.
+    fn decide(&mut self, desk: &mut Desk) {
+        let gateway = self.is_gateway();
+        let Some(active) = &mut self.active else { return };
+        // Without an inbox nothing was entered.
+        let Some(inbox) = &active.inbox else { return };
+        let (asked, said) = desk.decide(inbox, |out, reply| put_reply(out, reply, gateway));
+        debug_assert!(said <= asked && active.outstanding >= said);
+        active.outstanding -= said.min(active.outstanding);
+    }
+
+    /// Gives back what only a busy connection needs, if this one is not.
+    fn let_go(&mut self, desk: &Desk) {
+        let gate = self.gate.as_deref();
+        self.active.take_if(|active| active.is_idle(gate, desk));
     }
 
     /// Puts out replies that came through the inbox.
     pub fn late(&mut self, desk: &mut Desk, replies: &mut Vec<SubmitReply>) {
-        let gateway = self.seat.is_some();
+        let gateway = self.is_gateway();
+        self.answer_count(replies.len());
         for mut reply in replies.drain(..) {
-            self.outstanding = self.outstanding.saturating_sub(1);
             desk.late(&mut reply);
             put_reply(&mut desk.out, reply, gateway);
         }
@@ -183,7 +219,7 @@ impl Session {
                 cut
             });
         }
-        self.outstanding = self.outstanding.saturating_sub(1);
+        self.answer_count(1);
         match answer {
             // Only a login is admitted.
             Ok(Answer::Admitted(_)) => {}
@@ -210,7 +246,7 @@ impl Session {
 
     /// How pushes are written for it.
     pub fn reader(&self) -> Reader {
-        Reader { gateway: self.seat.is_some(), body_max: self.body_max() }
+        Reader { gateway: self.is_gateway(), body_max: self.body_max() }
     }
 
     fn body_max(&self) -> usize {
@@ -218,11 +254,10 @@ impl Session {
     }
 
     fn refill(&mut self, desk: &Desk) -> u32 {
-        let rate = match self.seat {
-            Some(_) => self.gateway_rate,
-            None => desk.shared.live.user_submits_per_second.load(Ordering::Relaxed),
-        };
-        self.bucket.refill(rate, desk.mono_ms);
+        let rate = rate(self.gate.as_deref(), desk);
+        if let Some(active) = &mut self.active {
+            active.bucket.refill(rate, desk.mono_ms);
+        }
         rate
     }
 
@@ -232,14 +267,17 @@ impl Session {
         let Ok(submit) = wire::read_submit(frame.body) else {
             return self.unreadable::<v1::Submit>(desk, frame);
         };
-        if self.outstanding >= self.outstanding_max {
+        let own = self.own();
+        let active = self.active(desk);
+        if active.outstanding >= active.outstanding_max {
             return self.over(desk, frame.id, Count::OverOutstanding, 0);
         }
-        if !self.bucket.take() {
-            return self.over(desk, frame.id, Count::OverRate, self.bucket.wait_ms(rate).max(1));
+        if !active.bucket.take() {
+            let wait_ms = active.bucket.wait_ms(rate).max(1);
+            return self.over(desk, frame.id, Count::OverRate, wait_ms);
         }
-        self.strikes = 0;
-        let user = match crate::requests::user_of(self.own(), submit.user) {
+        active.strikes = 0;
+        let user = match crate::requests::user_of(own, submit.user) {
             Ok(user) => user,
             Err(error) => {
                 desk.counters().add(Count::Invalid, 1);
@@ -248,9 +286,12 @@ impl Session {
             }
         };
         match desk.enter(frame.id, user, &submit) {
-            Entered::Queued => self.outstanding += 1,
+            Entered::Queued => {
+                active.outstanding += 1;
+                active.inbox.get_or_insert_default();
+            }
             Entered::Answered(reply) => {
-                wire::put_answer(&mut desk.out, frame.id, reply, if self.seat.is_some() { user } else { 0 });
+                wire::put_answer(&mut desk.out, frame.id, reply, if own.is_none() { user } else { 0 });
             }
             Entered::Refused(error) => say(desk, frame.id, error, false),
         }
@@ -264,7 +305,7 @@ impl Session {
                 "more submits a second than this connection may send; see LoginDone.submits_per_second";
             (Code::RateLimited, text.to_owned())
         } else {
-            let max = self.outstanding_max;
+            let max = self.active(desk).outstanding_max;
             let text = format!(
                 "{max} requests are unanswered, the most for this connection; see LoginDone.outstanding_max"
             );
@@ -284,13 +325,19 @@ impl Session {
         retry_after_ms: u32,
     ) -> Served {
         desk.counters().add(count, 1);
-        self.strikes += 1;
         error.retry_after_ms = retry_after_ms.max(1);
-        if self.strikes >= STRIKES_MAX {
+        if self.strike(desk) {
             return Err((error, Cut(Count::Strikes)));
         }
         say(desk, id, error, false);
         Ok(())
+    }
+
+    /// One more in a row that should not have been sent; true when it was the last that is borne with.
+    fn strike(&mut self, desk: &Desk) -> bool {
+        let active = self.active(desk);
+        active.strikes += 1;
+        active.strikes >= STRIKES_MAX
     }
 
     fn serve(&mut self, desk: &mut Desk, peer: IpAddr, frame: &Frame<'_>) -> Served {
@@ -353,16 +400,17 @@ impl Session {
         make: impl FnOnce(M) -> Result<Request, v1::Error>,
     ) -> Served {
         let Ok(message) = M::decode(frame.body) else { return self.unreadable::<M>(desk, frame) };
-        if self.outstanding >= self.outstanding_max {
+        let active = self.active(desk);
+        if active.outstanding >= active.outstanding_max {
             return self.over(desk, frame.id, Count::OverOutstanding, 0);
         }
-        if !self.bucket.take() {
+        if !active.bucket.take() {
             return self.over(desk, frame.id, Count::OverRate, 1_000);
         }
-        self.strikes = 0;
+        active.strikes = 0;
         match make(message) {
             Ok(request) => {
-                self.outstanding += 1;
+                active.outstanding += 1;
                 desk.requests.push((frame.id, request));
             }
             Err(error) => {
@@ -377,13 +425,12 @@ impl Session {
     #[cold]
     fn unreadable<M: Message + Default>(&mut self, desk: &mut Desk, frame: &Frame<'_>) -> Served {
         desk.counters().add(Count::Invalid, 1);
-        self.strikes += 1;
         let what = M::decode(frame.body).err().map_or_else(String::new, |error| error.to_string());
         let error = Code::Malformed.message(format!(
             "the body of {:?} is not the Protobuf message it should be: {what}",
             frame.kind
         ));
-        if self.strikes >= STRIKES_MAX {
+        if self.strike(desk) {
             return Err((error, Cut(Count::Malformed)));
         }
         say(desk, frame.id, error, false);

@@ -23,6 +23,7 @@ mod rows;
 mod send;
 mod state;
 mod taking;
+mod thin;
 mod tick;
 mod unread;
 mod user;
@@ -41,6 +42,7 @@ pub use range::RangePlan;
 pub use rows::{Checkpoint, ConversationRows, UserRows};
 pub use send::{Logged, Sending, answer, busy, counts, on_its_way, pair_made, refused, stored};
 pub use state::{At, Fanned, Key, LINGER_MS, SentKey, State, StoredConversation, StoredLink, StoredUser};
+pub use thin::Thin;
 pub use unread::Counted;
 pub use user::{Again, Conn, Device, Entry, Friend, Loaded, Made, Person, Registration, User, entries_after};
 pub use views::{

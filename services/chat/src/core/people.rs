@@ -17,9 +17,11 @@ impl State {
         let slot = self.place(device.user, self.cursor, now_ms);
         let pushed = self.cursor;
         let user = &mut self.users[slot as usize];
-        let (was_away, at) = (user.arrive(device, pushed, now_ms), device.at);
+        let was_away = user.arrive(device, pushed, now_ms);
         let loaded = user.loaded.is_some();
-        self.silence.push_back((now_ms + self.options.presence_ms(), slot, at, device.device));
+        if !std::mem::replace(&mut user.timed, true) {
+            self.silence.push_back((now_ms + self.options.presence_ms(), slot));
+        }
         if was_away {
             self.presence.push(slot);
             self.came_online(slot);

@@ -24,6 +24,10 @@ const MISSING_MAX: usize = 65_536;
 /// First answers that were looked up and are remembered.
 const FOUND_MAX: usize = 65_536;
 
+/// Users for whom there is room from the beginning: address space, of which nothing is taken before it is used. A table that
+/// grows would copy everybody under the lock, and leave the old one behind.
+const USERS_ROOM_MAX: usize = 1 << 20;
+
 /// Something that must be in memory first.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Key {
@@ -148,8 +152,8 @@ pub struct State {
     pub(super) news: Vec<u64>,
     /// Connections to look at again: when, whose, where, which device, and what had been pushed when this was noted.
     pub(super) again: VecDeque<(u64, u32, protocol::calls::ConnectionAt, u64, u64)>,
-    /// Connections to look at for silence: when, whose, where, which device.
-    pub(super) silence: VecDeque<(u64, u32, protocol::calls::ConnectionAt, u64)>,
+    /// Users whose connections are to be looked at for silence: when, and whose.
+    pub(super) silence: VecDeque<(u64, u32)>,
     /// Users with confirmed cursors that the log does not have: when it should, and who.
     pub(super) unlogged: VecDeque<(u64, u32)>,
     /// Users whose presence has changed since the last tick.
@@ -160,10 +164,11 @@ impl State {
     /// Nothing is in memory; the store has everything before `at`.
     pub fn new(options: ChatOptions, at: At, cursor: u64, ids_above_ms: u64) -> State {
         let ids = Ids::new(options.node, ids_above_ms);
+        let room = options.users_max.min(USERS_ROOM_MAX);
         State {
             options,
             apart: None,
-            users: Vec::new(),
+            users: Vec::with_capacity(room),
             free: Vec::new(),
             by_id: HashMap::new(),
             conversations: HashMap::new(),
@@ -337,6 +342,7 @@ impl State {
             return true;
         }
         let mut loaded = Loaded { person: stored.person, ..Loaded::default() };
+        loaded.person.shrink();
         let mut unread = 0;
         let mut links: Vec<u64> = stored.links.iter().map(|l| l.conversation).collect();
         links.sort_unstable();
@@ -433,7 +439,8 @@ impl State {
             user.loaded = None;
             user.links.clear();
             user.links_stored = 0;
-            if user.refs == 0 {
+            // His timer would find another in his place.
+            if user.refs == 0 && !user.timed {
                 self.by_id.remove(&user.id);
                 *user = User::default();
                 self.free.push(slot as u32);

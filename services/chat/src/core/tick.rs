@@ -5,7 +5,7 @@ use super::conversation::Conversation;
 use super::pushes::{Pushing, goes_along, wire};
 use super::send::Logged;
 use super::state::State;
-use super::user::Again;
+use super::user::{Again, Conn};
 use crate::limits;
 use protocol::v1::Head;
 use records::ChatFact;
@@ -58,18 +58,21 @@ impl State {
         }
     }
 
-    /// Connections that have been silent for too long are taken for gone.
+    /// Connections that have been silent for too long are taken for gone. A user has one timer for all of his.
     fn end_silent(&mut self, now_ms: u64) {
         let timeout = self.options.presence_ms();
-        while self.silence.front().is_some_and(|(due, ..)| *due <= now_ms) {
-            let Some((_, slot, at, device)) = self.silence.pop_front() else { break };
-            let Some(conn) = self.conn_mut(slot, at, device) else { continue };
-            let due = conn.beat_ms + timeout;
-            if due > now_ms {
-                self.silence.push_back((due, slot, at, device));
-            } else {
+        let due = |conn: &Conn| conn.beat_ms + timeout;
+        while self.silence.front().is_some_and(|(due, _)| *due <= now_ms) {
+            let Some((_, slot)) = self.silence.pop_front() else { break };
+            let is_silent = |conn: &&Conn| due(conn) <= now_ms;
+            while let Some(conn) = self.users[slot as usize].conns.iter().find(is_silent) {
+                let (at, device) = (conn.at, conn.device);
                 self.end_conn(slot, at, device, now_ms);
             }
+            let user = &mut self.users[slot as usize];
+            let next = user.conns.iter().map(due).min();
+            user.timed = next.is_some();
+            self.silence.extend(next.map(|due| (due, slot)));
         }
     }
 
@@ -133,5 +136,35 @@ impl State {
     /// The reservation of ids that should be written now.
     pub fn wanted_ids(&mut self, now_ms: u64) -> Option<Logged> {
         self.ids.wants(now_ms).map(|until_ms| Logged::Fact(ChatFact::IdsReserved { until_ms }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::core::{At, Pushing, State};
+    use crate::options::ChatOptions;
+    use protocol::calls::{ConnectionAt, DeviceAt};
+
+    #[test]
+    fn one_timer_finds_every_silent_connection_of_a_user() {
+        let mut state = State::new(ChatOptions::default(), At::default(), 0, 0);
+        let (timeout, mut out) = (state.options.presence_ms(), Pushing::default());
+        let device =
+            |device| DeviceAt { user: 7, device, at: ConnectionAt { access: 1, connection: device } };
+        let here = |state: &State| -> Vec<u64> {
+            state.user(7).map(|u| u.conns.iter().map(|c| c.device).collect()).unwrap_or_default()
+        };
+        state.arrive(device(1), 1_000);
+        state.arrive(device(2), 2_000);
+        state.beat(device(1), 3_000);
+        assert_eq!(state.silence.len(), 1);
+        state.tick(1_000 + timeout, &mut out);
+        assert_eq!(here(&state), [1, 2]);
+        state.tick(2_000 + timeout, &mut out);
+        assert_eq!((here(&state), state.silence.len()), (vec![1], 1));
+        state.tick(3_000 + timeout, &mut out);
+        assert_eq!((here(&state), state.silence.len()), (vec![], 0));
+        state.arrive(device(3), 200_000);
+        assert_eq!((here(&state), state.silence.len()), (vec![3], 1));
     }
 }

@@ -4,6 +4,7 @@
 //! A user to whom messages go is in memory with his timeline only. The rest is loaded when he comes.
 
 use super::pushes::Pushing;
+use super::thin::Thin;
 use crate::limits;
 use protocol::calls::{ConnectionAt, DeviceAt};
 use protocol::v1::PresenceOf;
@@ -36,7 +37,7 @@ pub struct Conn {
     /// Entries up to here went out a second time if they had to, or were there before it came: they are left for sync.
     pub repeated: u64,
     /// Users whose presence it watches.
-    pub watching: Vec<u64>,
+    pub watching: Thin<u64>,
 }
 
 /// A device, as it is stored.
@@ -156,6 +157,8 @@ impl Person {
     /// A device is registered.
     pub fn know(&mut self, device: u64, at_ms: u64) {
         if self.device(device).is_none() {
+            // Most have one, and an empty list grows to four.
+            self.devices.reserve_exact(1);
             self.devices.push(Device { device, since_ms: at_ms, cursor: 0, seen_ms: at_ms });
         }
     }
@@ -185,6 +188,13 @@ impl Person {
         steps
     }
 
+    /// Gives back the room that reading him has left over.
+    pub fn shrink(&mut self) {
+        self.devices.shrink_to_fit();
+        self.friends.shrink_to_fit();
+        self.made.shrink_to_fit();
+    }
+
     /// The furthest that any device has confirmed.
     pub fn confirmed(&self) -> u64 {
         self.devices.iter().map(|d| d.cursor).max().unwrap_or(0)
@@ -212,7 +222,7 @@ pub struct Loaded {
     /// Devices with a confirmed cursor that is not in the log yet.
     pub unlogged: bool,
     /// Connections that want to hear whether he is online: user, device, where.
-    pub watchers: Vec<(u64, u64, ConnectionAt)>,
+    pub watchers: Thin<(u64, u64, ConnectionAt)>,
 }
 
 /// What a connection's timer brings.
@@ -248,6 +258,8 @@ pub struct User {
     pub refs: u32,
     /// Records decided about him and not applied.
     pub pins: u32,
+    /// His connections are looked at for silence when their time has come.
+    pub timed: bool,
     /// Last use, ms on the node's clock.
     pub touched_ms: u64,
     /// Conversations that he came into (true) or left, in order; those before `links_stored` are in the store.
@@ -257,6 +269,9 @@ pub struct User {
     /// The rest.
     pub loaded: Option<Box<Loaded>>,
 }
+
+/// What somebody online costs beside his devices and conversations. The next sizes that the allocator has are 80 and 224.
+const _: () = assert!(size_of::<Conn>() <= 64 && size_of::<Loaded>() <= 192);
 
 impl Loaded {
     /// A device has everything up to a cursor. True when this is to be stored from now on.
@@ -310,6 +325,8 @@ impl User {
         let was_away = self.conns.is_empty();
         let (at, device) = (device.at, device.device);
         let repeated = pushed;
+        // Most have one, and an empty list grows to four.
+        self.conns.reserve_exact(1);
         self.conns.push(Conn { at, device, pushed, beat_ms: now_ms, again: 0, repeated, watching });
         was_away
     }
@@ -321,7 +338,7 @@ impl User {
         self.conns.retain_mut(|c| {
             let gone = (c.at, c.device) == (at, device);
             if gone {
-                watching = std::mem::take(&mut c.watching);
+                watching = std::mem::take(&mut c.watching).into_vec();
             }
             !gone
         });
