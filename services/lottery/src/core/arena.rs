@@ -115,7 +115,7 @@ impl Sight {
         let marks = seen.pairs.map(|pair| u32::from(self.marks(pair).load(Ordering::Relaxed)));
         // A byte of zeros where a mark is his: the lowest bit of `his` is in the first of them, higher ones may be in others
         // that only look like it (Mycroft 1987).
-        let other = (marks[0] | marks[1] << 16) ^ u32::from(seen.mark) * 0x0101_0101;
+        let other = (marks[0] | (marks[1] << 16)) ^ (u32::from(seen.mark) * 0x0101_0101);
         let mut his = other.wrapping_sub(0x0101_0101) & !other & 0x8080_8080;
         if his == 0 {
             return self.prefetch_lines(seen);
