@@ -41,6 +41,12 @@ impl Line {
         Line { user, campaign, first_after_ms: NOT_ENTERED, ..Line::default() }
     }
 
+    /// This user's in this campaign.
+    #[inline]
+    pub fn is_of(&self, user: u64, campaign: u32) -> bool {
+        self.user == user && self.campaign == campaign
+    }
+
     /// Nobody's.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -1,9 +1,9 @@
 //! A shard: the users of some buckets, behind one short lock.
 
-use super::arena::{Arena, Sight};
+use super::arena::{Arena, Seen, Sight};
 use super::layout::Layout;
 use super::line::Line;
-use super::table::{Table, pages_for, place_hash};
+use super::table::{NoRoom, Table, pages_for, place_hash};
 use super::wins::{Win, Wins};
 use records::SnapshotWin;
 use std::sync::Arc;
@@ -156,8 +156,22 @@ impl Shard {
         true
     }
 
-    /// The user's line and the bucket's wins.
+    /// The line of a user who stands where he was seen to, and the bucket's wins. `None`: [`Shard::user`] knows more.
     #[inline]
+    pub fn user_seen(
+        &mut self,
+        bucket: usize,
+        seen: &Seen,
+        user: u64,
+        campaign: u32,
+    ) -> Option<(&mut Line, &mut Wins)> {
+        if !matches!(self.holds[bucket], Hold::Mine | Hold::Lazy) {
+            return None;
+        }
+        Some((self.arena.seen(seen, user, campaign)?, &mut self.wins[bucket]))
+    }
+
+    /// The user's line and the bucket's wins. A user who comes for the first time gets a line, where a bucket is ours whole.
     pub fn user(
         &mut self,
         bucket: usize,
@@ -165,37 +179,33 @@ impl Shard {
         user: u64,
         campaign: u32,
     ) -> Result<(&mut Line, &mut Wins), NotNow> {
-        if self.holds[bucket] != Hold::Mine {
-            return self.known_user(bucket, hash, user, campaign);
+        if !matches!(self.holds[bucket], Hold::Mine | Hold::Lazy) {
+            return Err(NotNow::Pending);
         }
-        if self.users >= self.users_max && !self.knows(bucket, hash, user, campaign) {
-            return Err(NotNow::Crowded);
+        match self.arena.find(bucket, hash, user, campaign) {
+            Some(spot) => Ok((self.arena.at_mut(spot), &mut self.wins[bucket])),
+            None => self.new_user(bucket, user, campaign),
         }
-        let table = &mut self.tables[bucket];
-        let before = table.len();
-        let Ok(line) = table.get_or_add(&mut self.arena, bucket, hash, user, campaign) else {
-            return Err(NotNow::Crowded);
-        };
-        self.users += table.len() - before;
-        Ok((line, &mut self.wins[bucket]))
     }
 
-    /// The same where a line is never made by an entry.
-    fn known_user(
+    /// Makes the line of a user who comes for the first time; in a lazy bucket an entry never does.
+    #[cold]
+    fn new_user(
         &mut self,
         bucket: usize,
-        hash: u64,
         user: u64,
         campaign: u32,
     ) -> Result<(&mut Line, &mut Wins), NotNow> {
-        if self.holds[bucket] != Hold::Lazy {
-            return Err(NotNow::Pending);
+        if self.users >= self.users_max {
+            return Err(NotNow::Crowded);
         }
-        match Table::get_mut(&mut self.arena, bucket, hash, user, campaign) {
-            Some(line) => Ok((line, &mut self.wins[bucket])),
-            None if self.users >= self.users_max => Err(NotNow::Crowded),
-            None => Err(NotNow::Wanted),
+        if self.holds[bucket] == Hold::Lazy {
+            return Err(NotNow::Wanted);
         }
+        let added = self.tables[bucket].add(&mut self.arena, bucket, Line::new(user, campaign));
+        let line = added.map_err(|NoRoom| NotNow::Crowded)?;
+        self.users += 1;
+        Ok((line, &mut self.wins[bucket]))
     }
 
     /// What a bucket that is being given up knows of a user.

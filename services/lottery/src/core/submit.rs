@@ -1,5 +1,6 @@
 //! A batch of entries through the core.
 
+use super::arena::Seen;
 use super::campaigns::{CampaignCore, Stretch, Terms};
 use super::line::{Admission, Line, RoundRules};
 use super::pool::Hit;
@@ -153,26 +154,44 @@ impl Core {
     /// Decides a batch. Replies that can be given at once go to `out`; winners' go to the log, which puts them
     /// into `inbox` when they are safe.
     pub fn submit(&self, now: Now, calls: &[SubmitCall], inbox: &Arc<Inbox>, out: &mut Vec<SubmitReply>) {
-        // A lone call's lines would be asked for twice.
+        // A lone call would only wait for marks before it could ask for lines.
         if let [call] = calls {
-            out.extend(self.decide(now, user_hash(call.user), call, inbox));
+            let hash = user_hash(call.user);
+            let (shard, bucket) = self.place(bucket_of(hash));
+            let seen = shard.sight.homes(bucket, place_hash(hash, call.campaign));
+            shard.sight.prefetch_lines(&seen);
+            out.extend(self.decide(now, (hash, &seen), call, inbox));
             return;
         }
         for calls in calls.chunks(BATCH) {
-            let mut hashes = [0u64; BATCH];
-            for (hash, call) in hashes.iter_mut().zip(calls) {
+            let mut ahead = [(0, Seen::default()); BATCH];
+            let ahead = &mut ahead[..calls.len()];
+            for ((hash, seen), call) in ahead.iter_mut().zip(calls) {
                 *hash = user_hash(call.user);
                 let (shard, bucket) = self.place(bucket_of(*hash));
-                shard.sight.prefetch(bucket, place_hash(*hash, call.campaign));
+                *seen = shard.sight.homes(bucket, place_hash(*hash, call.campaign));
+                shard.sight.prefetch_marks(seen);
             }
-            for (hash, call) in hashes.iter().zip(calls) {
-                out.extend(self.decide(now, *hash, call, inbox));
+            for (hash, seen) in ahead.iter_mut() {
+                self.place(bucket_of(*hash)).0.sight.look(seen);
+            }
+            out.reserve(calls.len());
+            for ((hash, seen), call) in ahead.iter().zip(calls) {
+                if let Some(reply) = self.decide(now, (*hash, seen), call, inbox) {
+                    out.push(reply);
+                }
             }
         }
     }
 
     #[inline]
-    fn decide(&self, now: Now, hash: u64, call: &SubmitCall, inbox: &Arc<Inbox>) -> Option<SubmitReply> {
+    fn decide(
+        &self,
+        now: Now,
+        (hash, seen): (u64, &Seen),
+        call: &SubmitCall,
+        inbox: &Arc<Inbox>,
+    ) -> Option<SubmitReply> {
         let (shard, bucket) = self.place(bucket_of(hash));
         let mut seat = shard.seat.lock();
         let Seat { shard, campaigns, tally, wanted } = &mut *seat;
@@ -182,13 +201,15 @@ impl Core {
         };
         let terms = campaign.terms(call.user);
         let scope = &Scope { campaign, terms, stretch: terms.at(now.ms) };
-        let (line, wins) = match shard.user(bucket, place_hash(hash, call.campaign), call.user, call.campaign)
-        {
-            Ok(user) => user,
-            Err(not_now) => {
-                tally.put_off += 1;
-                return Some(self.put_off(&terms.plan, call, not_now, (bucket, hash), shard, wanted));
-            }
+        let (line, wins) = match shard.user_seen(bucket, seen, call.user, call.campaign) {
+            Some(user) => user,
+            None => match shard.user(bucket, place_hash(hash, call.campaign), call.user, call.campaign) {
+                Ok(user) => user,
+                Err(not_now) => {
+                    tally.put_off += 1;
+                    return Some(self.put_off(&terms.plan, call, not_now, (bucket, hash), shard, wanted));
+                }
+            },
         };
         let Some((index, rules)) = scope.stretch.round.as_ref().filter(|(_, r)| r.round == call.round) else {
             return Some(self.out_of_round(scope, now, call, line, wins, tally));
