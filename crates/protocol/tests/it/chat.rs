@@ -14,7 +14,8 @@ use protocol::calls::{
 use protocol::v1::chat_answer::Answer;
 use protocol::v1::chat_request::Ask;
 use protocol::v1::{
-    ChatAnswer, ChatRequest, Done, MarkRead, Recall, Send, SendAnswer, SendOutcome, SyncRequest,
+    ChatAnswer, ChatRequest, Done, MarkRead, PresenceAnswer, PresenceOf, PresenceRequest, Recall, Send,
+    SendAnswer, SendOutcome, SyncRequest,
 };
 use runtime::{SystemClock, Tasks};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,7 @@ fn device(n: u64) -> DeviceAt {
 enum Heard {
     Arrived(DeviceAt),
     Again(DeviceAt),
+    Watches(DeviceAt, Vec<u64>),
     Left(DeviceAt),
     Beat(DeviceAt),
     Confirmed(DeviceAt, u64),
@@ -88,6 +90,10 @@ impl Chat for Host {
         self.heard.lock().push(Heard::Again(device));
     }
 
+    fn watch_again(&self, device: DeviceAt, users: &[u64]) {
+        self.heard.lock().push(Heard::Watches(device, users.to_vec()));
+    }
+
     fn leave(&self, device: DeviceAt) {
         self.heard.lock().push(Heard::Left(device));
     }
@@ -123,6 +129,10 @@ impl Chat for Host {
             Some(Ask::Sync(_)) => {
                 tokio::time::sleep(Duration::from_secs(60)).await;
                 None
+            }
+            Some(Ask::Presence(ask)) => {
+                let of = |user: &u64| PresenceOf { user: *user, online: true, seen_ms: 1 };
+                Some(Answer::Presence(PresenceAnswer { presence: ask.users.iter().map(of).collect() }))
             }
             _ => Some(Answer::Done(Done { conversation: from.connection, seq: u64::from(from.access) })),
         };
@@ -321,6 +331,48 @@ async fn a_chat_that_begins_anew_is_told_of_all_who_are_there() {
     let expected: BTreeSet<u64> = (501..5_000).chain([9_000]).collect();
     eventually("all are told of again", || server.host.here() == expected && chat.health().untold == 0).await;
     assert_eq!(server.host.count(|heard| matches!(heard, Heard::Again(_))), 4_500, "each is to sync");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whom_a_device_watches_is_said_with_it_when_it_is_told_of_again() {
+    let tasks = tasks();
+    let (mut server, door) = (serve(&tasks, None), Arc::new(Door::default()));
+    let chat = dial(&tasks, server.address, patient(), &door);
+    up(&chat).await;
+    let at = |user| DeviceAt { user, device: 6, at: device(5).at };
+    [5, 6, 7].iter().for_each(|user| chat.arrive(at(*user)));
+    let looks = |user, users: Vec<u64>, watch| ChatRequest {
+        user,
+        device: 6,
+        ask: Some(Ask::Presence(PresenceRequest { users, watch })),
+    };
+    for request in [
+        looks(5, vec![1, 2], true),
+        looks(5, vec![2, 3], true),
+        looks(6, vec![9], false),
+        looks(7, (1..=100).collect(), true),
+        looks(8, vec![9], true),
+    ] {
+        chat.ask(device(5).at, request).await.unwrap();
+    }
+    chat.leave(at(7));
+    server.kill().await;
+    eventually("the end is noticed", || !chat.health().up).await;
+    assert_eq!(chat.out_of_reach_ms(5), patient().wait_ms);
+    server = serve(&tasks, Some(server.address));
+    eventually("all are told of again", || chat.health().up && chat.health().untold == 0).await;
+    let watches = |heard: &Heard| matches!(heard, Heard::Watches(..));
+    eventually("he goes on watching", || server.host.count(watches) == 1).await;
+    assert!(server.host.heard.lock().contains(&Heard::Watches(at(5), vec![1, 2, 3])));
+    assert_eq!(chat.out_of_reach_ms(5), 0);
+    // He goes to another node, with what he watches.
+    let gone = chat.give_up(|device| device.user == 5);
+    assert_eq!(gone, [(at(5), vec![1, 2, 3])]);
+    chat.watch_again(at(5), &[1]);
+    chat.arrive_again(at(5));
+    chat.watch_again(at(5), &[4]);
+    eventually("he comes back", || server.host.count(watches) == 2).await;
+    assert!(server.host.heard.lock().contains(&Heard::Watches(at(5), vec![4])));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

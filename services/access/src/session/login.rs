@@ -127,6 +127,10 @@ impl Session {
             submits_per_second: rate,
             outstanding_max: self.outstanding_max,
             chat,
+            chat_retry_after_ms: match &desk.shared.desks.chat {
+                Some(served) if chat => served.out_of_reach_ms(self.user),
+                _ => 0,
+            },
         };
         if done.encoded_len() > self.body_max() {
             // The client asks for them when it can take a larger frame.
