@@ -3,13 +3,13 @@
 //! A conversation and a user's timeline belong to the node that has their bucket, as the ring over the member list says it:
 //! what names a conversation goes to the conversation's node, everything else to the user's. A member list that has changed
 //! makes a new table; devices whose user belongs to another node from then on leave the old node and are told of to the new
-//! one, which pushes them a word to sync. A node that does not own a bucket refuses, so that a stale table is slow and never
+//! one, which pushes them a word to sync, and is told whose presence they watch. A node that does not own a bucket refuses, so that a stale table is slow and never
 //! wrong.
 //!
 //! While no node is known, or the user's can't be reached, messages hear 'busy' and requests 'unavailable', and the device
 //! comes again. What is known of devices here outlives every connection and node: see [`RemoteChat`].
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -20,6 +20,7 @@ use protocol::calls::client::{ChatHealth, Dialer, RemoteChat, Target};
 use protocol::calls::{
     CallError, Chat, ConnectionAt, DeviceAt, Inbox, PushBatch, Pushes, SendCall, SendReply,
 };
+use protocol::v1::chat_answer::Answer;
 use protocol::v1::chat_request::Ask;
 use protocol::v1::{ChatAnswer, ChatRequest, Send, SendAnswer, SendOutcome};
 
@@ -69,8 +70,8 @@ pub struct ChatWays {
     access: u16,
     door: Arc<DoorSlot>,
     table: RwLock<Table>,
-    /// Devices of users without a way: they are told of when there is one.
-    waiting: Mutex<HashSet<DeviceAt>>,
+    /// Devices of users without a way, and whose presence each watches: they are told of when there is one.
+    waiting: Mutex<HashMap<DeviceAt, Vec<u64>>>,
     /// One change of the table at a time.
     changing: Mutex<()>,
 }
@@ -138,9 +139,10 @@ impl ChatWays {
                 old.stop();
             }
         }
-        waiting.retain(|device| match now.way(device.user) {
+        waiting.retain(|device, watches| match now.way(device.user) {
             Some(way) => {
                 way.arrive_again(*device);
+                way.watch_again(*device, watches);
                 false
             }
             None => true,
@@ -200,6 +202,11 @@ fn of_ask(request: &ChatRequest) -> u64 {
     }
 }
 
+/// What a user waits while no chat node is known, in ms.
+fn wait_ms(user: u64) -> u32 {
+    (NOWHERE_MS + user % (NOWHERE_MS / 2)) as u32
+}
+
 fn nowhere(call: &SendCall) -> SendReply {
     let send = &call.send;
     let answer = SendAnswer {
@@ -207,7 +214,7 @@ fn nowhere(call: &SendCall) -> SendReply {
         conversation: send.conversation,
         counter: send.counter,
         user: send.user,
-        retry_after_ms: (NOWHERE_MS + send.user % (NOWHERE_MS / 2)) as u32,
+        retry_after_ms: wait_ms(send.user),
         reason: "no chat node is known just now".to_owned(),
         ..SendAnswer::default()
     };
@@ -216,11 +223,18 @@ fn nowhere(call: &SendCall) -> SendReply {
 
 #[async_trait]
 impl Chat for ChatWays {
+    fn out_of_reach_ms(&self, user: u64) -> u32 {
+        match self.table.read().way(user) {
+            Some(way) => way.out_of_reach_ms(user),
+            None => wait_ms(user),
+        }
+    }
+
     fn arrive(&self, device: DeviceAt) {
         match self.table.read().way(device.user) {
             Some(way) => way.arrive(device),
             None => {
-                self.waiting.lock().insert(device);
+                self.waiting.lock().entry(device).or_default();
             }
         }
     }
@@ -229,7 +243,18 @@ impl Chat for ChatWays {
         match self.table.read().way(device.user) {
             Some(way) => way.arrive_again(device),
             None => {
-                self.waiting.lock().insert(device);
+                self.waiting.lock().entry(device).or_default();
+            }
+        }
+    }
+
+    fn watch_again(&self, device: DeviceAt, users: &[u64]) {
+        match self.table.read().way(device.user) {
+            Some(way) => way.watch_again(device, users),
+            None => {
+                if let Some(watches) = self.waiting.lock().get_mut(&device) {
+                    *watches = users.to_vec();
+                }
             }
         }
     }
@@ -274,12 +299,23 @@ impl Chat for ChatWays {
 
     async fn ask(&self, from: ConnectionAt, request: ChatRequest) -> Result<ChatAnswer, CallError> {
         let way = self.table.read().way(of_ask(&request)).cloned();
-        match way {
-            Some(way) => way.ask(from, request).await,
-            None => {
-                Err(CallError::Unavailable("no chat node is known just now; ask the same again".to_owned()))
+        let Some(way) = way else {
+            return Err(CallError::Unavailable(
+                "no chat node is known just now; ask the same again".to_owned(),
+            ));
+        };
+        let device = DeviceAt { user: request.user, device: request.device, at: from };
+        let is_watching = matches!(&request.ask, Some(Ask::Presence(ask)) if ask.watch);
+        let answer = way.ask(from, request).await?;
+        if is_watching && let Some(Answer::Presence(seen)) = &answer.answer {
+            // Its user may have become another node's, which has been told of the device without this.
+            let now = self.table.read();
+            if let Some(next) = now.way(device.user).filter(|next| next.target() != way.target()) {
+                let users: Vec<u64> = seen.presence.iter().map(|presence| presence.user).collect();
+                next.watch_again(device, &users);
             }
         }
+        Ok(answer)
     }
 }
 

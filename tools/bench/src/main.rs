@@ -101,6 +101,7 @@ const FAMILIES: &[Family] = &[
     (chat::idle::FIGURES, chat::idle::run),
     (chat::sync::FIGURES, chat::sync::run),
     (chat::restart::FIGURES, chat::restart::run),
+    (cluster::chat::FIGURES, cluster::chat::run),
     (cluster::draws::FIGURES, cluster::draws::run),
     (cluster::wins::FIGURES, cluster::wins::run),
     (cluster::failover::FIGURES, cluster::failover::run),

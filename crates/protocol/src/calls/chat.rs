@@ -118,6 +118,12 @@ pub enum PartKind {
 /// when the message survives any single failure. Idempotency: the same (user, device, conversation, counter) is one message.
 #[async_trait]
 pub trait Chat: Send + Sync {
+    /// 0: as far as is known here, whoever serves this user can be reached. Otherwise he can't just now, messages and
+    /// requests would hear so, and it is worth trying again after so many ms. Never blocks.
+    fn out_of_reach_ms(&self, _user: u64) -> u32 {
+        0
+    }
+
     /// A device has logged in on a connection. Never blocks. What the device missed it asks for itself.
     fn arrive(&self, device: DeviceAt);
 
@@ -125,6 +131,10 @@ pub trait Chat: Send + Sync {
     /// began anew, or was out of reach. As [`Chat::arrive`]; beyond that the device is pushed a word to sync
     /// ([`PartKind::Bare`]), because pushes since then may have gone nowhere. Never blocks.
     fn arrive_again(&self, device: DeviceAt);
+
+    /// A device that was told of once more watches these users' presence, and goes on: what is known of them is pushed, and
+    /// from then on what changes. Behind [`Chat::arrive_again`]. Never blocks.
+    fn watch_again(&self, device: DeviceAt, users: &[u64]);
 
     /// The connection, or this device of it, is gone. Never blocks.
     fn leave(&self, device: DeviceAt);

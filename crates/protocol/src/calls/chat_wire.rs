@@ -28,7 +28,12 @@ pub(super) enum PushesError {
 /// A device with its step.
 pub(super) fn step(step: ChatStep, device: DeviceAt, cursor: u64) -> v1::ChatDevice {
     let DeviceAt { user, device, at } = device;
-    v1::ChatDevice { step: step.into(), user, device, connection: at.connection, cursor }
+    v1::ChatDevice { step: step.into(), user, device, connection: at.connection, cursor, watches: Vec::new() }
+}
+
+/// A device that is told of again, with those whose presence it watches.
+pub(super) fn again(device: DeviceAt, watches: &[u64]) -> v1::ChatDevice {
+    v1::ChatDevice { watches: watches.to_vec(), ..step(ChatStep::ArrivedAgain, device, 0) }
 }
 
 /// Who is meant by a row of this access node.
@@ -37,9 +42,20 @@ pub(super) fn device_of(access: u16, row: &v1::ChatDevice) -> DeviceAt {
     DeviceAt { user: row.user, device: row.device, at }
 }
 
-/// Appends a frame of steps.
+/// Appends frames of steps: one, unless they are very many, or many of them watch very many.
 pub(super) fn put_steps(out: &mut Vec<u8>, steps: impl Iterator<Item = v1::ChatDevice>) {
-    put_message(out, CallKind::ChatDevices, 0, &v1::ChatDevices { devices: steps.collect() });
+    let (mut frame, mut weight) = (v1::ChatDevices::default(), 0);
+    for row in steps {
+        weight += ROW + 8 * row.watches.len();
+        frame.devices.push(row);
+        if weight > PUSH_FRAME_BYTES {
+            put_message(out, CallKind::ChatDevices, 0, &std::mem::take(&mut frame));
+            weight = 0;
+        }
+    }
+    if !frame.devices.is_empty() {
+        put_message(out, CallKind::ChatDevices, 0, &frame);
+    }
 }
 
 /// Appends a message's row to a frame of sends.

@@ -52,6 +52,9 @@ pub(super) const STEPS_MAX: usize = 4096;
 /// have to be loaded there and asks for what it missed.
 pub(super) const TELL_AGAIN_MAX: usize = 2_000;
 
+/// Users whose presence one device watches, that are remembered for when it is told of again: as many as chat lets it watch.
+pub(super) const WATCHES_MAX: usize = 1_000;
+
 /// For how long chat keeps the devices of an access node that is out of reach, in ms: as long as an access node takes to
 /// connect again, longer than a process that was killed stays in the member list.
 pub(super) const ACCESS_AWAY_MS: u64 = 10_000;

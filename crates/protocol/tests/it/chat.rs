@@ -9,10 +9,10 @@ use crate::world::{Mode, Server, Wire, eventually, hear, patient, tasks};
 use proptest::prelude::*;
 use protocol::calls::client::CallOptions;
 use protocol::calls::limits::{PUSHES_WAITING_MAX, SENDS_MAX};
-use protocol::calls::{CallError, Chat, Inbox, SendCall, SendReply};
+use protocol::calls::{CallError, Chat, DeviceAt, Inbox, SendCall, SendReply};
 use protocol::v1::chat_answer::Answer;
 use protocol::v1::chat_request::Ask;
-use protocol::v1::{Done, MarkRead, Recall, SendOutcome, SyncRequest};
+use protocol::v1::{ChatRequest, Done, MarkRead, PresenceRequest, Recall, SendOutcome, SyncRequest};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,6 +122,48 @@ async fn a_chat_that_begins_anew_is_told_of_all_who_are_there() {
     let expected: BTreeSet<u64> = (501..5_000).chain([9_000]).collect();
     eventually("all are told of again", || server.host.here() == expected && chat.health().untold == 0).await;
     assert_eq!(server.host.count(|heard| matches!(heard, Heard::Again(_))), 4_500, "each is to sync");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whom_a_device_watches_is_said_with_it_when_it_is_told_of_again() {
+    let tasks = tasks();
+    let (mut server, door) = (serve(&tasks, None), Arc::new(Door::default()));
+    let chat = dial(&tasks, server.address, patient(), &door);
+    up(&chat).await;
+    let at = |user| DeviceAt { user, device: 6, at: device(5).at };
+    [5, 6, 7].iter().for_each(|user| chat.arrive(at(*user)));
+    let looks = |user, users: Vec<u64>, watch| ChatRequest {
+        user,
+        device: 6,
+        ask: Some(Ask::Presence(PresenceRequest { users, watch })),
+    };
+    for request in [
+        looks(5, vec![1, 2], true),
+        looks(5, vec![2, 3], true),
+        looks(6, vec![9], false),
+        looks(7, (1..=100).collect(), true),
+        looks(8, vec![9], true),
+    ] {
+        chat.ask(device(5).at, request).await.unwrap();
+    }
+    chat.leave(at(7));
+    server.kill().await;
+    eventually("the end is noticed", || !chat.health().up).await;
+    assert_eq!(chat.out_of_reach_ms(5), patient().wait_ms);
+    server = serve(&tasks, Some(server.address));
+    eventually("all are told of again", || chat.health().up && chat.health().untold == 0).await;
+    let watches = |heard: &Heard| matches!(heard, Heard::Watches(..));
+    eventually("he goes on watching", || server.host.count(watches) == 1).await;
+    assert!(server.host.heard.lock().contains(&Heard::Watches(at(5), vec![1, 2, 3])));
+    assert_eq!(chat.out_of_reach_ms(5), 0);
+    // He goes to another node, with what he watches.
+    let gone = chat.give_up(|device| device.user == 5);
+    assert_eq!(gone, [(at(5), vec![1, 2, 3])]);
+    chat.watch_again(at(5), &[1]);
+    chat.arrive_again(at(5));
+    chat.watch_again(at(5), &[4]);
+    eventually("he comes back", || server.host.count(watches) == 2).await;
+    assert!(server.host.heard.lock().contains(&Heard::Watches(at(5), vec![4])));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,7 +10,9 @@ use protocol::calls::{
 };
 use protocol::v1::chat_answer::Answer;
 use protocol::v1::chat_request::Ask;
-use protocol::v1::{ChatAnswer, ChatRequest, Done, Send, SendAnswer, SendOutcome};
+use protocol::v1::{
+    ChatAnswer, ChatRequest, Done, PresenceAnswer, PresenceOf, Send, SendAnswer, SendOutcome,
+};
 use runtime::{SystemClock, Tasks};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -33,6 +35,7 @@ pub fn device(n: u64) -> DeviceAt {
 pub enum Heard {
     Arrived(DeviceAt),
     Again(DeviceAt),
+    Watches(DeviceAt, Vec<u64>),
     Left(DeviceAt),
     Beat(DeviceAt),
     Confirmed(DeviceAt, u64),
@@ -85,6 +88,10 @@ impl Chat for Host {
         self.heard.lock().push(Heard::Again(device));
     }
 
+    fn watch_again(&self, device: DeviceAt, users: &[u64]) {
+        self.heard.lock().push(Heard::Watches(device, users.to_vec()));
+    }
+
     fn leave(&self, device: DeviceAt) {
         self.heard.lock().push(Heard::Left(device));
     }
@@ -120,6 +127,10 @@ impl Chat for Host {
             Some(Ask::Sync(_)) => {
                 tokio::time::sleep(Duration::from_secs(60)).await;
                 None
+            }
+            Some(Ask::Presence(ask)) => {
+                let of = |user: &u64| PresenceOf { user: *user, online: true, seen_ms: 1 };
+                Some(Answer::Presence(PresenceAnswer { presence: ask.users.iter().map(of).collect() }))
             }
             _ => Some(Answer::Done(Done { conversation: from.connection, seq: u64::from(from.access) })),
         };

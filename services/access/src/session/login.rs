@@ -123,6 +123,10 @@ impl Session {
             submits_per_second: rate(self.gate.as_deref(), desk),
             outstanding_max,
             chat: chats.is_some(),
+            chat_retry_after_ms: match &desk.shared.desks.chat {
+                Some(served) if chats.is_some() => served.out_of_reach_ms(self.user),
+                _ => 0,
+            },
         };
         if done.encoded_len() > self.body_max() {
             // The client asks for them when it can take a larger frame.

@@ -57,6 +57,22 @@ fn without_chat_or_device_everything_else_works() {
 }
 
 #[test]
+fn a_login_says_whether_chat_can_be_reached() {
+    let (server, chat) = start_chat(Limits::default());
+    let log_in = |device| {
+        let mut client = server.connect();
+        client.hello();
+        let done = server.log_in(&mut client, 5, device);
+        (done.chat, done.chat_retry_after_ms)
+    };
+    assert_eq!((log_in(7), log_in(0)), ((true, 0), (false, 0)));
+    chat.away_ms.store(1_200, std::sync::atomic::Ordering::Relaxed);
+    // The device is registered: what comes later reaches it.
+    assert_eq!((log_in(8), log_in(0)), ((true, 1_200), (false, 0)));
+    assert_eq!(chat.device(5, 8).device, 8);
+}
+
+#[test]
 fn a_device_arrives_is_heard_of_and_leaves() {
     let (server, chat) = start_chat(Limits::default());
     let mut client = server.device(5, 7);

@@ -17,7 +17,7 @@ use protocol::calls::{
     Target,
 };
 use protocol::v1::chat_request::Ask;
-use protocol::v1::{ChatRequest, DevicesRequest, Send, SendOutcome};
+use protocol::v1::{ChatRequest, DevicesRequest, PresenceRequest, Send, SendOutcome};
 use runtime::{Shutdown, SystemClock, Tasks};
 
 use crate::fake_chat::FakeChat;
@@ -124,6 +124,7 @@ async fn devices_go_by_their_user_and_messages_by_their_conversation() {
     world.ways.send(&mut vec![call(9, send(3, 0))], &inbox, &mut out);
     assert_eq!((out[0].tag, out[0].answer.outcome()), (9, SendOutcome::Busy));
     let asked = ChatRequest { user: 5, device: 1, ask: Some(Ask::Devices(DevicesRequest {})) };
+    assert!(world.ways.out_of_reach_ms(5) > 0 && out[0].answer.retry_after_ms > 0);
     let error = world.ways.ask(device(5).at, asked.clone()).await;
     assert!(matches!(error, Err(CallError::Unavailable(_))));
 
@@ -131,6 +132,7 @@ async fn devices_go_by_their_user_and_messages_by_their_conversation() {
     world.start(2);
     world.members(&[(1, 1), (2, 1)]);
     world.reached().await;
+    assert_eq!(world.ways.out_of_reach_ms(5), 0);
     let arrived = |world: &World, number| {
         let mut users: Vec<u64> = world.chat(number).seen.lock().arrived.iter().map(|at| at.user).collect();
         users.sort_unstable();
@@ -178,16 +180,35 @@ async fn who_has_another_node_now_leaves_the_old_one_and_is_told_to_the_new() {
     (1..=40).for_each(|user| world.ways.arrive(device(user)));
     eventually("all are there", || world.chat(1).seen.lock().arrived.len() == 40).await;
     assert!(world.chat(1).seen.lock().again.is_empty());
+    for user in 1..=40 {
+        // Each watches the next.
+        let ask = Ask::Presence(PresenceRequest { users: vec![user + 1], watch: true });
+        let request = ChatRequest { user, device: 1, ask: Some(ask) };
+        world.ways.ask(device(user).at, request).await.unwrap();
+    }
     world.start(2);
     world.members(&[(1, 1), (2, 1)]);
     let moved: Vec<u64> = (1..=40).filter(|user| world.owner(*user) == 2).collect();
+    let watches: Vec<(DeviceAt, Vec<u64>)> = moved.iter().map(|u| (device(*u), vec![u + 1])).collect();
+    eventually("they go on watching", || {
+        let mut seen = world.chat(2).seen.lock().watches.clone();
+        seen.sort_by_key(|(at, _)| at.user);
+        seen.dedup();
+        seen == watches
+    })
+    .await;
     let users = |of: &[DeviceAt]| {
         let mut users: Vec<u64> = of.iter().map(|at| at.user).collect();
         users.sort_unstable();
         users
     };
     eventually("they left", || users(&world.chat(1).seen.lock().left) == moved).await;
-    eventually("they came, and are to sync", || users(&world.chat(2).seen.lock().again) == moved).await;
+    eventually("they came, and are to sync", || {
+        let mut again = users(&world.chat(2).seen.lock().again);
+        again.dedup();
+        again == moved
+    })
+    .await;
     assert!(!moved.is_empty() && moved.len() < 40);
     // Pushes of both come in by the one door.
     for number in [1, 2] {

@@ -1,6 +1,7 @@
 //! A chat that is made for the test: it writes down what it hears.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -17,6 +18,7 @@ pub struct Seen {
     pub arrived: Vec<DeviceAt>,
     /// Those of them that had arrived before.
     pub again: Vec<DeviceAt>,
+    pub watches: Vec<(DeviceAt, Vec<u64>)>,
     pub left: Vec<DeviceAt>,
     pub beats: Vec<DeviceAt>,
     pub batches: Vec<usize>,
@@ -28,6 +30,8 @@ pub struct Seen {
 #[derive(Default)]
 pub struct FakeChat {
     pub seen: Mutex<Seen>,
+    /// What it says of how it can be reached, ms.
+    pub away_ms: AtomicU32,
     /// The way to an access node that is another process.
     pub door: Mutex<Option<Arc<dyn Pushes>>>,
 }
@@ -43,6 +47,10 @@ impl FakeChat {
 
 #[async_trait]
 impl Chat for FakeChat {
+    fn out_of_reach_ms(&self, _: u64) -> u32 {
+        self.away_ms.load(Ordering::Relaxed)
+    }
+
     fn arrive(&self, device: DeviceAt) {
         self.seen.lock().arrived.push(device);
     }
@@ -50,6 +58,10 @@ impl Chat for FakeChat {
     fn arrive_again(&self, device: DeviceAt) {
         self.arrive(device);
         self.seen.lock().again.push(device);
+    }
+
+    fn watch_again(&self, device: DeviceAt, users: &[u64]) {
+        self.seen.lock().watches.push((device, users.to_vec()));
     }
 
     fn leave(&self, device: DeviceAt) {
@@ -110,6 +122,10 @@ impl Chat for FakeChat {
                 seq: read.seq,
                 ..Default::default()
             }),
+            Some(Ask::Presence(ask)) => {
+                let of = |user: &u64| v1::PresenceOf { user: *user, online: true, seen_ms: 1 };
+                Answer::Presence(v1::PresenceAnswer { presence: ask.users.iter().map(of).collect() })
+            }
             Some(Ask::Devices(_)) => {
                 let own = v1::DeviceView { device: request.device, ..Default::default() };
                 Answer::Devices(v1::DevicesAnswer { devices: vec![own] })

@@ -10,10 +10,12 @@
 //! members that finds a busy conversation holds back everything else in it, for a while, until its turn has come.
 
 use super::Batch;
+use super::rest::Unreadable;
 use super::work::{Decided, Work};
-use crate::core::{Key, LINGER_MS, Logged, Refusal, Sending, State, Stop, Wish, busy, on_its_way};
+use crate::core::{Key, Logged, Refusal, Sending, State, Stop, Wish, busy, on_its_way};
 use crate::options::ChatOptions;
 use hashring::bucket_of;
+use protocol::calls::CallError;
 use protocol::v1::{Head, MessageKind, Send, SendAnswer, SendOutcome};
 use records::ChatMessage;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -23,10 +25,16 @@ use std::sync::Arc;
 pub(super) const GLIMPSE_MS: u64 = 2_000;
 /// A change of members holds back everything else for so long, in ms.
 const HOLD_MS: u64 = 2_000;
-/// A node that watches a large conversation says so again within this time, in ms.
-pub const WATCH_MS: u64 = 15_000;
 /// When a sender may try again who came while too many waited, in ms.
 const BUSY_RETRY_MS: u32 = 100;
+/// ... and who needs something that can't be read, in ms.
+const REST_RETRY_MS: u32 = 2_000;
+/// Why nothing can be written in a conversation.
+pub const RESTING: &str = "the store refuses what was written last in this conversation; it is tried again";
+/// Why something can't be decided.
+pub const UNREADABLE: &str = "something that this needs can't be read from the store; it is looked at again";
+/// Why nobody can come or go.
+const LATE: &str = "a member's timeline has not taken what was written before; who is in the conversation can change when it has";
 
 /// A message to decide about, and who waits for that.
 #[derive(Debug)]
@@ -116,10 +124,19 @@ pub struct Conversations<T> {
     /// Conversations of which the store does not know how far timelines are.
     pub(super) marks: BTreeSet<u64>,
     pub(super) marks_due_ms: u64,
+    /// Positions that the store refuses, and until when they are left alone.
+    pub(super) marks_rest: BTreeMap<u64, u64>,
+    /// Conversations whose step the store refuses.
+    pub(super) resting: BTreeSet<u64>,
+    pub(super) unreadable: Unreadable<Want>,
+    /// Conversations that can't be read and have something that is to be handed on.
+    pub(super) overlooked: BTreeSet<u64>,
+    /// The time of the last tick.
+    pub(super) ticked_ms: u64,
     pub(super) news: BTreeSet<u64>,
     pub(super) pending: usize,
-    watchers: BTreeMap<u64, BTreeMap<u16, u64>>,
-    held: BTreeSet<u64>,
+    pub(super) watchers: BTreeMap<u64, BTreeMap<u16, u64>>,
+    pub(super) held: BTreeSet<u64>,
     parked: VecDeque<Sent<T>>,
     parked_of: HashMap<(u64, u64), u32>,
     pub(super) wanted: Vec<Want>,
@@ -147,6 +164,11 @@ impl<T> Conversations<T> {
             lacking: BTreeSet::new(),
             marks: BTreeSet::new(),
             marks_due_ms: 0,
+            marks_rest: BTreeMap::new(),
+            resting: BTreeSet::new(),
+            unreadable: Unreadable::default(),
+            overlooked: BTreeSet::new(),
+            ticked_ms: 0,
             news: BTreeSet::new(),
             pending: 0,
             watchers: BTreeMap::new(),
@@ -179,10 +201,10 @@ impl<T> Conversations<T> {
         self.set_owned(bucket, false);
     }
 
-    /// Nothing that is decided in a bucket waits for the store.
+    /// Nothing that is decided in a bucket waits for the store, but for what the store refuses.
     pub fn is_idle(&self, bucket: u16) -> bool {
         let mut works = self.in_bucket.get(&bucket).into_iter().flatten().filter_map(|id| self.works.get(id));
-        works.all(Work::is_stored)
+        works.all(Work::is_idle)
     }
 
     /// A bucket is not this node's any more. Whoever waited for something in it.
@@ -216,7 +238,8 @@ impl<T> Conversations<T> {
         let Some(work) = self.works.remove(&id) else { return };
         self.pending = self.pending.saturating_sub(work.waiting.len());
         self.refused.extend(work.into_waiters());
-        for set in [&mut self.rounds, &mut self.lacking, &mut self.marks, &mut self.news, &mut self.held] {
+        let sets = [&mut self.rounds, &mut self.lacking, &mut self.marks, &mut self.news, &mut self.held];
+        for set in sets.into_iter().chain([&mut self.resting]) {
             set.remove(&id);
         }
         if let Some(bucket) = self.in_bucket.get_mut(&bucket_of(id).get()) {
@@ -252,6 +275,10 @@ impl<T> Conversations<T> {
         match self.decide_send(&sent.send, &sent.content, now_ms) {
             Sending::Answer(answer) => Some(Reply::Answer { then: sent.then, answer }),
             Sending::Need(Key::Elsewhere(conversation)) => Some(Reply::Elsewhere { conversation, sent }),
+            Sending::Need(key) if self.is_unreadable(key) => {
+                let answer = busy(&sent.send, REST_RETRY_MS, UNREADABLE);
+                Some(Reply::Answer { then: sent.then, answer })
+            }
             Sending::Need(key) => {
                 self.want(key);
                 self.park(sent)
@@ -278,6 +305,10 @@ impl<T> Conversations<T> {
             Sending::Take(records) => match records.last().map(conversation_of) {
                 Some(id) if self.works.get(&id).is_some_and(|work| work.held_until_ms > now_ms) => {
                     Sending::Need(Key::Settled(id))
+                }
+                Some(id) if self.rests(id, now_ms).is_some() => {
+                    let wait_ms = self.rests(id, now_ms).unwrap_or(0) as u32;
+                    Sending::Answer(busy(send, wait_ms, RESTING))
                 }
                 _ => Sending::Take(records),
             },
@@ -326,6 +357,9 @@ impl<T> Conversations<T> {
     ) -> Result<Vec<Logged>, Stop> {
         self.state.settled(id)?;
         let moves_members = matches!(wish, Wish::Add(_) | Wish::Remove(_));
+        if moves_members && self.works.get(&id).is_some_and(|work| !work.late.is_empty()) {
+            return Err(CallError::Unavailable(LATE.to_owned()).into());
+        }
         if let Some(work) = self.works.get_mut(&id).filter(|work| moves_members && !work.is_quiet()) {
             if work.held_until_ms <= now_ms {
                 work.held_until_ms = now_ms + HOLD_MS;
@@ -341,7 +375,7 @@ impl<T> Conversations<T> {
     }
 
     /// Others may decide again.
-    fn let_go(&mut self, id: u64) {
+    pub(super) fn let_go(&mut self, id: u64) {
         if self.held.remove(&id) {
             self.settled.push(id);
             if let Some(work) = self.works.get_mut(&id) {
@@ -394,75 +428,6 @@ impl<T> Conversations<T> {
         {
             self.ready.push_back(id);
         }
-    }
-
-    /// A node has devices that watch a large conversation; it says so again within [`WATCH_MS`].
-    pub fn watch(&mut self, conversation: u64, node: u16, now_ms: u64) {
-        if self.state.owns(conversation) {
-            let nodes = self.watchers.entry(conversation).or_default();
-            if nodes.insert(node, now_ms + WATCH_MS).is_none() {
-                // It may have missed the last head.
-                self.news.insert(conversation);
-            }
-        }
-    }
-
-    /// Everything that is due at a time.
-    pub fn tick(&mut self, now_ms: u64) -> Ticked {
-        while self.glimpses.front().is_some_and(|(due, _)| *due <= now_ms) {
-            match self.glimpses.pop_front() {
-                Some((_, Key::User(user))) => self.state.forget_glimpse(user),
-                Some((_, Key::Pair(low, high))) if self.state.pair(low, high) == Ok(None) => {
-                    self.state.correct_pair(low, high, None);
-                }
-                _ => {}
-            }
-        }
-        let is_over = |id: &&u64| self.works.get(id).is_none_or(|work| work.held_until_ms <= now_ms);
-        let over: Vec<u64> = self.held.iter().filter(is_over).copied().collect();
-        over.into_iter().for_each(|id| self.let_go(id));
-        let lacking: Vec<u64> = std::mem::take(&mut self.lacking).into_iter().collect();
-        lacking.into_iter().for_each(|id| self.form(id));
-        let heads = self.heads(now_ms);
-        self.evict(now_ms);
-        Ticked { heads }
-    }
-
-    /// Large conversations that have moved: one head for each node that watches.
-    fn heads(&mut self, now_ms: u64) -> Vec<(u16, Head)> {
-        self.watchers.retain(|_, nodes| {
-            nodes.retain(|_, until| *until > now_ms);
-            !nodes.is_empty()
-        });
-        let mut heads = Vec::new();
-        for id in std::mem::take(&mut self.news) {
-            let (Some(work), Some(conversation)) =
-                (self.works.get(&id), self.state.conversations.get_mut(&id))
-            else {
-                continue;
-            };
-            let head = conversation.news(work.seq);
-            let nodes = self.watchers.get(&id).into_iter().flat_map(BTreeMap::keys);
-            heads.extend(nodes.map(|node| (*node, head.clone())));
-        }
-        heads
-    }
-
-    /// Conversations that have been idle for a while leave when there are more than memory should hold.
-    fn evict(&mut self, now_ms: u64) {
-        let excess = self.works.len().saturating_sub(self.state.options.conversations_max);
-        if excess == 0 {
-            return;
-        }
-        let before = now_ms.saturating_sub(LINGER_MS);
-        let is_idle = |(id, work): &(&u64, &Work<T>)| {
-            work.is_quiet()
-                && work.marked == work.fanned
-                && work.touched_ms < before
-                && !self.watchers.contains_key(id)
-        };
-        let gone: Vec<u64> = self.works.iter().filter(is_idle).take(excess).map(|(id, _)| *id).collect();
-        gone.into_iter().for_each(|id| self.forget(id));
     }
 
     /// Messages of a conversation that are at hand and durable, rising, with the first seq that is at hand.

@@ -167,6 +167,7 @@ impl Timelines {
     /// Everything that is due at a time.
     pub fn tick(&mut self, now_ms: u64, out: &mut Pushing) {
         self.note_own(now_ms);
+        self.note_time(now_ms);
         while self.silence.front().is_some_and(|(due, ..)| *due <= now_ms) {
             let Some((_, user, at, device)) = self.silence.pop_front() else { break };
             let line = self.lines.get_mut(&user);

@@ -5,10 +5,13 @@
 //! no step is under way, because memory is ahead of the store then. How far the rounds have come is stored with the next
 //! step, or by itself after a while, and the conversation's next owner begins there: with a round that tells every
 //! member everything again, since nothing in it does harm twice.
+//!
+//! A timeline that does not acknowledge for some seconds, because the store refuses it or it is nobody's, does not hold up
+//! the others when there is more for them: they go on, and it gets what it has missed round by round ([`super::late`]).
 
-use super::HAND_AGAIN_MS;
 use super::conversations::{Conversations, is_change};
 use super::hand::{Ack, Between, Hand, HandKey, Place};
+use super::late::LATE_ROUNDS_MAX;
 use super::work::{Round, Work};
 use crate::core::{Conversation, Fanned, Member, relation};
 use prost::Message as _;
@@ -83,6 +86,9 @@ impl<T> Conversations<T> {
         if work.flight.is_some() || work.round.is_some() || work.fanned.version >= work.version {
             return None;
         }
+        if work.late.len() >= LATE_ROUNDS_MAX {
+            return None;
+        }
         let (from, mut to) = (work.fanned.seq + 1, work.seq.min(work.fanned.seq + ROUND_MESSAGES));
         let (mut messages, mut bytes) = (Vec::new(), 0);
         for seq in from..=to {
@@ -115,11 +121,13 @@ impl<T> Conversations<T> {
             work.between = false;
         }
         messages.retain(|m| u32::from(m.fan_out) == FanOut::Write as u32);
-        Some(Round { key, is_whole, large: conversation.head.is_large(), messages, places, sent_ms: 0 })
+        let large = conversation.head.is_large();
+        let round = Round { key, is_whole, large, messages, places, sent_ms: 0, since_ms: 0 };
+        Some(work.put_behind_late(round))
     }
 
     /// Everybody has acknowledged a round.
-    fn finish(&mut self, id: u64) {
+    pub(super) fn finish(&mut self, id: u64) {
         let Some(work) = self.works.get_mut(&id) else { return };
         let Some(round) = work.round.take() else { return };
         work.fanned.seq = round.key.to_seq;
@@ -128,14 +136,18 @@ impl<T> Conversations<T> {
             work.everyone = false;
         }
         work.given.clear();
-        self.rounds.remove(&id);
-        self.marks.insert(id);
+        if work.late.is_empty() {
+            self.rounds.remove(&id);
+        }
+        if work.marked != work.told() {
+            self.marks.insert(id);
+        }
         self.trim(id);
     }
 
     /// If nothing of a conversation is under way, others may decide in it again.
     fn settle(&mut self, id: u64) {
-        let Some(work) = self.works.get(&id).filter(|work| work.is_quiet()) else { return };
+        let Some(work) = self.works.get(&id).filter(|work| work.is_settled()) else { return };
         let is_held = work.held_until_ms > 0;
         let Some(conversation) = self.state.conversations.get_mut(&id) else { return };
         if std::mem::replace(&mut conversation.changing, false) || is_held {
@@ -162,12 +174,14 @@ impl<T> Conversations<T> {
         }
         let mut hands = Vec::new();
         for id in due {
-            let Some(round) = self.works.get_mut(&id).and_then(|work| work.round.as_mut()) else { continue };
-            if round.sent_ms == 0 || now_ms >= round.sent_ms + HAND_AGAIN_MS {
-                round.sent_ms = now_ms;
-                let (messages, places) = (round.messages.clone(), round.places.clone());
-                hands.push(Hand { key: round.key, large: round.large, messages, places });
+            self.set_aside(id, now_ms);
+            let Some(work) = self.works.get_mut(&id) else { continue };
+            if let Some(round) = &mut work.round
+                && round.is_due(now_ms)
+            {
+                hands.push(round.hand(round.places.clone(), now_ms));
             }
+            work.late_hands(now_ms, &mut hands);
         }
         hands
     }
@@ -175,9 +189,8 @@ impl<T> Conversations<T> {
     /// Buckets have moved: everything that is not acknowledged is handed again at once.
     pub fn hand_again(&mut self) {
         for id in &self.rounds {
-            if let Some(round) = self.works.get_mut(id).and_then(|work| work.round.as_mut()) {
-                round.sent_ms = 0;
-            }
+            let Some(work) = self.works.get_mut(id) else { continue };
+            work.round.iter_mut().chain(&mut work.late).for_each(|round| round.sent_ms = 0);
         }
         self.again_due_ms = 0;
     }
@@ -185,14 +198,22 @@ impl<T> Conversations<T> {
     /// Timelines have what they were handed.
     pub fn acked(&mut self, ack: &Ack) {
         let id = ack.key.conversation;
-        let Some(round) = self.works.get_mut(&id).and_then(|work| work.round.as_mut()) else { return };
-        if round.key != ack.key {
-            return;
-        }
+        let Some(work) = self.works.get_mut(&id) else { return };
         let users: BTreeSet<u64> = ack.users.iter().copied().collect();
-        round.places.retain(|place| !users.contains(&place.user));
-        if round.places.is_empty() {
+        let caught_up = work.late_acked(ack, &users);
+        let round = work.round.as_mut().filter(|round| round.key == ack.key);
+        let is_over = round.is_some_and(|round| {
+            round.places.retain(|place| !users.contains(&place.user));
+            round.places.is_empty()
+        });
+        if is_over {
             self.finish(id);
+        }
+        if caught_up {
+            self.unsent.push(id);
+            self.caught_up(id);
+        }
+        if is_over || caught_up {
             self.form(id);
         }
     }
@@ -202,9 +223,9 @@ impl<T> Conversations<T> {
         self.rounds.len()
     }
 
-    /// How far a conversation's timelines have acknowledged.
+    /// How far all of a conversation's timelines have acknowledged.
     pub fn fanned(&self, id: u64) -> Option<Fanned> {
-        self.works.get(&id).map(|work| work.fanned)
+        self.works.get(&id).map(Work::told)
     }
 }
 

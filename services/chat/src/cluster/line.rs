@@ -1,8 +1,9 @@
 //! One user's timeline in memory: what was heard of his conversations, what waits, what is in the store's hands.
 
 use super::hand::{Hand, Place};
+use super::rest::Rest;
 use crate::core::{Entry, Loaded, StoredLink, StoredUser, User, entries_after};
-use crate::store::owned::LinkRow;
+use crate::store::owned::{LinkRow, TimelineStep};
 use protocol::v1::ReadAt;
 use records::ChatMessage;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,6 +11,9 @@ use std::sync::Arc;
 
 /// Entries of a step, about.
 const STEP_ENTRIES: usize = 256;
+/// Rows of friendships that have ended, which keep a late word from bringing them back: by the time that so many more have
+/// ended, no word of them is on its way.
+const ENDED_MAX: usize = 500;
 /// Hands that wait for a timeline; more are not taken, and come again.
 const WAITING_MAX: usize = 1_024;
 
@@ -40,6 +44,8 @@ pub(super) struct Flight {
     pub messages: Vec<Arc<ChatMessage>>,
     /// What is acknowledged then.
     pub items: Vec<Item>,
+    /// The store has refused it.
+    pub rest: Option<Box<Rest<TimelineStep>>>,
 }
 
 /// A place in a hand.
@@ -138,6 +144,9 @@ impl Line {
         if item.hand.key.version > friend.version {
             friend.version = item.hand.key.version;
             (friend.asks, friend.asked, friend.blocks) = (between.asks, between.asked, between.blocks);
+            if friend.is_nothing() {
+                loaded.person.forget_ended(ENDED_MAX, between.peer);
+            }
             self.user.person_dirty = true;
         }
     }
@@ -237,6 +246,11 @@ impl Line {
         self.user.unread + large.map(|heard| heard.unread).sum::<u64>()
     }
 
+    /// Nothing of it is in the store's hands.
+    pub fn is_stored(&self) -> bool {
+        self.flight.as_ref().is_none_or(|flight| flight.rest.as_ref().is_some_and(|rest| rest.is_idle()))
+    }
+
     /// Nothing of it is under way, and nobody is there.
     pub fn is_idle(&self) -> bool {
         self.flight.is_none()
@@ -330,6 +344,34 @@ mod tests {
         assert!(!draft.links[0].member && draft.links[0].version == 4);
         line.hear(&draft.items[0]);
         assert_eq!((line.user.unread, line.heard[&7].seq), (0, 4));
+    }
+
+    #[test]
+    fn friendships_that_have_ended_do_not_pile_up() {
+        let mut line = Line::default();
+        line.install(StoredUser { id: 3, ..StoredUser::default() });
+        let mut word = |peer, version, asks| {
+            let between = crate::cluster::Between { peer, asks, asked: true, blocks: false };
+            let mut item =
+                hand(version, 1..=1, Place { user: 3, between: Some(between), ..Place::default() });
+            let hand =
+                Hand { key: HandKey { conversation: 1_000 + peer, ..item.hand.key }, ..(*item.hand).clone() };
+            item.hand = Arc::new(hand);
+            line.befriend(&item);
+            let ended = crate::cluster::Between { asks: false, asked: false, ..between };
+            let mut over = (*item.hand).clone();
+            over.key.version += 1;
+            over.places[0].between = Some(ended);
+            if !asks {
+                line.befriend(&Item { hand: Arc::new(over), at: 0 });
+            }
+            line.user.loaded.as_ref().map_or(0, |loaded| loaded.person.friends.len())
+        };
+        assert_eq!(word(5, 1, true), 1);
+        let most = (10..2_000).map(|peer| word(peer, 1, false)).max();
+        assert_eq!(most, Some(ENDED_MAX + 1), "and the one that lasts");
+        assert_eq!(word(2_500, 7, false), ENDED_MAX + 1);
+        assert!(line.user.loaded.unwrap().person.friend(5).is_some_and(|friend| friend.is_friend()));
     }
 
     #[test]

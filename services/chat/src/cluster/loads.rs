@@ -13,7 +13,7 @@ use protocol::v1::SendAnswer;
 impl<T> Conversations<T> {
     pub(super) fn want_messages(&mut self, conversation: u64, from: u64, to: u64) {
         let want = Want::Messages { conversation, from, to };
-        if self.is_wanted.insert(want) {
+        if !self.unreadable.is_left_alone(&want, self.ticked_ms) && self.is_wanted.insert(want) {
             self.wanted.push(want);
         }
     }
@@ -21,7 +21,10 @@ impl<T> Conversations<T> {
     /// Something is to be read for a decision.
     pub fn want(&mut self, key: Key) {
         let want = Want::Key(key);
-        if !matches!(key, Key::Settled(_) | Key::Elsewhere(_)) && self.is_wanted.insert(want) {
+        if !matches!(key, Key::Settled(_) | Key::Elsewhere(_))
+            && !self.is_unreadable(key)
+            && self.is_wanted.insert(want)
+        {
             self.wanted.push(want);
         }
     }
@@ -32,9 +35,44 @@ impl<T> Conversations<T> {
         std::mem::take(&mut self.wanted)
     }
 
-    /// The reading of something is over, whatever came of it: it may be wanted again.
+    /// The reading of something is over: it may be wanted again.
     pub fn answered(&mut self, want: &Want) {
         self.is_wanted.remove(want);
+        self.unreadable.was_read(want);
+    }
+
+    /// The reading of something is over, and something stands there that can't be understood: it is left alone for a while,
+    /// and whoever needs it is told so. How often that has been found.
+    pub fn answered_unreadable(&mut self, want: &Want, now_ms: u64) -> u32 {
+        self.is_wanted.remove(want);
+        self.unreadable.found(*want, now_ms)
+    }
+
+    /// Something that is needed can't be read, and is not looked at just now.
+    pub fn is_unreadable(&self, key: Key) -> bool {
+        self.unreadable.is_left_alone(&Want::Key(key), self.ticked_ms)
+    }
+
+    /// A conversation that can't be read has something that is to be handed on: it is wanted until it is there.
+    pub fn look_again(&mut self, id: u64) {
+        self.overlooked.insert(id);
+    }
+
+    /// Those are wanted that have been left alone for long enough.
+    pub(super) fn want_overlooked(&mut self) {
+        let ids: Vec<u64> = self.overlooked.iter().copied().collect();
+        for id in ids {
+            if !self.state.owns(id) || self.works.contains_key(&id) {
+                self.overlooked.remove(&id);
+            } else {
+                self.want(Key::Conversation(id));
+            }
+        }
+    }
+
+    /// What can't be read.
+    pub fn unreadable(&self) -> usize {
+        self.unreadable.len()
     }
 
     /// Conversations in which something can be decided again; who waits for one (`Key::Settled`) tries again, and

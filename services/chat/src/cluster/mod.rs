@@ -20,6 +20,10 @@
 //! [`answered`](Conversations::answered); [`Timelines::doubts`]) and to decide again ([`Conversations::settled`], then
 //! [`retry`](Conversations::retry) and whoever else was told `Key::Settled`).
 //!
+//! What the store answers with an error that will not go away fails with everything else in its transaction: then the batch
+//! is divided ([`Batch::split`]) until the one thing stands alone, which is said to its core
+//! ([`Conversations::refused`], [`Timelines::refused`]); it comes again by itself, from `again`, after a rest.
+//!
 //! A bucket comes with [`own`](Conversations::own) after its claim (and whatever the store calls `unfanned` is brought
 //! in), and goes with [`disown`](Conversations::disown), as soon as the store says that it belongs to somebody else; then
 //! nothing of it stays in memory. Who is asked to give a bucket up stops deciding (`give_up`), and seals it once nothing
@@ -64,11 +68,15 @@ mod conversations;
 mod devices;
 mod fan_out;
 mod hand;
+mod late;
 mod line;
 mod loads;
 mod people;
 mod presence;
+mod refused;
+mod rest;
 mod steps;
+mod ticks;
 mod timelines;
 mod work;
 
@@ -78,12 +86,12 @@ pub use answers::{
     ListPlan, PULLED_MAX, Span, Standing, SyncFound, SyncNeeds, USERS_MAX, friends_answer, presence_answer,
     profiles_answer, read_answer, sync_answer, unread_of, unread_total,
 };
-pub use conversations::{Conversations, Reply, Sent, Stepped, Ticked, Want};
+pub use conversations::{Conversations, RESTING, Reply, Sent, Stepped, Ticked, UNREADABLE, Want};
 pub use hand::{Ack, Between, Hand, HandKey, Place};
 pub use line::SyncPlan;
 pub use people::MaySee;
 pub use presence::{PresenceView, PresenceWord, TOLD_MS};
-pub use timelines::{Placed, Timelines};
+pub use timelines::{Moved, Placed, Timelines};
 pub use work::Done;
 
 /// What one call to the store writes.
@@ -93,6 +101,41 @@ pub struct Batch {
     pub fence: Fence,
     /// What.
     pub step: Step,
+}
+
+impl Batch {
+    /// Conversations, timelines and positions in it.
+    pub fn len(&self) -> usize {
+        self.step.conversations.len() + self.step.timelines.len() + self.step.fanned.len()
+    }
+
+    /// There is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.step.is_empty()
+    }
+
+    /// Half of it, and the other half: for when the store refuses the whole, and it is not known for which part's sake.
+    ///
+    /// # Errors
+    /// Itself, when there is one thing in it: that is it then.
+    pub fn split(mut self) -> Result<(Batch, Batch), Batch> {
+        if self.len() < 2 {
+            return Err(self);
+        }
+        let mut keep = self.len() / 2;
+        let mut rest = Step::default();
+        let mut cut = |len: usize| {
+            let at = keep.min(len);
+            keep -= at;
+            at
+        };
+        let step = &mut self.step;
+        rest.conversations = step.conversations.split_off(cut(step.conversations.len()));
+        rest.timelines = step.timelines.split_off(cut(step.timelines.len()));
+        rest.fanned = step.fanned.split_off(cut(step.fanned.len()));
+        let rest = Batch { fence: self.fence.clone(), step: rest };
+        Ok((self, rest))
+    }
 }
 
 /// Bits of a cursor that count within one ownership of a bucket; above them stands its term. So whatever a new owner

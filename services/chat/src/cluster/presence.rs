@@ -7,8 +7,9 @@
 //!
 //! A silent connection counts as online only until its next beat is due, as everywhere; a user whose owner has said
 //! nothing for a while counts as away. A new owner of a bucket says of nobody that he is away before his devices have had
-//! time to arrive. Whoever watches is a connection: a watch ends with it, and when the timeline of its user goes to
-//! another node; the device asks again when it next looks.
+//! time to arrive. Whoever watches is a connection, and a watch ends with it. When its user's timeline goes to another node,
+//! or its node begins anew, the front door says whom it watches ([`Timelines::watch_again`]): it has not heard of what
+//! changed in between, so it is told of each once more, whatever it knows.
 
 use super::timelines::Timelines;
 use crate::core::Pushing;
@@ -52,11 +53,27 @@ pub struct PresenceView {
     pub missing: Vec<u64>,
 }
 
+/// A connection that watches.
+#[derive(Clone, Copy)]
+struct Watcher {
+    user: u64,
+    device: u64,
+    at: ConnectionAt,
+    /// What it knows may be old: it hears the next word, whatever that says.
+    owed: bool,
+}
+
+impl Watcher {
+    fn is(&self, who: DeviceAt) -> bool {
+        (self.user, self.device, self.at) == (who.user, who.device, who.at)
+    }
+}
+
 /// A user at whom somebody here looks.
 #[derive(Default)]
 struct LookedAt {
     /// Connections that are to hear of changes.
-    watchers: Vec<(u64, u64, ConnectionAt)>,
+    watchers: Vec<Watcher>,
     /// Somebody has asked without watching; that is over then.
     until_ms: u64,
     since_ms: u64,
@@ -123,15 +140,37 @@ impl Timelines {
         }
         let Some(looked_at) = presences.looked_at.get_mut(&other) else { return };
         looked_at.until_ms = now_ms + TOLD_MS;
-        let Some(DeviceAt { user, device, at }) = watcher else { return };
+        let Some(who @ DeviceAt { user, device, at }) = watcher else { return };
         let line = self.lines.get_mut(&user);
         let Some(conn) = line.and_then(|line| line.user.conn_mut(at, device)) else { return };
-        let watcher = (user, device, at);
         let has_room = conn.watching.len() < WATCHED_MAX && looked_at.watchers.len() < WATCHERS_MAX;
-        if has_room && !looked_at.watchers.contains(&watcher) {
-            looked_at.watchers.push(watcher);
+        if has_room && !looked_at.watchers.iter().any(|watcher| watcher.is(who)) {
+            looked_at.watchers.push(Watcher { user, device, at, owed: false });
             conn.watching.push(other);
         }
+    }
+
+    /// A connection goes on watching, as it did before its user's timeline came here. What is known of each is pushed, since
+    /// it may have changed meanwhile; of whom nothing is known, the first word is. False when there is no such connection.
+    pub fn watch_again(&mut self, who: DeviceAt, others: &[u64], now_ms: u64, out: &mut Pushing) -> bool {
+        let line = self.lines.get_mut(&who.user);
+        let Some(pushed) = line.and_then(|l| l.user.conn_mut(who.at, who.device)).map(|c| c.pushed) else {
+            return false;
+        };
+        for other in others.iter().copied().take(WATCHED_MAX) {
+            self.look_at(other, Some(who), now_ms);
+            let known =
+                if self.owns(other) { self.says(other, now_ms) } else { self.heard_of(other, now_ms) };
+            if let Some(presence) = known {
+                out.presence(&presence);
+                out.target_at(who.user, who.device, who.at, pushed, pushed);
+                continue;
+            }
+            let looked_at = self.presences.looked_at.get_mut(&other);
+            let watchers = looked_at.into_iter().flat_map(|looked_at| &mut looked_at.watchers);
+            watchers.filter(|watcher| watcher.is(who)).for_each(|watcher| watcher.owed = true);
+        }
+        true
     }
 
     /// Users whose owners are to be asked, each the owner of its bucket, this node too
@@ -186,22 +225,25 @@ impl Timelines {
                 // The first word is in the answer to whoever asked, unless he has given up waiting.
                 None => word.presence.online && now_ms >= looked_at.since_ms + UNANSWERED_MS,
             };
-            if is_news {
-                self.tell_presence(word.presence, out);
-            }
+            self.tell_presence(word.presence, is_news, out);
         }
     }
 
-    fn tell_presence(&self, presence: PresenceOf, out: &mut Pushing) {
-        let Some(looked_at) = self.presences.looked_at.get(&presence.user) else { return };
-        if looked_at.watchers.is_empty() {
-            return;
-        }
-        out.presence(&presence);
-        for (user, device, at) in &looked_at.watchers {
-            let conns = self.lines.get(user).into_iter().flat_map(|line| &line.user.conns);
-            for conn in conns.filter(|c| c.at == *at && c.device == *device) {
-                out.target(*user, conn, conn.pushed, conn.pushed);
+    /// Whoever watches is told, or those alone who know something that may be old.
+    fn tell_presence(&mut self, presence: PresenceOf, all: bool, out: &mut Pushing) {
+        let Some(looked_at) = self.presences.looked_at.get_mut(&presence.user) else { return };
+        let mut has_begun = false;
+        for watcher in &mut looked_at.watchers {
+            if !std::mem::take(&mut watcher.owed) && !all {
+                continue;
+            }
+            if !std::mem::replace(&mut has_begun, true) {
+                out.presence(&presence);
+            }
+            let Watcher { user, device, at, .. } = *watcher;
+            let conns = self.lines.get(&user).into_iter().flat_map(|line| &line.user.conns);
+            for conn in conns.filter(|c| c.at == at && c.device == device) {
+                out.target(user, conn, conn.pushed, conn.pushed);
             }
         }
     }
@@ -228,7 +270,7 @@ impl Timelines {
     fn look_after(&mut self, other: u64, now_ms: u64, out: &mut Pushing) {
         let lines = &self.lines;
         let Some(looked_at) = self.presences.looked_at.get_mut(&other) else { return };
-        looked_at.watchers.retain(|(user, device, at)| {
+        looked_at.watchers.retain(|Watcher { user, device, at, .. }| {
             let line = lines.get(user);
             line.is_some_and(|line| line.user.conns.iter().any(|c| c.at == *at && c.device == *device))
         });
@@ -238,18 +280,21 @@ impl Timelines {
         }
         let mut silent = None;
         let mut wait_ms = UNANSWERED_MS;
-        if let Some((word, said_ms)) = &mut looked_at.said {
-            if now_ms < *said_ms + 2 * RENEW_MS {
-                wait_ms = RENEW_MS;
-            } else if now_ms >= *said_ms + STALE_MS && word.presence.online {
-                word.presence.online = false;
-                silent = Some(word.presence);
-            }
+        let heard_ms = looked_at.said.map_or(looked_at.since_ms, |(_, said_ms)| said_ms);
+        if looked_at.said.is_some() && now_ms < heard_ms + 2 * RENEW_MS {
+            wait_ms = RENEW_MS;
+        } else if now_ms >= heard_ms + STALE_MS {
+            let was_online = looked_at
+                .said
+                .as_mut()
+                .is_some_and(|(word, _)| std::mem::replace(&mut word.presence.online, false));
+            let away = PresenceOf { user: other, online: false, seen_ms: 0 };
+            silent = Some((looked_at.said.map_or(away, |(word, _)| word.presence), was_online));
         }
         self.presences.asks.push(other);
         self.presences.due.insert((now_ms + wait_ms, other));
-        if let Some(presence) = silent {
-            self.tell_presence(presence, out);
+        if let Some((presence, was_online)) = silent {
+            self.tell_presence(presence, was_online, out);
         }
     }
 }
@@ -349,6 +394,47 @@ mod tests {
         let pushed: usize = (11..50).map(|s| tick(&mut watcher, s * 1_000)).sum();
         assert_eq!(pushed, 1);
         assert_eq!(watcher.presence(device(WATCHER, 8), &[OTHER], true, 50_000).missing, [OTHER]);
+    }
+
+    /// What a connection that goes on watching is told at once.
+    fn again(node: &mut Timelines, now_ms: u64) -> usize {
+        let mut out = Pushing::default();
+        assert!(node.watch_again(device(WATCHER, 8), &[OTHER], now_ms, &mut out));
+        out.targets()
+    }
+
+    #[test]
+    fn a_watch_goes_on_at_the_next_owner_of_the_watcher() {
+        let (mut watcher, mut owner) = nodes();
+        assert!(watcher.arrive(device(WATCHER, 8), 10_000) && owner.arrive(device(OTHER, 9), 10_000));
+        watcher.presence(device(WATCHER, 8), &[OTHER], true, 10_000);
+        talk(&mut watcher, &mut owner, 10_010);
+        // His timeline goes to another node, and the other one goes away meanwhile: he believes him there.
+        let moved = watcher.disown(bucket_of(WATCHER).get());
+        assert_eq!((moved[0].device, &moved[0].watching[..]), (device(WATCHER, 8), &[OTHER][..]));
+        owner.leave(device(OTHER, 9), 11_000);
+        let mut next = Timelines::new(ChatOptions::default(), 1, 2);
+        next.own(bucket_of(WATCHER).get(), 2);
+        let mut out = Pushing::default();
+        assert!(!next.watch_again(device(WATCHER, 8), &[OTHER], 11_000, &mut out), "he is not there yet");
+        next.arrive(device(WATCHER, 8), 11_000);
+        assert_eq!(again(&mut next, 11_000), 0);
+        assert_eq!(
+            talk(&mut next, &mut owner, 11_010),
+            1,
+            "the first word, although it says that nobody is there"
+        );
+        owner.arrive(device(OTHER, 9), 12_000);
+        assert_eq!(talk(&mut next, &mut owner, 12_010), 1, "and every change from then on");
+        assert_eq!(talk(&mut next, &mut owner, 12_020), 0);
+        // Said once more, he hears at once what is known.
+        assert_eq!(again(&mut next, 12_030), 1);
+        // Of an owner who says nothing, he hears in the end that the other counts as away.
+        let mut last = Timelines::new(ChatOptions::default(), 1, 3);
+        last.own(bucket_of(WATCHER).get(), 3);
+        last.arrive(device(WATCHER, 8), 13_000);
+        assert_eq!(again(&mut last, 13_000), 0);
+        assert_eq!((14..50).map(|s| tick(&mut last, s * 1_000)).sum::<usize>(), 1);
     }
 
     #[test]

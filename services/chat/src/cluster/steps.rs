@@ -41,9 +41,10 @@ impl<T> Conversations<T> {
         }
         if now_ms >= self.marks_due_ms {
             self.marks_due_ms = now_ms + self.state.options.tick_ms;
+            self.marks_rest.retain(|_, until_ms| now_ms < *until_ms);
             let due = self.marks.iter().filter_map(|id| self.works.get(id).map(|work| (*id, work)));
-            let due = due.filter(|(_, work)| work.flight.is_none()).take(BATCH_MARKS);
-            batch.step.fanned = due.map(|(id, work)| (id, work.fanned)).collect();
+            let due = due.filter(|(id, work)| work.flight.is_none() && !self.marks_rest.contains_key(id));
+            batch.step.fanned = due.take(BATCH_MARKS).map(|(id, work)| (id, work.told())).collect();
             terms.extend(batch.step.fanned.iter().filter_map(|(id, _)| self.term_of(*id)));
         }
         batch.fence.terms = terms.into_iter().collect();
@@ -65,11 +66,12 @@ impl<T> Conversations<T> {
         let mut flight = Flight {
             version,
             seq: before_seq,
-            fanned: work.fanned,
+            fanned: work.told(),
             done: Vec::new(),
             touched: Vec::new(),
             telling: Vec::new(),
             between: false,
+            rest: None,
         };
         let (mut count, mut name) = (0, None);
         // A state without connections has nobody to tell.
@@ -150,7 +152,7 @@ impl<T> Conversations<T> {
                 batch.fence.terms.iter().find(|(b, _)| *b == bucket_of(*id).get()).map(|(_, term)| *term);
             if let Some(work) = self.works.get_mut(id).filter(|work| Some(work.term) == ours) {
                 work.marked = *fanned;
-                if work.marked == work.fanned {
+                if work.marked == work.told() {
                     self.marks.remove(id);
                 }
             }
@@ -165,9 +167,13 @@ impl<T> Conversations<T> {
     fn step_done(&mut self, id: u64, now_ms: u64, done: &mut Vec<Done<T>>) {
         let Some(work) = self.works.get_mut(&id) else { return };
         let Some(mut flight) = work.flight.take() else { return };
+        if flight.rest.take().is_some() {
+            self.resting.remove(&id);
+            tracing::info!(conversation = id, "the store takes this conversation again");
+        }
         let has_messages = flight.seq > work.seq;
         (work.version, work.seq, work.marked) = (flight.version, flight.seq, flight.fanned);
-        if work.marked == work.fanned {
+        if work.marked == work.told() {
             self.marks.remove(&id);
         }
         work.touched_ms = now_ms;

@@ -12,6 +12,7 @@
 use super::hand::{Ack, Hand, HandKey};
 use super::line::{Draft, Flight, Item, Line, SyncPlan};
 use super::presence::Presences;
+use super::rest::Unreadable;
 use super::{Batch, CURSOR_BITS};
 use crate::core::{Conn, Entry, Pushing, StoredLink, StoredUser, User};
 use crate::options::ChatOptions;
@@ -28,12 +29,12 @@ const BATCH_TIMELINES: usize = 1_024;
 const BATCH_ENTRIES: usize = 4_096;
 
 /// An owned bucket.
-struct Owned {
-    term: u32,
+pub(super) struct Owned {
+    pub(super) term: u32,
     /// The last cursor that was allotted in it.
     last: u64,
     /// Nothing new goes to the store.
-    closing: bool,
+    pub(super) closing: bool,
     /// Since when it is owned; 0: since less than a tick.
     since_ms: u64,
 }
@@ -44,21 +45,36 @@ pub struct Placed {
     /// Buckets that turned out to belong to others; they are disowned.
     pub lost: BTreeSet<u16>,
     /// Devices on connections whose users belong to others now: they are to arrive there.
-    pub moved: Vec<DeviceAt>,
+    pub moved: Vec<Moved>,
+}
+
+/// A device whose user belongs to another now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Moved {
+    /// The device.
+    pub device: DeviceAt,
+    /// Whom it watches.
+    pub watching: Vec<u64>,
 }
 
 /// Timelines of a node.
 pub struct Timelines {
     pub(super) options: ChatOptions,
-    node: u16,
-    epoch: u32,
-    buckets: BTreeMap<u16, Owned>,
+    pub(super) node: u16,
+    pub(super) epoch: u32,
+    pub(super) buckets: BTreeMap<u16, Owned>,
     pub(super) lines: HashMap<u64, Line>,
     /// Users of each bucket that are in memory.
     pub(super) in_bucket: BTreeMap<u16, BTreeSet<u64>>,
     ready: VecDeque<u64>,
     acks: BTreeMap<HandKey, Vec<u64>>,
     pub(super) wanted: BTreeSet<u64>,
+    /// Users whose step the store refuses.
+    pub(super) resting: BTreeSet<u64>,
+    /// Users of whom something can't be read.
+    pub(super) unreadable: Unreadable<u64>,
+    /// The time of the last tick.
+    pub(super) ticked_ms: u64,
     /// Users with places that only the store knows.
     doubtful: BTreeSet<u64>,
     pub(super) again: VecDeque<(u64, u64, ConnectionAt, u64, u64)>,
@@ -89,6 +105,9 @@ impl Timelines {
             ready: VecDeque::new(),
             acks: BTreeMap::new(),
             wanted: BTreeSet::new(),
+            resting: BTreeSet::new(),
+            unreadable: Unreadable::default(),
+            ticked_ms: 0,
             doubtful: BTreeSet::new(),
             again: VecDeque::new(),
             silence: VecDeque::new(),
@@ -152,27 +171,31 @@ impl Timelines {
         }
     }
 
-    /// Nothing of a bucket is under way.
+    /// Nothing of a bucket is under way, but for what the store refuses.
     pub fn is_idle(&self, bucket: u16) -> bool {
         let mut lines =
             self.in_bucket.get(&bucket).into_iter().flatten().filter_map(|user| self.lines.get(user));
-        lines.all(|line| line.flight.is_none())
+        lines.all(Line::is_stored)
     }
 
     /// A bucket is not this node's any more. Devices that are to arrive at the next owner's.
-    pub fn disown(&mut self, bucket: u16) -> Vec<DeviceAt> {
+    pub fn disown(&mut self, bucket: u16) -> Vec<Moved> {
         self.buckets.remove(&bucket);
         self.drop_bucket(bucket)
     }
 
-    fn drop_bucket(&mut self, bucket: u16) -> Vec<DeviceAt> {
+    fn drop_bucket(&mut self, bucket: u16) -> Vec<Moved> {
         let mut moved = Vec::new();
         for id in self.in_bucket.remove(&bucket).unwrap_or_default() {
             self.unwatch(id);
             self.wanted.remove(&id);
+            self.resting.remove(&id);
             let Some(line) = self.lines.remove(&id) else { continue };
-            let device = |c: &Conn| DeviceAt { user: id, device: c.device, at: c.at };
-            moved.extend(line.user.conns.iter().map(device));
+            let device = |c: Conn| Moved {
+                device: DeviceAt { user: id, device: c.device, at: c.at },
+                watching: c.watching,
+            };
+            moved.extend(line.user.conns.into_iter().map(device));
         }
         moved
     }
@@ -238,7 +261,10 @@ impl Timelines {
     /// Users whose stored part is to be read; whoever takes them reads them, each once, and brings them in with
     /// [`install`](Timelines::install).
     pub fn wants(&mut self) -> Vec<u64> {
-        std::mem::take(&mut self.wanted).into_iter().collect()
+        let wanted = std::mem::take(&mut self.wanted);
+        let (later, now): (Vec<u64>, Vec<u64>) = wanted.into_iter().partition(|u| self.is_left_alone(*u));
+        self.wanted.extend(later);
+        now
     }
 
     /// A user's stored part. `term`: of his bucket, when the reading began.
@@ -247,6 +273,7 @@ impl Timelines {
         if self.term(bucket_of(user).get()) != Some(term) {
             return;
         }
+        self.unreadable.was_read(&user);
         let Some(line) = self.line(user, now_ms) else { return };
         line.install(stored);
         line.count_large();
@@ -269,6 +296,10 @@ impl Timelines {
     pub fn doubts(&mut self) -> Vec<(u64, Vec<(u64, u64)>)> {
         let mut doubts = Vec::new();
         for user in std::mem::take(&mut self.doubtful) {
+            if self.is_left_alone(user) {
+                self.doubtful.insert(user);
+                continue;
+            }
             let Some(line) = self.lines.get_mut(&user) else { continue };
             line.asked += 1;
             doubts.push((user, std::mem::take(&mut line.doubts).into_iter().collect()));
@@ -354,7 +385,7 @@ impl Timelines {
         let entries = messages.iter().enumerate().map(entry).collect();
         let changed = std::mem::take(&mut line.user.person_dirty);
         let person = line.user.loaded.as_ref().filter(|_| changed).map(|l| l.person.clone());
-        line.flight = Some(Flight { stamp, messages, items });
+        line.flight = Some(Flight { stamp, messages, items, rest: None });
         Some(TimelineStep { user, stamp, person, entries, links })
     }
 
@@ -366,6 +397,10 @@ impl Timelines {
         for (step, outcome) in batch.step.timelines.iter().zip(&outcomes.timelines) {
             let Some(line) = self.lines.get_mut(&step.user) else { continue };
             let Some(flight) = line.flight.take_if(|flight| flight.stamp == step.stamp) else { continue };
+            if flight.rest.is_some() {
+                self.resting.remove(&step.user);
+                tracing::info!(user = step.user, "the store takes this timeline again");
+            }
             let TimelineOutcome::Added { new } = outcome else {
                 placed.lost.insert(bucket_of(step.user).get());
                 continue;

@@ -1,7 +1,9 @@
 //! What is under way of one conversation: decided and waiting, in the store's hands, on its way to timelines.
 
 use super::hand::{HandKey, Place};
+use super::rest::Rest;
 use crate::core::{Fanned, Logged};
+use crate::store::owned::ConversationStep;
 use records::ChatMessage;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -34,6 +36,8 @@ pub(super) struct Flight<T> {
     pub telling: Vec<u64>,
     /// What stands between two users has changed.
     pub between: bool,
+    /// The store has refused it.
+    pub rest: Option<Box<Rest<ConversationStep>>>,
 }
 
 /// News on their way to timelines. One round of a conversation at a time.
@@ -45,8 +49,10 @@ pub(super) struct Round {
     pub messages: Vec<Arc<ChatMessage>>,
     /// Those who have not acknowledged yet, by user.
     pub places: Vec<Place>,
-    /// When they were sent; 0: not yet.
+    /// When they were sent last; 0: not yet, or to be sent at once.
     pub sent_ms: u64,
+    /// When they were sent first; 0: not yet.
+    pub since_ms: u64,
 }
 
 /// A conversation's work.
@@ -72,6 +78,11 @@ pub(super) struct Work<T> {
     pub telling: BTreeSet<u64>,
     pub between: bool,
     pub round: Option<Round>,
+    /// Rounds that some timelines have not acknowledged although the others have gone on, oldest first. A timeline gets them
+    /// one after the other.
+    pub late: VecDeque<Round>,
+    /// How far all timelines were before the first of these: more is not said to the store, so that a next owner begins there.
+    pub floor: Option<Fanned>,
     /// Messages for the next round that memory does not have any more.
     pub given: Vec<Arc<ChatMessage>>,
     /// Somebody wants to change who is in it: until then nothing else is decided.
@@ -95,6 +106,8 @@ impl<T> Work<T> {
             telling: BTreeSet::new(),
             between: version > fanned.version,
             round: None,
+            late: VecDeque::new(),
+            floor: None,
             given: Vec::new(),
             held_until_ms: 0,
             touched_ms: 0,
@@ -106,9 +119,29 @@ impl<T> Work<T> {
         self.flight.is_none() && self.waiting.is_empty()
     }
 
+    /// Nothing is decided that is not durable and known to every timeline but the late ones.
+    pub fn is_settled(&self) -> bool {
+        self.is_stored() && self.round.is_none() && self.fanned.version == self.version
+    }
+
     /// Nothing is decided that is not durable and known to every timeline.
     pub fn is_quiet(&self) -> bool {
-        self.is_stored() && self.round.is_none() && self.fanned.version == self.version
+        self.is_settled() && self.late.is_empty()
+    }
+
+    /// How far all timelines have acknowledged.
+    pub fn told(&self) -> Fanned {
+        self.floor.unwrap_or(self.fanned)
+    }
+
+    /// The step that the store has refused, if it has.
+    pub fn rest(&self) -> Option<&Rest<ConversationStep>> {
+        self.flight.as_ref()?.rest.as_deref()
+    }
+
+    /// Nothing of it is in the store's hands, or will be unless somebody asks.
+    pub fn is_idle(&self) -> bool {
+        self.is_stored() || self.rest().is_some_and(Rest::is_idle)
     }
 
     /// Everybody who waits for something of it.

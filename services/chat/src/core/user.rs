@@ -144,6 +144,16 @@ impl Person {
         &mut self.friends[at]
     }
 
+    /// Of friendships that have ended, which stay as rows that say so, at most `most` are kept; the one with `but` is.
+    pub fn forget_ended(&mut self, most: usize, but: u64) {
+        let mut excess = self.friends.iter().filter(|f| f.is_nothing()).count().saturating_sub(most);
+        self.friends.retain(|friend| {
+            let goes = excess > 0 && friend.is_nothing() && friend.user != but;
+            excess -= usize::from(goes);
+            !goes
+        });
+    }
+
     /// A device.
     pub fn device(&self, device: u64) -> Option<&Device> {
         self.devices.iter().find(|d| d.device == device)

@@ -44,6 +44,11 @@ impl<D: Disk> Chat for ChatNode<D> {
         }
     }
 
+    fn watch_again(&self, _: DeviceAt, _: &[u64]) {
+        // This process has its users' timelines as long as it lives, and a connection keeps its watches in it. What began
+        // anew has forgotten them, until the device asks again.
+    }
+
     fn leave(&self, device: DeviceAt) {
         let now_ms = self.clock.now_ms();
         self.desk.lock().state.leave(device, now_ms);

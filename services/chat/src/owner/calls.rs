@@ -33,12 +33,16 @@ impl Chat for OwnerNode {
         self.arrives(device, true);
     }
 
+    fn watch_again(&self, device: DeviceAt, users: &[u64]) {
+        self.watches_again(device, users);
+    }
+
     fn leave(&self, device: DeviceAt) {
-        let Some(reign) = self.reign_now() else { return self.arrivals.lock().leave(device) };
+        let Some(reign) = self.reign_now() else { return drop(self.arrivals.lock().leave(device)) };
         let now_ms = self.clock.now_ms();
         // Both under one hold of the lock: between the two nothing moves from one to the other.
         let mut lines = reign.lines.lock();
-        self.arrivals.lock().leave(device);
+        drop(self.arrivals.lock().leave(device));
         lines.core.leave(device, now_ms);
         drop(lines);
         self.wakes.lines.notify_one();

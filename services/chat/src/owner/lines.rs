@@ -3,8 +3,9 @@
 use super::OwnerNode;
 use super::loads::Doubts;
 use super::reign::Reign;
-use crate::cluster::Timelines;
+use crate::cluster::{Moved, Timelines};
 use crate::core::Pushing;
+use crate::limits::WATCHED_MAX;
 use parking_lot::MutexGuard;
 use protocol::calls::{DeviceAt, Part, PartKind, PushBatch, Target};
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,17 +98,37 @@ impl OwnerNode {
         };
         let mut lines = reign.lines.lock();
         let mut arrivals = self.arrivals.lock();
-        arrivals.leave(device);
         if !lines.core.arrive(device, now_ms) {
             arrivals.wait(device, until_ms);
             return;
         }
+        let watching = arrivals.leave(device);
         drop(arrivals);
+        if !watching.is_empty() {
+            let lines = &mut *lines;
+            lines.core.watch_again(device, &watching, now_ms, &mut lines.out);
+        }
         if again {
             self.tell_to_sync(&reign, lines, &[device], now_ms);
         } else {
             self.flush(&reign, lines);
         }
+        self.wakes.lines.notify_one();
+    }
+
+    /// A device goes on watching whom it watched. It has just arrived, here or among those who wait.
+    pub(super) fn watches_again(&self, device: DeviceAt, users: &[u64]) {
+        let users = &users[..users.len().min(WATCHED_MAX)];
+        let Some(reign) = self.reign_now().filter(|reign| self.is_fresh(reign)) else {
+            return self.arrivals.lock().watch(device, users.to_vec());
+        };
+        let now_ms = self.clock.now_ms();
+        let mut guard = reign.lines.lock();
+        let lines = &mut *guard;
+        if !lines.core.watch_again(device, users, now_ms, &mut lines.out) {
+            return self.arrivals.lock().watch(device, users.to_vec());
+        }
+        self.flush(&reign, guard);
         self.wakes.lines.notify_one();
     }
 
@@ -183,10 +204,16 @@ impl OwnerNode {
         let devices = arrivals.take(|bucket| lines.core.term(bucket).is_some(), ARRIVALS_MAX);
         drop(arrivals);
         if !devices.is_empty() {
-            for device in &devices {
-                lines.core.arrive(*device, now_ms);
+            let all = &mut *lines;
+            for Moved { device, watching } in &devices {
+                all.core.arrive(*device, now_ms);
+                if !watching.is_empty() {
+                    all.core.watch_again(*device, watching, now_ms, &mut all.out);
+                }
             }
+            let devices: Vec<DeviceAt> = devices.iter().map(|moved| moved.device).collect();
             self.tell_to_sync(reign, lines, &devices, now_ms);
+            self.wakes.lines.notify_one();
         }
     }
 
@@ -196,6 +223,6 @@ impl OwnerNode {
         let mut lines = reign.lines.lock();
         let moved = lines.core.disown(bucket);
         let mut arrivals = self.arrivals.lock();
-        moved.into_iter().for_each(|device| arrivals.wait(device, until_ms));
+        moved.into_iter().for_each(|moved| arrivals.wait_moved(moved, until_ms));
     }
 }

@@ -1,6 +1,8 @@
 //! Reading what the cores want from the store, many at a time, some rounds beside each other.
 //!
 //! Each reading remembers under which term of its bucket it began; what belongs to an earlier term is dropped by the cores.
+//! A reading that fails because something in it can't be understood is divided until that stands alone: it is left alone for
+//! a while, and everything else is there.
 
 use super::OwnerNode;
 use super::lines::Lines;
@@ -42,7 +44,20 @@ const AGAIN: BackoffPolicy = BackoffPolicy { first_ms: 50, max_ms: 1_000, repeat
 /// Places of a user that are in doubt: conversations, and the version as of which each is.
 pub(super) type Doubts = Vec<(u64, u64)>;
 
-/// What a round of wants has read.
+/// A round of wants.
+#[derive(Default)]
+struct Reading {
+    found: Found,
+    /// These were read.
+    read: Vec<Want>,
+    /// These can't be understood.
+    unreadable: Vec<(Want, StoreError)>,
+    /// These have to be read again, the store does not answer.
+    failed: Vec<Want>,
+    error: Option<StoreError>,
+}
+
+/// What was read.
 #[derive(Default)]
 struct Found {
     users: Vec<StoredUser>,
@@ -51,6 +66,17 @@ struct Found {
     pairs: Vec<(u64, u64, Option<u64>)>,
     sent: Vec<(SentKey, Option<SendAnswer>, u32)>,
     messages: Vec<(u64, Vec<ChatMessage>, u32)>,
+}
+
+impl Found {
+    fn add(&mut self, more: Found) {
+        self.users.extend(more.users);
+        self.conversations.extend(more.conversations);
+        self.missing.extend(more.missing);
+        self.pairs.extend(more.pairs);
+        self.sent.extend(more.sent);
+        self.messages.extend(more.messages);
+    }
 }
 
 impl Lines {
@@ -127,38 +153,66 @@ impl OwnerNode {
     }
 
     async fn load_wants(&self, reign: &Reign, wants: Vec<(Want, u32)>) {
-        let found = self.read_wants(&wants).await;
-        let failed = found.is_err();
+        let Reading { found, read, unreadable, failed, error } = self.read_wants(wants).await;
         let now_ms = self.clock.now_ms();
         let replies = {
             let mut on = reign.conversations.lock();
-            wants.iter().for_each(|(want, _)| on.answered(want));
-            match found {
-                Ok(found) => {
-                    let Found { users, conversations, missing, pairs, sent, messages } = found;
-                    conversations.into_iter().for_each(|(c, term)| on.install(c, term, now_ms));
-                    missing.into_iter().for_each(|(id, term)| on.install_missing(id, term));
-                    pairs.into_iter().for_each(|(low, high, id)| on.install_pair(low, high, id, now_ms));
-                    users.into_iter().for_each(|user| on.install_user(user, now_ms));
-                    sent.into_iter().for_each(|(key, answer, term)| on.install_found(key, answer, term));
-                    messages.into_iter().for_each(|(id, found, term)| on.give_messages(id, found, term));
-                    on.retry(now_ms)
+            read.iter().chain(&failed).for_each(|want| on.answered(want));
+            for (want, error) in &unreadable {
+                if on.answered_unreadable(want, now_ms).is_power_of_two() {
+                    tracing::error!(?want, %error, "something in chat's store can't be understood; it is left alone for a while");
                 }
-                Err(error) => {
+            }
+            let Found { users, conversations, missing, pairs, sent, messages } = found;
+            conversations.into_iter().for_each(|(c, term)| on.install(c, term, now_ms));
+            missing.into_iter().for_each(|(id, term)| on.install_missing(id, term));
+            pairs.into_iter().for_each(|(low, high, id)| on.install_pair(low, high, id, now_ms));
+            users.into_iter().for_each(|user| on.install_user(user, now_ms));
+            sent.into_iter().for_each(|(key, answer, term)| on.install_found(key, answer, term));
+            messages.into_iter().for_each(|(id, found, term)| on.give_messages(id, found, term));
+            match &error {
+                None => on.retry(now_ms),
+                Some(error) => {
                     tracing::warn!(%error, "what chat's decisions need can't be read");
                     on.refuse_parked("the store can't be read just now")
                 }
             }
         };
         self.answer_parked_of(reign, replies);
-        self.tell_waiters(failed);
+        self.tell_waiters(error.is_some());
         self.wakes.conversations.notify_one();
-        if failed {
+        if error.is_some() {
             tokio::time::sleep(AFTER_FAILURE).await;
         }
     }
 
-    async fn read_wants(&self, wants: &[(Want, u32)]) -> Result<Found, StoreError> {
+    /// Reads a round, in smaller parts if something in it can't be understood.
+    async fn read_wants(&self, wants: Vec<(Want, u32)>) -> Reading {
+        let mut reading = Reading::default();
+        let mut parts = vec![wants];
+        while let Some(mut part) = parts.pop() {
+            match self.read_part(&part).await {
+                Ok(found) => {
+                    reading.found.add(found);
+                    reading.read.extend(part.iter().map(|(want, _)| *want));
+                }
+                Err(error) if error.is_lasting() && part.len() > 1 => {
+                    let other = part.split_off(part.len() / 2);
+                    parts.extend([part, other]);
+                }
+                Err(error) if error.is_lasting() => {
+                    reading.unreadable.extend(part.pop().map(|(want, _)| (want, error)));
+                }
+                Err(error) => {
+                    reading.failed.extend(part.iter().map(|(want, _)| *want));
+                    reading.error = Some(error);
+                }
+            }
+        }
+        reading
+    }
+
+    async fn read_part(&self, wants: &[(Want, u32)]) -> Result<Found, StoreError> {
         let shelf = &self.stores.shelf;
         let mut found = Found::default();
         let (mut users, mut conversations, mut pairs) = (Vec::new(), BTreeMap::new(), Vec::new());
@@ -227,23 +281,37 @@ impl OwnerNode {
     }
 
     async fn load_users(&self, reign: &Reign, users: Vec<(u64, u32)>) {
-        let ids: Vec<u64> = users.iter().map(|(user, _)| *user).collect();
-        let found = self.stores.shelf.users(&ids).await;
-        let failed = found.is_err();
-        {
+        let terms: BTreeMap<u64, u32> = users.iter().copied().collect();
+        let mut parts: Vec<Vec<u64>> = vec![users.iter().map(|(user, _)| *user).collect()];
+        let mut failed = false;
+        while let Some(mut part) = parts.pop() {
+            let found = self.stores.shelf.users(&part).await;
             let now_ms = self.clock.now_ms();
             let mut lines = reign.lines.lock();
             match found {
                 Ok(found) => {
-                    let terms: BTreeMap<u64, u32> = users.into_iter().collect();
                     for stored in found {
                         let term = terms.get(&stored.id).copied().unwrap_or(0);
                         lines.core.install(stored, term, now_ms);
                     }
                 }
+                Err(error) if error.is_lasting() && part.len() > 1 => {
+                    let other = part.split_off(part.len() / 2);
+                    parts.extend([part, other]);
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "users of chat can't be read");
-                    ids.iter().for_each(|user| lines.core.want(*user));
+                    failed |= !error.is_lasting();
+                    for user in part {
+                        let times =
+                            if error.is_lasting() { lines.core.found_unreadable(user, now_ms) } else { 0 };
+                        if times.is_power_of_two() {
+                            tracing::error!(user, %error, "a user of chat can't be read; he is left alone for a while");
+                        }
+                        lines.core.want(user);
+                    }
+                    if !error.is_lasting() {
+                        tracing::warn!(%error, "users of chat can't be read");
+                    }
                 }
             }
         }
@@ -262,9 +330,14 @@ impl OwnerNode {
                 self.stores.shelf.links(*user, &conversations).await
             });
             let found = futures_util::future::join_all(read).await;
+            let now_ms = self.clock.now_ms();
             let mut lines = reign.lines.lock();
             for ((user, asked, term), found) in some.iter().zip(found) {
-                failed |= found.is_err();
+                match &found {
+                    Ok(_) => {}
+                    Err(error) if error.is_lasting() => drop(lines.core.found_unreadable(*user, now_ms)),
+                    Err(_) => failed = true,
+                }
                 lines.core.resolve(*user, asked, found.as_deref().ok(), *term);
             }
         }
@@ -280,24 +353,11 @@ impl OwnerNode {
         let numbers: Vec<u16> = buckets.keys().copied().collect();
         let (mut after, mut backoff) = (0, Backoff::new(AGAIN));
         while !reign.over.is_requested() {
-            let wait_ms = match self.stores.shelf.unfanned(&numbers, after, UNFANNED_PAGE).await {
-                Ok(found) => {
+            let wait_ms = match self.load_unfanned_page(reign, (&numbers, &buckets), after).await {
+                Ok((None, _)) => return,
+                Ok((Some(last), fanning)) => {
                     backoff.succeeded();
-                    let is_last = found.len() < UNFANNED_PAGE;
-                    after = found.iter().map(|c| c.id).max().unwrap_or(after);
-                    let fanning = {
-                        let now_ms = self.clock.now_ms();
-                        let mut on = reign.conversations.lock();
-                        for stored in found {
-                            let term = buckets.get(&bucket_of(stored.id).get()).copied().unwrap_or(0);
-                            on.install(stored, term, now_ms);
-                        }
-                        on.fanning()
-                    };
-                    self.wakes.conversations.notify_one();
-                    if is_last {
-                        return;
-                    }
+                    after = last;
                     if fanning < FANNING_MAX { 0 } else { 50 }
                 }
                 Err(error) => {
@@ -308,6 +368,38 @@ impl OwnerNode {
             // A store in memory must not keep the others from running.
             tokio::time::sleep(Duration::from_millis(wait_ms)).await;
         }
+    }
+
+    /// A page of it: its last conversation, if there may be more, and how many are being handed on. Those that can't be
+    /// understood are looked at again every now and then.
+    async fn load_unfanned_page(
+        &self,
+        reign: &Reign,
+        (numbers, terms): (&[u16], &BTreeMap<u16, u32>),
+        after: u64,
+    ) -> Result<(Option<u64>, usize), StoreError> {
+        let ids = self.stores.shelf.unfanned(numbers, after, UNFANNED_PAGE).await?;
+        let next = ids.last().copied().filter(|_| ids.len() >= UNFANNED_PAGE);
+        let term = |id: u64| terms.get(&bucket_of(id).get()).copied().unwrap_or(0);
+        let wants = ids.iter().map(|id| (Want::Key(Key::Conversation(*id)), term(*id))).collect();
+        let Reading { found, unreadable, error, .. } = self.read_wants(wants).await;
+        if let Some(error) = error {
+            return Err(error);
+        }
+        let now_ms = self.clock.now_ms();
+        let mut on = reign.conversations.lock();
+        found.conversations.into_iter().for_each(|(stored, term)| on.install(stored, term, now_ms));
+        for (want, error) in &unreadable {
+            tracing::error!(?want, %error, "what is to be handed on can't be understood; it is looked at again");
+            on.answered_unreadable(want, now_ms);
+            if let Want::Key(Key::Conversation(id)) = want {
+                on.look_again(*id);
+            }
+        }
+        let fanning = on.fanning();
+        drop(on);
+        self.wakes.conversations.notify_one();
+        Ok((next, fanning))
     }
 }
 

@@ -16,7 +16,8 @@
 //! **When it refuses.** What belongs to a bucket that is not its own is refused with a time to come again: the front door's
 //! table is stale, or the bucket is changing hands. Nothing is answered or pushed once 2 s have passed since it sent the
 //! last call to the book that succeeded. While the store is away, steps are repeated as they are and who waits hears nothing
-//! before his call's own time is over.
+//! before his call's own time is over. A conversation or a timeline that the store refuses for good, or that can't be read
+//! from it, rests by itself, and who waits for it is told that it is not known, or to come again later.
 //!
 //! **How it recovers.** An epoch that has ended takes everything with it that was in memory; the node begins another, with
 //! fresh cores, and claims again. Devices that are connected are remembered over that, and are told to sync. What was not
@@ -134,6 +135,8 @@ struct Counters {
     silenced: AtomicU64,
     steps: AtomicU64,
     step_failures: AtomicU64,
+    refused_steps: AtomicU64,
+    done_steps: AtomicU64,
     epochs: AtomicU64,
 }
 
@@ -168,10 +171,22 @@ pub struct OwnerStatus {
     pub refused: u64,
     /// Answers and pushes that were held back because the session was not fresh.
     pub silenced: u64,
-    /// Transactions since the start.
+    /// Transactions since the start, with those that were tried again.
     pub steps: u64,
+    /// Transactions since the start that have their outcomes.
+    pub done_steps: u64,
     /// Tries of transactions that failed; each was made again.
     pub step_failures: u64,
+    /// Conversations whose last step the store refuses: they rest, and are tried again.
+    pub resting_conversations: usize,
+    /// Timelines whose last step the store refuses.
+    pub resting_timelines: usize,
+    /// Conversations that go on although some of their timelines have not taken what was handed to them.
+    pub late_conversations: usize,
+    /// Things in the store that can't be read, and are looked at again.
+    pub unreadable: usize,
+    /// Tries since the start of single conversations or timelines that the store refused.
+    pub refused_steps: u64,
     /// Epochs begun since the start.
     pub epochs: u64,
 }
@@ -225,13 +240,21 @@ impl OwnerNode {
             let on = reign.conversations.lock();
             (on.in_memory(), on.pending(), on.fanning())
         });
+        let (resting_conversations, late_conversations, unread) = reign.as_ref().map_or((0, 0, 0), |reign| {
+            let on = reign.conversations.lock();
+            (on.resting(), on.late(), on.unreadable())
+        });
+        let (users, resting_timelines, unread_users) = reign.as_ref().map_or((0, 0, 0), |reign| {
+            let core = &reign.lines.lock().core;
+            (core.in_memory(), core.resting(), core.unreadable())
+        });
         OwnerStatus {
             node: self.options.node,
             epoch: reign.as_ref().map(|reign| reign.epoch),
             is_fresh: reign.as_ref().is_some_and(|reign| self.is_fresh(reign)),
             buckets: reign.as_ref().map(|reign| *reign.counts.lock()).unwrap_or_default(),
             draining: self.drains.is_requested(),
-            users: reign.as_ref().map_or(0, |reign| reign.lines.lock().core.in_memory()),
+            users,
             conversations,
             pending,
             fanning,
@@ -241,7 +264,13 @@ impl OwnerNode {
             refused: get(&self.counters.refused),
             silenced: get(&self.counters.silenced),
             steps: get(&self.counters.steps),
+            done_steps: get(&self.counters.done_steps),
             step_failures: get(&self.counters.step_failures),
+            resting_conversations,
+            resting_timelines,
+            late_conversations,
+            unreadable: unread + unread_users,
+            refused_steps: get(&self.counters.refused_steps),
             epochs: get(&self.counters.epochs),
         }
     }

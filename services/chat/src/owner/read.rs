@@ -5,7 +5,7 @@ use super::lines::Lines;
 use super::reign::Then;
 use super::reply::{Denied, unavailable};
 use crate::cluster::{
-    Conversations, ListPlan, PULLED_MAX, Span, SyncFound, SyncNeeds, USERS_MAX, friends_answer,
+    Conversations, ListPlan, PULLED_MAX, RESTING, Span, SyncFound, SyncNeeds, USERS_MAX, friends_answer,
     profiles_answer, sync_answer,
 };
 use crate::core::{Stop, StoredUser, few, limit};
@@ -68,8 +68,11 @@ impl OwnerNode {
         id: u64,
         mut look: impl FnMut(&mut Conversations<Then>) -> Result<T, Stop>,
     ) -> Result<T, Denied> {
-        self.write(|on, _| {
+        self.write(|on, now_ms| {
             let seen = look(on)?;
+            if on.rests(id, now_ms).is_some() {
+                return Err(CallError::Unavailable(RESTING.to_owned()).into());
+            }
             let (told, wait) = oneshot::channel();
             Ok((seen, on.seen(id, Then::Waiter(told)).is_none().then_some(wait)))
         })
@@ -125,7 +128,14 @@ impl OwnerNode {
         {
             return Ok(found);
         }
-        self.stores.shelf.messages(conversation, from, to).await.map_err(told)
+        match self.stores.shelf.messages(conversation, from, to).await {
+            // The entries go without their messages, and who asks for those hears what is wrong.
+            Err(error) if error.is_lasting() => {
+                tracing::error!(conversation, %error, "messages can't be read, and are left out of a sync");
+                Ok(Vec::new())
+            }
+            read => read.map_err(told),
+        }
     }
 
     pub(super) async fn range(&self, user: u64, ask: RangeRequest) -> Result<RangeAnswer, CallError> {

@@ -8,7 +8,7 @@ use super::calls::pending_of;
 use super::reign::{Reign, Then, ToInbox};
 use super::say::Sayings;
 use super::wire;
-use crate::cluster::{Conversations, Done, Reply};
+use crate::cluster::{Conversations, Done, RESTING, Reply, UNREADABLE};
 use crate::core::{Key, Logged, Stop, stored};
 use protocol::calls::{CallError, SendReply};
 use protocol::peers as v1;
@@ -62,13 +62,16 @@ pub(super) type Durable = Option<oneshot::Receiver<()>>;
 /// Takes what was decided about a conversation into a step; with nothing to write, what stands there may be on its way.
 ///
 /// # Errors
-/// When more waits than the store takes.
+/// When more waits than the store takes, or the store refuses what was written last.
 pub(super) fn commit(
     on: &mut Conversations<Then>,
     id: u64,
     records: Vec<Logged>,
     now_ms: u64,
 ) -> Result<Durable, Stop> {
+    if on.rests(id, now_ms).is_some() {
+        return Err(CallError::Unavailable(RESTING.to_owned()).into());
+    }
     let (told, wait) = oneshot::channel();
     let then = Then::Waiter(told);
     if records.is_empty() {
@@ -108,6 +111,9 @@ impl OwnerNode {
                     Ok(decided) => return Ok(decided),
                     Err(Stop::No(error)) => return Err(error.into()),
                     Err(Stop::Need(Key::Elsewhere(id))) => return Err(Denied::Elsewhere(id)),
+                    Err(Stop::Need(key)) if on.is_unreadable(key) => {
+                        return Err(CallError::Unavailable(UNREADABLE.to_owned()).into());
+                    }
                     Err(Stop::Need(key)) => on.want(key),
                 }
             }

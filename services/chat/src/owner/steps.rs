@@ -2,16 +2,23 @@
 //!
 //! Each takes a batch from its core, gives it to the store, and tells the core what became of it; several at a time, while
 //! there is enough for more than one. A batch without an outcome goes again as it is, for as long as the epoch lasts.
+//!
+//! But for one that the store calls damaged, or that fails again and again while the owners' book, which is in the same
+//! database, answers: something in it may be such that it fails for ever. It is divided, and its halves go by themselves,
+//! until what is at fault stands alone. That rests ([`Conversations::refused`](crate::cluster::Conversations::refused)),
+//! and whoever waits for it is told that it is not known.
 
 use super::OwnerNode;
 use super::reign::{Reign, Then};
 use super::say::Sayings;
 use super::tenure::with_terms;
-use crate::cluster::{Ack, Batch, Hand, Reply, Ticked};
+use crate::cluster::{Ack, Batch, Hand, RESTING, Reply, Ticked};
+use crate::store::StoreError;
 use crate::store::owned::Outcomes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use runtime::{Backoff, BackoffPolicy, Shutdown};
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,8 +32,24 @@ const FLIGHT_PENDING: usize = 128;
 /// ... or, of timelines, when the last one began so long ago: so that a transaction carries much.
 const FLIGHT_NS: u64 = 2_000_000;
 
+/// A transaction that has failed so often, while the owners' book answers, is divided. One with a single thing in it rests
+/// after twice as many.
+const STUCK: u32 = 6;
+
 /// Between two tries of a transaction.
 const AGAIN: BackoffPolicy = BackoffPolicy { first_ms: 20, max_ms: 1_000, repeats: 2, spread_permille: 300 };
+
+/// What became of a batch.
+enum Stepped {
+    /// There are outcomes.
+    Said(Batch, Outcomes),
+    /// It goes in two parts.
+    Split(Batch, Batch),
+    /// The store does not take the one thing in it. True: nothing of it was done.
+    Refused(Batch, StoreError, bool),
+    /// The epoch is over.
+    Over,
+}
 
 /// What a turn of the conversations' core brought.
 struct Turn {
@@ -71,6 +94,8 @@ impl OwnerNode {
 
     async fn step_conversations(&self, reign: &Reign, stop: &Shutdown) {
         let mut flights = FuturesUnordered::new();
+        // Parts of batches that were divided.
+        let mut parts: VecDeque<Batch> = VecDeque::new();
         let (mut stopped, mut over) = (pin!(stop.wait()), pin!(reign.over.wait()));
         let mut tick_due_ns = 0;
         while !reign.over.is_requested() && !stop.is_requested() {
@@ -78,6 +103,11 @@ impl OwnerNode {
             let is_tick = now_ns >= tick_due_ns;
             if is_tick {
                 tick_due_ns = now_ns + self.options.tick_ms * 1_000_000;
+            }
+            while flights.len() < FLIGHTS_MAX
+                && let Some(part) = parts.pop_front()
+            {
+                flights.push(self.step(reign, part));
             }
             let turn = self.turn_conversations(reign, is_tick, flights.len());
             let has_batch = turn.batch.is_some();
@@ -101,11 +131,14 @@ impl OwnerNode {
             }
             let wait = Duration::from_nanos(tick_due_ns.saturating_sub(self.clock.mono_ns()));
             tokio::select! {
-                Some((batch, outcomes)) = flights.next(), if !flights.is_empty() => {
-                    if let Some(outcomes) = outcomes {
-                        self.conversations_stepped(reign, &batch, &outcomes);
+                Some(stepped) = flights.next(), if !flights.is_empty() => match stepped {
+                    Stepped::Said(batch, outcomes) => self.conversations_stepped(reign, &batch, &outcomes),
+                    Stepped::Split(one, other) => parts.extend([one, other]),
+                    Stepped::Refused(batch, error, is_sure) => {
+                        self.conversation_refused(reign, &batch, &error, is_sure);
                     }
-                }
+                    Stepped::Over => {}
+                },
                 () = self.wakes.conversations.notified() => {}
                 () = tokio::time::sleep(wait) => {}
                 () = &mut stopped => {}
@@ -122,7 +155,8 @@ impl OwnerNode {
         let replies = if is_settled { on.retry(now_ms) } else { Vec::new() };
         let hands = on.hands(now_ms);
         let may_start = flights == 0 || (flights < FLIGHTS_MAX && on.pending() >= FLIGHT_PENDING);
-        let batch = if may_start { on.batch(now_ms) } else { None };
+        let again = if is_tick && flights < FLIGHTS_MAX { on.again(now_ms) } else { None };
+        let batch = again.or_else(|| if may_start { on.batch(now_ms) } else { None });
         let wants = with_terms(&mut on);
         let is_wanting = !wants.is_empty();
         if is_wanting {
@@ -131,27 +165,70 @@ impl OwnerNode {
         Turn { ticked, is_settled, replies, hands, batch, is_wanting }
     }
 
-    /// A batch, until there is an outcome; none when the epoch is over before.
-    async fn step(&self, reign: &Reign, batch: Batch) -> (Batch, Option<Outcomes>) {
+    /// A batch, until it is known what becomes of it.
+    async fn step(&self, reign: &Reign, batch: Batch) -> Stepped {
         let mut backoff = Backoff::new(AGAIN);
         while !reign.over.is_requested() {
             self.counters.steps.fetch_add(1, Ordering::Relaxed);
-            match self.stores.shelf.step(&batch.fence, &batch.step).await {
-                Ok(outcomes) => return (batch, Some(outcomes)),
-                Err(error) => {
-                    self.counters.step_failures.fetch_add(1, Ordering::Relaxed);
-                    let wait_ms = backoff.failed(self.clock.mono_ns());
-                    if backoff.failures().is_power_of_two() {
-                        tracing::warn!(%error, failures = backoff.failures(), "a step of chat goes again");
-                    }
-                    tokio::select! {
-                        () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
-                        () = reign.over.wait() => {}
-                    }
+            let error = match self.stores.shelf.step(&batch.fence, &batch.step).await {
+                Ok(outcomes) => {
+                    self.counters.done_steps.fetch_add(1, Ordering::Relaxed);
+                    return Stepped::Said(batch, outcomes);
                 }
+                Err(error) => error,
+            };
+            self.counters.step_failures.fetch_add(1, Ordering::Relaxed);
+            let wait_ms = backoff.failed(self.clock.mono_ns());
+            let failures = backoff.failures();
+            let is_sure = error.is_lasting();
+            let is_stuck = failures >= if batch.len() > 1 { STUCK } else { 2 * STUCK };
+            if is_sure || (is_stuck && self.is_fresh(reign)) {
+                return match batch.split() {
+                    Ok((one, other)) => {
+                        tracing::warn!(%error, failures, things = one.len() + other.len(), "a step of chat is divided");
+                        Stepped::Split(one, other)
+                    }
+                    Err(batch) => Stepped::Refused(batch, error, is_sure),
+                };
+            }
+            if failures.is_power_of_two() {
+                tracing::warn!(%error, failures, "a step of chat goes again");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
+                () = reign.over.wait() => {}
             }
         }
-        (batch, None)
+        Stepped::Over
+    }
+
+    fn conversation_refused(&self, reign: &Reign, batch: &Batch, error: &StoreError, is_sure: bool) {
+        self.counters.refused_steps.fetch_add(1, Ordering::Relaxed);
+        let refused = reign.conversations.lock().refused(batch, is_sure, self.clock.now_ms());
+        let Some((waiting, times)) = refused else { return };
+        let of_step = batch.step.conversations.first().map(|step| step.rows.id);
+        let conversation = of_step.or(batch.step.fanned.first().map(|(id, _)| *id)).unwrap_or(0);
+        if times.is_power_of_two() {
+            tracing::error!(
+                conversation,
+                %error,
+                times,
+                waiting = waiting.len(),
+                "the store does not take this conversation; it rests, and is tried again"
+            );
+        }
+        self.unknown(waiting, RESTING);
+        // Requests that look are to hear it.
+        self.tell_waiters(false);
+    }
+
+    fn line_refused(&self, reign: &Reign, batch: &Batch, error: &StoreError, is_sure: bool) {
+        self.counters.refused_steps.fetch_add(1, Ordering::Relaxed);
+        let refused = reign.lines.lock().core.refused(batch, is_sure, self.clock.now_ms());
+        let user = batch.step.timelines.first().map_or(0, |step| step.user);
+        if let Some(times) = refused.filter(|times| times.is_power_of_two()) {
+            tracing::error!(user, %error, times, "the store does not take this timeline; it rests, and is tried again");
+        }
     }
 
     fn conversations_stepped(&self, reign: &Reign, batch: &Batch, outcomes: &Outcomes) {
@@ -189,6 +266,7 @@ impl OwnerNode {
 
     async fn step_lines(&self, reign: &Reign, stop: &Shutdown) {
         let mut flights = FuturesUnordered::new();
+        let mut parts: VecDeque<Batch> = VecDeque::new();
         let (mut stopped, mut over) = (pin!(stop.wait()), pin!(reign.over.wait()));
         let (mut tick_due_ns, mut began_ns) = (0, 0);
         while !reign.over.is_requested() && !stop.is_requested() {
@@ -197,6 +275,11 @@ impl OwnerNode {
             if is_tick {
                 tick_due_ns = now_ns + self.options.tick_ms * 1_000_000;
                 self.bring_arrivals(reign, self.clock.now_ms());
+            }
+            while flights.len() < FLIGHTS_MAX
+                && let Some(part) = parts.pop_front()
+            {
+                flights.push(self.step(reign, part));
             }
             let is_late = now_ns >= began_ns + FLIGHT_NS;
             let may_start = flights.is_empty() || (flights.len() < FLIGHTS_MAX && is_late);
@@ -217,11 +300,12 @@ impl OwnerNode {
                 wait_ns = wait_ns.min((began_ns + FLIGHT_NS).saturating_sub(now_ns));
             }
             tokio::select! {
-                Some((batch, outcomes)) = flights.next(), if !flights.is_empty() => {
-                    if let Some(outcomes) = outcomes {
-                        self.lines_stepped(reign, &batch, &outcomes);
-                    }
-                }
+                Some(stepped) = flights.next(), if !flights.is_empty() => match stepped {
+                    Stepped::Said(batch, outcomes) => self.lines_stepped(reign, &batch, &outcomes),
+                    Stepped::Split(one, other) => parts.extend([one, other]),
+                    Stepped::Refused(batch, error, is_sure) => self.line_refused(reign, &batch, &error, is_sure),
+                    Stepped::Over => {}
+                },
                 () = self.wakes.lines.notified() => {}
                 () = tokio::time::sleep(Duration::from_nanos(wait_ns)) => {}
                 () = &mut stopped => {}
@@ -237,7 +321,8 @@ impl OwnerNode {
         if is_tick {
             lines.core.tick(now_ms, &mut lines.out);
         }
-        let batch = if may_start { lines.core.batch(&mut lines.out) } else { None };
+        let again = if is_tick && may_start { lines.core.again(now_ms) } else { None };
+        let batch = again.or_else(|| if may_start { lines.core.batch(&mut lines.out) } else { None });
         let acks = lines.core.acks();
         let sayings = self.turn_presence(lines, now_ms);
         let watches = if is_tick { lines.watches(now_ms) } else { Vec::new() };
@@ -251,10 +336,10 @@ impl OwnerNode {
             let now_ms = self.clock.now_ms();
             let mut guard = reign.lines.lock();
             let lines = &mut *guard;
-            let placed = lines.core.stepped(batch, outcomes, now_ms, &mut lines.out);
+            let mut placed = lines.core.stepped(batch, outcomes, now_ms, &mut lines.out);
             let until_ms = now_ms + self.options.presence_ms();
             let mut arrivals = self.arrivals.lock();
-            placed.moved.iter().for_each(|device| arrivals.wait(*device, until_ms));
+            placed.moved.drain(..).for_each(|moved| arrivals.wait_moved(moved, until_ms));
             drop(arrivals);
             self.flush(reign, guard);
             placed

@@ -245,19 +245,14 @@ impl OwnedShelf for MemoryOwned {
         Ok(outcomes)
     }
 
-    async fn unfanned(
-        &self,
-        buckets: &[u16],
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<StoredConversation>, StoreError> {
+    async fn unfanned(&self, buckets: &[u16], after: u64, limit: usize) -> Result<Vec<u64>, StoreError> {
         let inner = self.inner.lock();
         let behind = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
         let asked = |id: &u64, kept: &Kept| {
             kept.fanned.version < kept.version && buckets.contains(&bucket_of(*id).get())
         };
         let ids = inner.conversations.range(behind).filter(|(id, kept)| asked(id, kept)).take(limit);
-        Ok(ids.filter_map(|(id, _)| inner.stored(*id)).collect())
+        Ok(ids.map(|(id, _)| *id).collect())
     }
 
     async fn links(&self, user: u64, conversations: &[u64]) -> Result<Vec<StoredLink>, StoreError> {

@@ -46,6 +46,13 @@ pub enum StoreError {
     Damaged(String),
 }
 
+impl StoreError {
+    /// The same again gives the same, until somebody has put something right.
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, StoreError::Damaged(_))
+    }
+}
+
 /// Where reading the log begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Mark {

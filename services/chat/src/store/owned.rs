@@ -13,7 +13,7 @@
 //!   absolute and carry a number that rises (`stamp`, a link's `version`): an older one changes nothing.
 
 use super::{MessageStore, StoreError, Timeline};
-use crate::core::{ConversationRows, Entry, Fanned, Head, Person, StoredConversation, StoredLink};
+use crate::core::{ConversationRows, Entry, Fanned, Head, Person, StoredLink};
 use async_trait::async_trait;
 use records::ChatMessage;
 
@@ -174,6 +174,11 @@ pub struct Listed {
 /// timeline was made; a copy that arrives after a later one changes nothing.
 /// **Isolation.** Each conversation and timeline succeeds or is refused by itself, and wholly. A read sees whole steps.
 ///
+/// **What is damaged.** A step with something that the store refuses for good fails as a whole, and so does a reading of
+/// conversations, messages or users one of which can't be understood: [`StoreError::Damaged`], and whoever asked divides his
+/// question. Of a user's places, of lists, heads and persons' names what can't be understood is left out, with a line in
+/// the log: a damaged conversation must not keep its members from everything else.
+///
 /// Of the reading ports' answers, conversations and links carry their `version` here, and conversations how far they are
 /// `fanned`.
 #[async_trait]
@@ -182,13 +187,8 @@ pub trait OwnedShelf: MessageStore + Timeline {
     async fn step(&self, fence: &Fence, step: &Step) -> Result<Outcomes, StoreError>;
 
     /// Conversations of these buckets with an id above `after` of which some timeline may not have heard
-    /// (`fanned.version` below the version), by id, at most `limit`. Each with its last messages.
-    async fn unfanned(
-        &self,
-        buckets: &[u16],
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<StoredConversation>, StoreError>;
+    /// (`fanned.version` below the version), rising, at most `limit`.
+    async fn unfanned(&self, buckets: &[u16], after: u64, limit: usize) -> Result<Vec<u64>, StoreError>;
 
     /// The user's places in those of the conversations that he is in, whether his timeline has heard of it or not.
     async fn links(&self, user: u64, conversations: &[u64]) -> Result<Vec<StoredLink>, StoreError>;

@@ -4,7 +4,7 @@ export const SCHEMA = {
   Hello: { protocol_version: [1, 'u32'], frame_max: [2, 'u32'], client: [3, 'string'] },
   Welcome: { protocol_version: [1, 'u32'], frame_max: [2, 'u32'], server_time_ms: [3, 'u64'], heartbeat_ms: [4, 'u32'] },
   Login: { user_token: [1, 'string'], gateway_token: [2, 'string'], device: [3, 'u64'] },
-  LoginDone: { user: [1, 'u64'], campaigns: [2, 'CampaignView*'], submits_per_second: [3, 'u32'], outstanding_max: [4, 'u32'], chat: [5, 'bool'] },
+  LoginDone: { user: [1, 'u64'], campaigns: [2, 'CampaignView*'], submits_per_second: [3, 'u32'], outstanding_max: [4, 'u32'], chat: [5, 'bool'], chat_retry_after_ms: [6, 'u32'] },
   CampaignView: { campaign: [1, 'u32'], name: [2, 'string'], seq_no: [3, 'u64'], rounds: [4, 'RoundView*'], interval_ms: [5, 'u32'], submit_min_ms: [6, 'u32'] },
   RoundView: { round: [1, 'u32'], name: [2, 'string'], open_ms: [3, 'u64'], close_ms: [4, 'u64'], start_delay_ms: [5, 'u32'] },
   Submit: { user: [1, 'u64'], campaign: [2, 'u32'], round: [3, 'u32'], counter: [4, 'u32'], shakes: [5, 'u32'] },

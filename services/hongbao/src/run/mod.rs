@@ -10,6 +10,7 @@ mod base;
 mod brokers;
 mod chat;
 mod desk;
+mod ending;
 mod front;
 mod health;
 mod lottery;

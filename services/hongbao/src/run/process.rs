@@ -4,11 +4,12 @@
 //! door and the desk. Stop, in the order that loses nothing: the roles are announced as draining, so that nobody sends new
 //! work; the front door ends its connections; the lottery node gives its buckets and leases back and ends its epoch, and a
 //! chat node among others gives its buckets back; then the calls end, then what stood behind them, and last chat, for which
-//! official accounts write until then.
+//! official accounts write until then. Giving things back goes on for as long as it gets anywhere ([`super::ending`]).
 
 use super::base::Base;
 use super::chat::{ChatRole, Stages};
 use super::desk;
+use super::ending::{self, Left};
 use super::front;
 use super::health::{Condition, Health};
 use super::lottery::LotterySlot;
@@ -39,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// How long each stage may take to end; the lottery node must hand its users over in it.
+/// How long each stage may take to end, and how long one that gives things back may get nowhere.
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// Where a process can be reached.
@@ -56,7 +57,7 @@ struct Ports {
 pub struct Process {
     base: Base,
     ports: Ports,
-    stages: Vec<(&'static str, Tasks)>,
+    stages: Vec<(&'static str, Tasks, Option<Left>)>,
 }
 
 /// What the roles have put together so far.
@@ -78,6 +79,22 @@ impl Roles {
         if let Some(chat) = &self.chat {
             chat.has_begun().await;
         }
+    }
+}
+
+impl Roles {
+    /// What is left of what must be given back.
+    fn left(&self) -> Left {
+        let lottery = self.lottery.clone();
+        let chat = match &self.chat {
+            Some(ChatRole::Owner(owner)) => Some(Arc::clone(owner)),
+            _ => None,
+        };
+        Box::new(move || {
+            let lottery = lottery.as_ref().map(|slot| NodeView::status(&**slot));
+            let lottery = lottery.map(|status| json!([status["buckets"], status["unshipped"]]));
+            json!({ "lottery": lottery, "chat": chat.as_ref().map(|owner| owner.left()) })
+        })
     }
 }
 
@@ -169,12 +186,12 @@ impl Process {
         ports.health = Some(health.open(base.config.cluster.http, &calls).await?);
         tracing::info!(roles = ?args.roles, ?ports, "serving");
         let stages = vec![
-            ("console", at_desk),
-            ("access", front),
-            ("lottery and chat's buckets", middle),
-            ("calls", calls),
-            ("flow and delivery", back),
-            ("chat", talk),
+            ("console", at_desk, None),
+            ("access", front, None),
+            ("lottery and chat's buckets", middle, Some(roles.left())),
+            ("calls", calls, None),
+            ("flow and delivery", back, None),
+            ("chat", talk, None),
         ];
         Ok(Process { base, ports, stages })
     }
@@ -201,13 +218,13 @@ impl Process {
             tracing::warn!(%error, "could not announce that this process drains");
         }
         let mut code = exit::OK;
-        for (name, stage) in self.stages {
+        for (name, stage, left) in self.stages {
             if name == "flow and delivery"
                 && let Err(error) = self.base.members.leave().await
             {
                 tracing::warn!(%error, "could not leave the table of members; the others notice in three seconds");
             }
-            let drained = stage.drain(DRAIN).await;
+            let drained = ending::end(name, &stage, left.as_ref(), DRAIN).await;
             if !drained.unfinished.is_empty() {
                 tracing::error!(part = name, unfinished = ?drained.unfinished, "did not end in time");
                 code = exit::FAILURE;

@@ -5,7 +5,7 @@
 //! sent, whatever held it up. Every message that is counted as acknowledged was in the log and synced before. A run in
 //! which a message is missing, came twice or was refused is no figure but a fault.
 
-mod world;
+pub(crate) mod world;
 
 pub mod groups;
 pub mod idle;

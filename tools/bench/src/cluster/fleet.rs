@@ -68,23 +68,8 @@ impl Fleet {
     /// # Errors
     /// When a process does not get ready; with what it said last.
     pub fn start(servers: &Servers, scratch: &Path, campaign: Campaign, nodes: &[u16]) -> Result<Fleet> {
-        let database = servers.database()?;
-        let folder = tempfile::Builder::new().prefix("cluster-").tempdir_in(scratch)?;
-        let at = folder.path();
-        std::fs::write(at.join("campaign.yaml"), campaign.yaml())?;
-        std::fs::write(at.join("cluster.toml"), settings(servers, &database, at)?)?;
-        run(Command::new(beside("hongbao")?).arg("keys").arg(at))?;
-        std::fs::write(at.join("key"), token(at, "key")?)?;
-        let key = TokenKey::from_file(&at.join("key"))?;
-        let admin = token(at, "admin")?.trim().to_owned();
-        let mut fleet = Fleet {
-            frames: SocketAddr::from(([127, 0, 0, 1], 0)),
-            key,
-            admin,
-            members: Vec::new(),
-            folder,
-            _database: database,
-        };
+        let mut fleet = Fleet::nobody(servers, scratch, "")?;
+        std::fs::write(fleet.folder.path().join("campaign.yaml"), campaign.yaml())?;
         fleet.add("flow", 11, false)?;
         for node in nodes {
             fleet.add("lottery", *node, false)?;
@@ -96,6 +81,49 @@ impl Fleet {
         // Everybody takes up the plan within half a second.
         std::thread::sleep(Duration::from_secs(2));
         Ok(fleet)
+    }
+
+    /// One access and these chat nodes, which share the conversations; nothing can be won.
+    ///
+    /// # Errors
+    /// When a process does not get ready, or the nodes do not divide the buckets; with what it said last.
+    pub fn talk(servers: &Servers, scratch: &Path, nodes: &[u16]) -> Result<Fleet> {
+        let mut fleet = Fleet::nobody(servers, scratch, "[chat]\nstore = \"postgresql\"\n")?;
+        for node in nodes {
+            fleet.add("chat", *node, false)?;
+        }
+        fleet.add("access", 31, false)?;
+        let end_ns = now_ns() + START.as_nanos() as u64;
+        // All of them, and each its share: the last ones come to their own when the first ones have given it up.
+        while fleet.chat_buckets()?.iter().any(|open| *open == 0)
+            || fleet.chat_buckets()?.iter().sum::<u64>() < BUCKETS
+        {
+            if now_ns() > end_ns {
+                bail!("the chat nodes did not divide the buckets within {START:?}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(fleet)
+    }
+
+    /// An installation without processes; `more` stands behind its settings.
+    fn nobody(servers: &Servers, scratch: &Path, more: &str) -> Result<Fleet> {
+        let database = servers.database()?;
+        let folder = tempfile::Builder::new().prefix("cluster-").tempdir_in(scratch)?;
+        let at = folder.path();
+        std::fs::write(at.join("cluster.toml"), settings(servers, &database, at)? + more)?;
+        run(Command::new(beside("hongbao")?).arg("keys").arg(at))?;
+        std::fs::write(at.join("key"), token(at, "key")?)?;
+        let key = TokenKey::from_file(&at.join("key"))?;
+        let admin = token(at, "admin")?.trim().to_owned();
+        Ok(Fleet {
+            frames: SocketAddr::from(([127, 0, 0, 1], 0)),
+            key,
+            admin,
+            members: Vec::new(),
+            folder,
+            _database: database,
+        })
     }
 
     fn add(&mut self, role: &'static str, node: u16, publishes: bool) -> Result<()> {
@@ -146,6 +174,28 @@ impl Fleet {
         self.of("lottery").try_fold(0, |sum, member| {
             Ok(sum + self.status(member)?["node"]["buckets"]["open"].as_u64().unwrap_or(0))
         })
+    }
+
+    /// Buckets that each chat node has.
+    fn chat_buckets(&self) -> Result<Vec<u64>> {
+        let open = |member: &Member| -> Result<u64> {
+            Ok(self.status(member)?["chat"]["buckets"]["open"].as_u64().unwrap_or(0))
+        };
+        self.of("chat").map(open).collect()
+    }
+
+    /// Of all chat nodes so far: transactions, and tries of transactions that failed.
+    pub fn chat_steps(&self) -> Result<(u64, u64)> {
+        self.of("chat").try_fold((0, 0), |(steps, failures), member| {
+            let status = self.status(member)?;
+            let of = |name: &str| status["chat"][name].as_u64().unwrap_or(0);
+            Ok((steps + of("steps"), failures + of("step_failures")))
+        })
+    }
+
+    /// CPU time of all processes of a role so far, in s.
+    pub fn cpu_s(&self, role: &'static str) -> Result<f64> {
+        self.of(role).try_fold(0.0, |sum, member| Ok(sum + member.process.cpu_s()?))
     }
 
     /// What the lottery nodes say, summed.

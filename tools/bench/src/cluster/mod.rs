@@ -4,6 +4,7 @@
 mod fleet;
 mod servers;
 
+pub mod chat;
 pub mod draws;
 pub mod failover;
 pub mod wins;

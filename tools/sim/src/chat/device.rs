@@ -86,12 +86,19 @@ pub(super) struct Device {
     /// Whom it watches, and whether it believes them online.
     pub sees: BTreeMap<u64, bool>,
     pub watched_ms: u64,
+    /// The connection on which it was last told of them.
+    pub watched_on: u64,
 }
 
 impl Device {
     /// Whether it is there, on this connection.
     pub fn is_on(&self, connection: u64) -> bool {
         self.is_online && self.connection == connection
+    }
+
+    /// Whether it has been answered on its connection whom it watches.
+    pub fn watches(&self) -> bool {
+        self.is_online && self.connection != 0 && self.watched_on == self.connection
     }
 }
 
@@ -142,6 +149,7 @@ impl World {
         let device = &mut self.users[who.0].devices[who.1];
         (device.node, device.arrived_ms) = (Some(node), now_ms);
         self.post(|| Event::Arrives(node, at, true));
+        self.tell_watches(who, node);
     }
 
     fn act(&mut self, u: usize, d: usize) {

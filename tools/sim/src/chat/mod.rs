@@ -2,7 +2,8 @@
 //!
 //! The nodes' own cores ([`chat::cluster`]) are driven here as the node drives them. What is between them and the world is
 //! simulated: a store whose answers are lost and whose calls come late or again, hands and acknowledgements that are
-//! lost, doubled and late, nodes that are killed, stand still and wake, buckets that change hands, devices on bad networks.
+//! lost, doubled and late, nodes that are killed, stand still and wake, buckets that change hands, devices on bad networks,
+//! conversations and timelines that the store refuses for a while.
 //! In the end everything is repaired, the cluster comes to rest, and an auditor who reads only what is stored and what
 //! devices heard checks the laws of chat:
 //!
@@ -88,6 +89,10 @@ pub struct ChatCounters {
     pub ambiguous: u64,
     /// Copies of steps that arrived behind later ones.
     pub late_steps: u64,
+    /// Single conversations and timelines that the store refused.
+    pub rests: u64,
+    /// Ticks of nodes times conversations that had gone on without some of their timelines.
+    pub late: u64,
     /// Hands that were lost, doubled or late.
     pub hand_troubles: u64,
     /// Entries that the store had already.

@@ -106,7 +106,10 @@ impl Node {
 
 impl Up {
     pub fn is_quiet(&self) -> bool {
-        self.flights.is_empty() && self.asks.is_empty() && self.conversations.fanning() == 0
+        self.flights.is_empty()
+            && self.asks.is_empty()
+            && self.conversations.fanning() == 0
+            && self.conversations.resting() + self.timelines.resting() == 0
     }
 }
 
@@ -163,6 +166,7 @@ impl World {
         let before = up.conversations.in_memory() + up.timelines.in_memory();
         let ticked = up.conversations.tick(now_ms);
         up.timelines.tick(now_ms, &mut up.out);
+        self.counters.late += up.conversations.late() as u64;
         let after = up.conversations.in_memory() + up.timelines.in_memory();
         self.counters.evicted += before.saturating_sub(after) as u64;
         let watched: Vec<u64> = up.timelines.watched().collect();
@@ -202,6 +206,10 @@ impl World {
             let users = up.timelines.wants();
             let doubts = up.timelines.doubts();
             let (owned, is_settled) = (up.owned.clone(), !up.conversations.settled().is_empty());
+            let again = [
+                (Side::Conversations, up.conversations.again(now_ms)),
+                (Side::Timelines, up.timelines.again(now_ms)),
+            ];
             let conversations = up.conversations.batch(now_ms);
             let timelines = up.timelines.batch(&mut up.out);
             let hands = up.conversations.hands(now_ms);
@@ -222,13 +230,11 @@ impl World {
                 let term = owned.get(&bucket_of(user).get()).copied().unwrap_or(0);
                 self.load(n, Load::Links(user, asked, term));
             }
-            for (side, batch) in [(Side::Conversations, conversations), (Side::Timelines, timelines)] {
-                let Some(batch) = batch else { continue };
-                let Some(up) = self.nodes[n].up.as_mut() else { return };
-                up.next_flight += 1;
-                let number = up.next_flight;
-                up.flights.insert((side, number), Arc::new(batch));
-                self.step_sent(n, side, number);
+            let fresh = [(Side::Conversations, conversations), (Side::Timelines, timelines)];
+            for (side, batch) in again.into_iter().chain(fresh) {
+                if let Some(batch) = batch {
+                    self.step_begins(n, side, batch);
+                }
             }
             hands.into_iter().for_each(|hand| self.hand_out(n, &hand));
             for ack in acks {
@@ -244,6 +250,37 @@ impl World {
                 return;
             }
         }
+    }
+
+    fn step_begins(&mut self, n: usize, side: Side, batch: Batch) {
+        let Some(up) = self.nodes[n].up.as_mut() else { return };
+        up.next_flight += 1;
+        let number = up.next_flight;
+        up.flights.insert((side, number), Arc::new(batch));
+        self.step_sent(n, side, number);
+    }
+
+    /// The store refuses a batch: its halves go by themselves, and what stands alone rests.
+    pub fn step_refused(&mut self, n: usize, side: Side, number: u64) {
+        let now_ms = self.now_ms;
+        let Some(up) = self.nodes[n].up.as_mut() else { return };
+        let Some(batch) = up.flights.remove(&(side, number)) else { return };
+        match ((*batch).clone().split(), side) {
+            (Ok((one, other)), _) => {
+                self.step_begins(n, side, one);
+                self.step_begins(n, side, other);
+            }
+            (Err(alone), Side::Conversations) => {
+                let refused = up.conversations.refused(&alone, true, now_ms);
+                self.counters.rests += u64::from(refused.is_some());
+                let waiting = refused.map(|(waiting, _)| waiting).unwrap_or_default();
+                waiting.into_iter().for_each(|then| self.refuse(then));
+            }
+            (Err(alone), Side::Timelines) => {
+                self.counters.rests += u64::from(up.timelines.refused(&alone, true, now_ms).is_some());
+            }
+        }
+        self.pump(n);
     }
 
     /// A batch goes to the store, and perhaps a copy of it, late.

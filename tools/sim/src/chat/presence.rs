@@ -7,14 +7,15 @@ use protocol::calls::DeviceAt;
 use protocol::v1::PresenceOf;
 use std::collections::BTreeMap;
 
-/// A device asks anew whom it watches after this time, ms: its watch may have ended with an owner.
-const WATCH_MS: u64 = 4_000;
+/// A device that has no answer asks again after this time, ms.
+const WATCH_MS: u64 = 1_000;
 
 impl World {
-    /// A device asks about some users, and watches them.
+    /// A device asks about some users, and watches them: on each connection until it is answered, and then no more.
     pub fn device_watches(&mut self, who: Who) {
         let now_ms = self.now_ms;
-        if now_ms < self.users[who.0].devices[who.1].watched_ms + WATCH_MS {
+        let device = &self.users[who.0].devices[who.1];
+        if now_ms < device.watched_ms + WATCH_MS || device.watches() {
             return;
         }
         if self.users[who.0].devices[who.1].sees.is_empty() {
@@ -37,6 +38,22 @@ impl World {
         if up.timelines.owns(at.user) {
             let said = up.timelines.presence(at, users, true, now_ms).said;
             self.post(|| Event::Sees(at, said.clone()));
+        }
+    }
+
+    /// Whenever a front door tells of a device, it says whom it watches.
+    pub fn tell_watches(&mut self, who: Who, node: u16) {
+        let (at, device) = (self.at(who), &self.users[who.0].devices[who.1]);
+        if device.watches() {
+            let users: Vec<u64> = device.sees.keys().copied().collect();
+            self.post(|| Event::WatchesAgain(node, at, users.clone()));
+        }
+    }
+
+    pub fn watches_again(&mut self, n: usize, at: DeviceAt, users: &[u64]) {
+        let now_ms = self.now_ms;
+        if let Some(up) = self.nodes[n].up.as_mut() {
+            up.timelines.watch_again(at, users, now_ms, &mut up.out);
         }
     }
 
@@ -78,6 +95,7 @@ impl World {
         let Some(user) = self.users.iter_mut().find(|user| user.id == at.user) else { return };
         let Some(device) = user.devices.iter_mut().find(|d| d.number == at.device) else { return };
         if device.is_on(at.at.connection) {
+            device.watched_on = at.at.connection;
             for presence in said {
                 if let Some(sees) = device.sees.get_mut(&presence.user) {
                     *sees = presence.online;

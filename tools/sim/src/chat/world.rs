@@ -50,6 +50,8 @@ pub(super) enum Event {
     Stepped(usize, u32, Side, u64, Box<Outcomes>),
     /// There was no outcome: the node sends the batch again.
     StepAgain(usize, u32, Side, u64),
+    /// The store refuses the batch for the sake of something in it.
+    StepRefused(usize, u32, Side, u64),
     /// A question comes to the store.
     Load(usize, u32, Load),
     /// The answer; nothing when it was lost.
@@ -82,6 +84,8 @@ pub(super) enum Event {
     HearsRead(DeviceAt, ReadAt),
     /// A device asks about users, and watches them.
     Watches(u16, DeviceAt, Vec<u64>),
+    /// A front door says whom a device watches.
+    WatchesAgain(u16, DeviceAt, Vec<u64>),
     /// A device hears who is online.
     Sees(DeviceAt, Vec<PresenceOf>),
     /// A node asks another who is online: to which, from which, about whom.
@@ -108,6 +112,8 @@ pub(super) struct World {
     pub problems: Vec<ChatViolation>,
     pub store: Store,
     pub outage_until: u64,
+    /// Conversations and users whose steps the store refuses, and until when.
+    refuses: BTreeMap<u64, u64>,
     pub nodes: Vec<Node>,
     pub users: Vec<User>,
     /// Groups that were made.
@@ -143,6 +149,7 @@ impl World {
             problems: Vec::new(),
             store: Store::default(),
             outage_until: 0,
+            refuses: BTreeMap::new(),
             nodes,
             users,
             groups: Vec::new(),
@@ -254,6 +261,7 @@ impl World {
     fn calm(&mut self) {
         self.is_calm = true;
         self.outage_until = 0;
+        self.refuses.clear();
         self.say(format_args!("everything is repaired"));
         for node in &mut self.nodes {
             node.frozen_until = 0;
@@ -285,6 +293,14 @@ impl World {
                         return self.later(n, Event::StepAgain(n, life, side, number));
                     }
                     self.step_sent(n, side, number);
+                }
+            }
+            Event::StepRefused(n, life, side, number) => {
+                if self.is_there(n, life) {
+                    if self.is_frozen(n) {
+                        return self.later(n, Event::StepRefused(n, life, side, number));
+                    }
+                    self.step_refused(n, side, number);
                 }
             }
             Event::Load(n, life, load) => self.load_comes(n, life, load),
@@ -323,6 +339,9 @@ impl World {
             Event::HearsRead(at, read) => self.hears_read(at, read),
             Event::Watches(node, at, users) => {
                 self.at_node(node, |world, n| world.watch_comes(n, at, &users));
+            }
+            Event::WatchesAgain(node, at, users) => {
+                self.at_node(node, |world, n| world.watches_again(n, at, &users));
             }
             Event::Sees(at, said) => self.device_sees(at, &said),
             Event::PresenceAsked(node, from, users) => {
@@ -384,6 +403,12 @@ impl World {
             }
             return;
         }
+        if self.refuses(batch) {
+            if hears {
+                self.push(wait, Event::StepRefused(n, life, side, number));
+            }
+            return;
+        }
         let outcomes = self.store.step(batch);
         let refused = |o: &ConversationOutcome| matches!(o, ConversationOutcome::NotOwner);
         self.counters.refused += outcomes.conversations.iter().filter(|o| refused(o)).count() as u64;
@@ -414,6 +439,28 @@ impl World {
         }
     }
 
+    /// Whether something in a batch is such that the store refuses all of it.
+    fn refuses(&self, batch: &Batch) -> bool {
+        let step = &batch.step;
+        let ids = step.conversations.iter().map(|c| c.rows.id).chain(step.timelines.iter().map(|t| t.user));
+        let mut ids = ids.chain(step.fanned.iter().map(|(id, _)| *id));
+        ids.any(|id| self.refuses.get(&id).is_some_and(|until_ms| self.now_ms < *until_ms))
+    }
+
+    /// The store refuses a conversation or a user for a while.
+    fn damage(&mut self) {
+        let ids: Vec<u64> = match self.rng.one_in(2) {
+            true => self.store.conversations.keys().copied().collect(),
+            false => self.users.iter().map(|user| user.id).collect(),
+        };
+        if !ids.is_empty() {
+            let id = ids[self.rng.below(ids.len() as u64) as usize];
+            let until_ms = self.now_ms + self.between(500, 12_000);
+            self.refuses.insert(id, until_ms);
+            self.say(format_args!("the store refuses {id}"));
+        }
+    }
+
     /// Something goes wrong.
     fn upset(&mut self) {
         if self.is_calm || self.upsets == 0 {
@@ -426,7 +473,8 @@ impl World {
         }
         self.upsets -= 1;
         let n = self.rng.below(self.nodes.len() as u64) as usize;
-        match self.rng.below(6) {
+        match self.rng.below(8) {
+            6 | 7 => self.damage(),
             0 | 1 => {
                 let wait = self.between(50, 3_000);
                 self.kill(n, wait);

@@ -76,6 +76,8 @@ fn a_run_of_chat_is_worth_its_name() {
     assert!(sum(|r| r.counters.reads) > 100);
     assert!(sum(|r| r.counters.deletions) > 30);
     assert!(sum(|r| r.counters.evicted) > 50);
+    assert!(sum(|r| r.counters.rests) > 30);
+    assert!(sum(|r| r.counters.late) > 20);
 }
 
 #[test]

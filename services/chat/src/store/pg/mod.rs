@@ -118,16 +118,8 @@ impl OwnedShelf for PgShelf {
         step::step(&self.pg, fence, step).await
     }
 
-    async fn unfanned(
-        &self,
-        buckets: &[u16],
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<StoredConversation>, StoreError> {
-        let ids = read::unfanned(&self.pg, buckets, after, limit).await?;
-        let mut found = read::conversations(&self.pg, &ids).await?;
-        found.sort_unstable_by_key(|c| c.id);
-        Ok(found)
+    async fn unfanned(&self, buckets: &[u16], after: u64, limit: usize) -> Result<Vec<u64>, StoreError> {
+        read::unfanned(&self.pg, buckets, after, limit).await
     }
 
     async fn links(&self, user: u64, conversations: &[u64]) -> Result<Vec<StoredLink>, StoreError> {

@@ -66,6 +66,30 @@ fn message_of(bytes: &[u8]) -> Result<ChatMessage, StoreError> {
     ChatMessage::decode(bytes).map_err(|e| StoreError::Damaged(format!("a message: {e}")))
 }
 
+/// What was read of one conversation or person; nothing of what can't be understood, which is left out of a list.
+fn left_out<T>(what: &'static str, id: u64, read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Err(StoreError::Damaged(why)) => {
+            tracing::error!(what, id, why, "something in chat's store can't be understood, and is left out");
+            Ok(None)
+        }
+        read => read.map(Some),
+    }
+}
+
+/// A list of rows without those that can't be understood; each with its id in a column.
+fn readable<T>(
+    rows: &[PgRow],
+    column: &'static str,
+    read: impl Fn(&PgRow) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let mut all = Vec::with_capacity(rows.len());
+    for row in rows {
+        all.extend(left_out(column, bits(row, column)?, read(row))?);
+    }
+    Ok(all)
+}
+
 pub(super) async fn conversations(pg: &Pg, ids: &[u64]) -> Result<Vec<StoredConversation>, StoreError> {
     if ids.is_empty() {
         return Ok(Vec::new());
@@ -192,7 +216,7 @@ pub(super) async fn users(pg: &Pg, ids: &[u64]) -> Result<Vec<StoredUser>, Store
         let Some(user) = all.get_mut(&bits(row, "user_id")?) else { continue };
         match row.number("part").map_err(told)? {
             PERSON => user.person = decoded::<Person>(row, "member")?,
-            LINK => user.links.push(link(row)?),
+            LINK => user.links.extend(left_out("conversation", bits(row, "conversation")?, link(row))?),
             other => return Err(StoreError::Damaged(format!("part {other} of a user"))),
         }
     }
@@ -209,7 +233,7 @@ pub(super) async fn links(pg: &Pg, user: u64, conversations: &[u64]) -> Result<V
             (SELECT data FROM member WHERE conversation = u.id AND user_id = $1 OFFSET 0) m LEFT JOIN LATERAL
             (SELECT data FROM author WHERE conversation = u.id AND user_id = $1 OFFSET 0) a ON TRUE";
     let query = sqlx::query(text).bind(signed(user)).bind(array(conversations));
-    rows(pg, "reading a user's places", query).await?.iter().map(link).collect()
+    readable(&rows(pg, "reading a user's places", query).await?, "conversation", link)
 }
 
 pub(super) async fn listed(pg: &Pg, user: u64, conversations: &[u64]) -> Result<Vec<Listed>, StoreError> {
@@ -232,7 +256,7 @@ pub(super) async fn listed(pg: &Pg, user: u64, conversations: &[u64]) -> Result<
         let last = bytes(row, "last")?.map(message_of).transpose()?;
         Ok(Listed { link, peer, last })
     };
-    rows(pg, "reading a user's list", query).await?.iter().map(listed).collect()
+    readable(&rows(pg, "reading a user's list", query).await?, "conversation", listed)
 }
 
 pub(super) async fn persons(pg: &Pg, users: &[u64]) -> Result<Vec<(u64, Person)>, StoreError> {
@@ -242,7 +266,7 @@ pub(super) async fn persons(pg: &Pg, users: &[u64]) -> Result<Vec<(u64, Person)>
     let text = "SELECT u.id, p.data FROM unnest($1::bigint[]) AS u(id) CROSS JOIN LATERAL
         (SELECT data FROM person WHERE user_id = u.id OFFSET 0) p";
     let found = rows(pg, "reading persons", sqlx::query(text).bind(array(users))).await?;
-    found.iter().map(|row| Ok((bits(row, "id")?, decoded(row, "data")?))).collect()
+    readable(&found, "id", |row| Ok((bits(row, "id")?, decoded(row, "data")?)))
 }
 
 pub(super) async fn acquainted(pg: &Pg, user: u64, others: &[u64]) -> Result<Vec<u64>, StoreError> {
@@ -275,7 +299,7 @@ pub(super) async fn heads(pg: &Pg, conversations: &[u64]) -> Result<Vec<(u64, u6
     let text = "SELECT u.id, c.version, c.head FROM unnest($1::bigint[]) AS u(id) CROSS JOIN LATERAL
         (SELECT version, head FROM conversation WHERE id = u.id OFFSET 0) c";
     let found = rows(pg, "reading heads", sqlx::query(text).bind(array(conversations))).await?;
-    found.iter().map(|row| Ok((bits(row, "id")?, bits(row, "version")?, decoded(row, "head")?))).collect()
+    readable(&found, "id", |row| Ok((bits(row, "id")?, bits(row, "version")?, decoded(row, "head")?)))
 }
 
 pub(super) async fn entries(pg: &Pg, user: u64, after: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {

@@ -170,8 +170,7 @@ impl Walk<'_> {
             text += &format!("{user}: {links:#?}\n{entries:?}\n");
         }
         let buckets: Vec<u16> = conversations.iter().map(|id| bucket_of(*id).get()).collect();
-        let behind: Vec<u64> =
-            shelf.unfanned(&buckets, self.base, 3).await.unwrap().iter().map(|c| c.id).collect();
+        let behind: Vec<u64> = shelf.unfanned(&buckets, self.base, 3).await.unwrap();
         let mut heads = shelf.heads(&conversations).await.unwrap();
         heads.sort_by_key(|h| h.0);
         text += &format!("{behind:?} {heads:?}\n");

@@ -14,14 +14,14 @@ use parking_lot::Mutex;
 use protocol::calls::{CallError, Chat, ChatHost, DeviceAt, Inbox, SendCall};
 use protocol::v1::chat_answer::Answer;
 use protocol::v1::chat_request::Ask;
-use protocol::v1::{ChatRequest, Send, SendAnswer, SendOutcome, SyncRequest};
+use protocol::v1::{ChatRequest, PresenceRequest, Send, SendAnswer, SendOutcome, SyncRequest};
 use runtime::{Clock, SharedClock, Shutdown, SystemClock, Tasks};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
-use storage::pg::PgOptions;
+use storage::pg::{Pg, PgOptions};
 use testkit::servers::FreshDatabase;
 
 /// How long anything may take on a slow machine.
@@ -32,6 +32,8 @@ pub struct Ground {
     pub shelf: Arc<dyn OwnedShelf>,
     pub book: Arc<dyn OwnerBook>,
     pub books: Option<MemoryBooks>,
+    /// The database, for whoever puts something into it by hand.
+    pub pg: Option<Pg>,
     /// Dropped last.
     _database: Option<FreshDatabase>,
 }
@@ -40,14 +42,15 @@ impl Ground {
     pub fn memory() -> Ground {
         let book = MemoryOwners::new(SystemClock::shared());
         let shelf = Arc::new(MemoryOwned::new(book.clone()));
-        Ground { shelf, book: Arc::new(book), books: Some(MemoryBooks::default()), _database: None }
+        Ground { shelf, book: Arc::new(book), books: Some(MemoryBooks::default()), pg: None, _database: None }
     }
 
     pub async fn postgres() -> Option<Ground> {
         let database = FreshDatabase::new()?;
         let shelf = PgShelf::open(PgOptions::patient(database.url()), 1).await.unwrap();
         let book = Arc::new(PgOwners::new(shelf.pg().clone()));
-        Some(Ground { shelf: Arc::new(shelf), book, books: None, _database: Some(database) })
+        let pg = Some(shelf.pg().clone());
+        Some(Ground { shelf: Arc::new(shelf), book, books: None, pg, _database: Some(database) })
     }
 }
 
@@ -87,6 +90,8 @@ pub struct Cluster {
     /// The member list's version, and the ring.
     ring: Mutex<(u64, Option<Arc<Ring>>)>,
     devices: Mutex<BTreeSet<(u64, u64)>>,
+    /// Whom devices watch, as the front door remembers it.
+    watches: Mutex<BTreeMap<(u64, u64), Vec<u64>>>,
     options: ChatOptions,
     seed: AtomicU64,
     tasks: Tasks,
@@ -106,6 +111,7 @@ impl Cluster {
             nodes: Mutex::default(),
             ring: Mutex::default(),
             devices: Mutex::default(),
+            watches: Mutex::default(),
             options,
             seed: AtomicU64::new(seed),
             tasks,
@@ -207,7 +213,11 @@ impl Cluster {
             let is = after.owner(bucket_of(*user));
             if was != Some(is) {
                 was.and_then(|was| nodes.get(&was)).into_iter().for_each(|node| node.leave(at));
-                nodes.get(&is).into_iter().for_each(|node| node.arrive_again(at));
+                let watches = self.watches.lock().get(&(*user, *device)).cloned();
+                for node in nodes.get(&is) {
+                    node.arrive_again(at);
+                    watches.iter().for_each(|users| node.watch_again(at, users));
+                }
             }
         }
         nodes.values().for_each(|node| node.follow(&list).unwrap());
@@ -263,6 +273,29 @@ impl Cluster {
         if let Some(node) = self.of_id(user) {
             node.arrive(World::at(user, device));
         }
+    }
+
+    /// A user's first device asks about users and watches them from now on; who is online.
+    pub async fn watch(&self, user: u64, users: Vec<u64>) -> Vec<u64> {
+        let ask = Ask::Presence(PresenceRequest { users: users.clone(), watch: true });
+        let Answer::Presence(seen) = self.ask(user, ask).await.unwrap() else { panic!("no presence") };
+        self.watches.lock().insert((user, 1), users);
+        seen.presence.iter().filter(|p| p.online).map(|p| p.user).collect()
+    }
+
+    /// A user's first device is gone.
+    pub fn leave(&self, user: u64) {
+        self.devices.lock().remove(&(user, 1));
+        if let Some(node) = self.of_id(user) {
+            node.leave(World::at(user, 1));
+        }
+    }
+
+    /// What a user's first device was told last of another's presence.
+    pub fn sees(&self, user: u64, other: u64) -> Option<bool> {
+        let got = self.door.got.lock();
+        let presence = &got.get(&(user * 100 + 1, 1))?.presence;
+        presence.iter().rev().find(|p| p.user == other).map(|p| p.online)
     }
 
     pub fn at(user: u64, device: u64) -> DeviceAt {

@@ -7,7 +7,9 @@ use chat::store::owned::{Fence, Listed, Name, Outcomes, OwnedShelf, Step};
 use chat::store::owners::{BeginError, Begun, EndEpochError, OwnerAnswer, OwnerBook, OwnerTick, TickError};
 use chat::store::{MessageStore, StoreError, Timeline};
 use ownership::{BucketRow, EndReason, NodeRow};
+use parking_lot::Mutex;
 use records::ChatMessage;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -28,6 +30,39 @@ impl Dice {
     }
 }
 
+/// Conversations and users with whom the store has its trouble; a call that has one of them fails as a whole.
+#[derive(Default)]
+pub struct Wrong {
+    /// Their steps are refused.
+    pub conversations: BTreeSet<u64>,
+    pub timelines: BTreeSet<u64>,
+    /// ... or never end.
+    pub stuck: BTreeSet<u64>,
+    /// They can't be understood.
+    pub unreadable: BTreeSet<u64>,
+}
+
+impl Wrong {
+    fn check_step(&self, step: &Step) -> Result<(), StoreError> {
+        let ids = || step.conversations.iter().map(|c| c.rows.id);
+        if ids().any(|id| self.stuck.contains(&id)) {
+            return Err(StoreError::Unavailable("stuck".to_owned()));
+        }
+        let mut users = step.timelines.iter().map(|t| t.user);
+        if ids().any(|id| self.conversations.contains(&id)) || users.any(|u| self.timelines.contains(&u)) {
+            return Err(StoreError::Damaged("something in it".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn check_read(&self, ids: &[u64]) -> Result<(), StoreError> {
+        match ids.iter().any(|id| self.unreadable.contains(id)) {
+            true => Err(StoreError::Damaged("something among them".to_owned())),
+            false => Ok(()),
+        }
+    }
+}
+
 /// What becomes of calls.
 #[derive(Default)]
 pub struct Line {
@@ -37,6 +72,8 @@ pub struct Line {
     pub bookless: AtomicBool,
     /// So many of 1,000 calls fail.
     pub trouble: AtomicU64,
+    /// What is wrong in the store, and stays so.
+    pub wrong: Mutex<Wrong>,
     dice: Dice,
 }
 
@@ -77,6 +114,7 @@ pub struct CutBook {
 impl MessageStore for CutShelf {
     async fn conversations(&self, ids: &[u64]) -> Result<Vec<StoredConversation>, StoreError> {
         self.line.check()?;
+        self.line.wrong.lock().check_read(ids)?;
         self.inner.conversations(ids).await
     }
 
@@ -100,6 +138,7 @@ impl MessageStore for CutShelf {
 impl Timeline for CutShelf {
     async fn users(&self, ids: &[u64]) -> Result<Vec<StoredUser>, StoreError> {
         self.line.check()?;
+        self.line.wrong.lock().check_read(ids)?;
         self.inner.users(ids).await
     }
 
@@ -113,18 +152,14 @@ impl Timeline for CutShelf {
 impl OwnedShelf for CutShelf {
     async fn step(&self, fence: &Fence, step: &Step) -> Result<Outcomes, StoreError> {
         self.line.check()?;
+        self.line.wrong.lock().check_step(step)?;
         let outcomes = self.inner.step(fence, step).await?;
         // It was done, and nobody hears so.
         self.line.check()?;
         Ok(outcomes)
     }
 
-    async fn unfanned(
-        &self,
-        buckets: &[u16],
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<StoredConversation>, StoreError> {
+    async fn unfanned(&self, buckets: &[u16], after: u64, limit: usize) -> Result<Vec<u64>, StoreError> {
         self.line.check()?;
         self.inner.unfanned(buckets, after, limit).await
     }

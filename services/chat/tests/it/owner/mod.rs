@@ -6,4 +6,6 @@ mod crowd;
 mod cut;
 mod hands;
 mod post;
+mod refused;
 mod silence;
+mod watches;

@@ -58,6 +58,16 @@ impl Owner {
         &self.node
     }
 
+    /// What is left to be given back, and how far it has come with that.
+    pub fn left(&self) -> Value {
+        let status = self.node.status();
+        json!({
+            "buckets": status.buckets.open + status.buckets.closing,
+            "transactions": status.done_steps,
+            "resting": status.resting_conversations + status.resting_timelines,
+        })
+    }
+
     /// Returns when it has begun an epoch.
     pub async fn has_begun(&self) {
         while self.node.status().epoch.is_none() {

@@ -26,19 +26,19 @@ const BUCKETS: u64 = 4_096;
 const ASLEEP: Duration = Duration::from_secs(5);
 
 /// The installation's database, as a person at a console sees it.
-struct Database {
+pub(super) struct Database {
     runtime: tokio::runtime::Runtime,
     pg: Pg,
 }
 
 impl Database {
-    fn of(cluster: &Cluster) -> Database {
+    pub fn of(cluster: &Cluster) -> Database {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let pg = runtime.block_on(Pg::open(PgOptions::patient(cluster.database.url()))).unwrap();
         Database { runtime, pg }
     }
 
-    fn number(&self, statement: &'static str) -> u64 {
+    fn number(&self, statement: &str) -> u64 {
         let ask = async || {
             let mut connection = self.pg.connection().await.ok()?;
             let asked = storage::sqlx::query_scalar::<_, i64>(statement);
@@ -56,6 +56,28 @@ impl Database {
     /// Messages that are stored.
     fn messages(&self) -> u64 {
         self.number("SELECT count(*) FROM chat.message")
+    }
+
+    /// The chat node that has the bucket of a user or a conversation; 0: none.
+    pub fn owner(&self, id: u64) -> u64 {
+        let bucket = hashring::bucket_of(id).get();
+        let text = format!(
+            "SELECT coalesce(max(node), 0)::bigint FROM chat.user_bucket \
+             WHERE bucket = {bucket} AND released_lane IS NULL"
+        );
+        self.number(&text)
+    }
+
+    /// Messages in the conversations of the official account, and those of them in its users' timelines.
+    pub fn official(&self) -> (u64, u64) {
+        let account = chat::accounts::Application::awards().account;
+        let of = |what: &str| {
+            self.number(&format!(
+                "SELECT count(*) FROM {what} AND EXISTS \
+                 (SELECT 1 FROM chat.member m WHERE m.conversation = x.conversation AND m.user_id = {account})"
+            ))
+        };
+        (of("chat.message x WHERE TRUE"), of(&format!("chat.entry x WHERE user_id <> {account}")))
     }
 
     /// Ends every connection but this one: how many.
@@ -91,7 +113,7 @@ fn owners(cluster: &Cluster) -> Vec<(u64, String, u64)> {
 
 /// Waits until these nodes and nobody else have every bucket, each of them some.
 #[track_caller]
-fn shared_by(cluster: &Cluster, nodes: &[u64]) {
+pub(super) fn shared_by(cluster: &Cluster, nodes: &[u64]) {
     let mut seen = Vec::new();
     wait_until("the buckets are shared", SLOW, || {
         seen = owners(cluster);

@@ -2,6 +2,7 @@
 //! uses.
 
 mod accounts;
+mod chatless;
 mod chats;
 mod desk;
 mod member;

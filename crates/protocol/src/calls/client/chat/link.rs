@@ -3,18 +3,22 @@
 
 use super::pending::{Sends, ask_again};
 use super::{ChatHealth, WANTS};
-use crate::calls::chat_wire::{put_sends, put_steps, read_pushes, step};
+use crate::calls::chat_wire::{again, put_sends, put_steps, read_pushes, step};
 use crate::calls::client::carrier::{Carrier, Traffic};
 use crate::calls::client::mail::Mail;
 use crate::calls::client::pending::Rising;
 use crate::calls::client::{CallOptions, Target};
-use crate::calls::limits::{CALL_FRAME_MAX, SENDS_MAX, SLOW_MAX, STEPS_MAX, TELL_AGAIN_MAX, UNSENT_MAX};
+use crate::calls::limits::{
+    CALL_FRAME_MAX, SENDS_MAX, SLOW_MAX, STEPS_MAX, TELL_AGAIN_MAX, UNSENT_MAX, WATCHES_MAX,
+};
 use crate::calls::wire::v1::{self, ChatStep};
 use crate::calls::wire::{self, CallKind, put_empty, put_message};
 use crate::calls::{
     CallError, Cluster, ConnectionAt, DeviceAt, Inbox, PushBatch, Pushes, SendCall, SendReply,
 };
 use crate::v1 as play;
+use crate::v1::chat_answer::Answer;
+use crate::v1::chat_request::Ask;
 use crate::v1::{ChatAnswer, ChatRequest, SendOutcome};
 use parking_lot::Mutex;
 use prost::Message;
@@ -41,6 +45,8 @@ struct State {
     next_id: u32,
     /// Devices that have arrived and not left.
     devices: HashSet<DeviceAt>,
+    /// Whose presence some of them watch.
+    watches: HashMap<DeviceAt, Vec<u64>>,
     /// Those of them that have not been told of on this connection; perhaps some that have left since.
     untold: Vec<DeviceAt>,
     /// Whether it was said that all are told.
@@ -79,6 +85,11 @@ impl ChatLink {
         &self.carrier
     }
 
+    /// Whether there is a connection.
+    pub fn is_up(&self) -> bool {
+        self.state.lock().up
+    }
+
     pub fn health(&self) -> ChatHealth {
         let state = self.state.lock();
         ChatHealth {
@@ -91,25 +102,48 @@ impl ChatLink {
         }
     }
 
-    pub fn arrive(&self, device: DeviceAt, again: bool) {
+    pub fn arrive(&self, device: DeviceAt, is_again: bool) {
         let mut state = self.state.lock();
         state.devices.insert(device);
-        let what = if again { ChatStep::ArrivedAgain } else { ChatStep::Arrived };
+        let what = if is_again { ChatStep::ArrivedAgain } else { ChatStep::Arrived };
         self.tell(&mut state, step(what, device, 0));
+    }
+
+    /// A device that was another node's watches these.
+    pub fn watch_again(&self, device: DeviceAt, users: &[u64]) {
+        let mut state = self.state.lock();
+        if !users.is_empty() && state.devices.contains(&device) {
+            state.watches.insert(device, users[..users.len().min(WATCHES_MAX)].to_vec());
+            self.tell(&mut state, again(device, users));
+        }
+    }
+
+    /// A device has been told whom it watches from now on.
+    fn watches(&self, device: DeviceAt, users: impl Iterator<Item = u64>) {
+        let mut state = self.state.lock();
+        if state.devices.contains(&device) {
+            let watches = state.watches.entry(device).or_default();
+            for user in users {
+                if watches.len() < WATCHES_MAX && !watches.contains(&user) {
+                    watches.push(user);
+                }
+            }
+        }
     }
 
     pub fn leave(&self, device: DeviceAt) {
         let mut state = self.state.lock();
         if state.devices.remove(&device) {
+            state.watches.remove(&device);
             self.tell(&mut state, step(ChatStep::Left, device, 0));
         }
     }
 
-    pub fn give_up(&self, is_elsewhere: impl Fn(&DeviceAt) -> bool) -> Vec<DeviceAt> {
+    pub fn give_up(&self, is_elsewhere: impl Fn(&DeviceAt) -> bool) -> Vec<(DeviceAt, Vec<u64>)> {
         let mut state = self.state.lock();
         let gone: Vec<DeviceAt> = state.devices.extract_if(|device| is_elsewhere(device)).collect();
         gone.iter().for_each(|device| self.tell(&mut state, step(ChatStep::Left, *device, 0)));
-        gone
+        gone.into_iter().map(|device| (device, state.watches.remove(&device).unwrap_or_default())).collect()
     }
 
     /// Tells chat of a device, on the connection there is. Without one it will be told with all others.
@@ -170,6 +204,8 @@ impl ChatLink {
     pub async fn ask(&self, from: ConnectionAt, request: ChatRequest) -> Result<ChatAnswer, CallError> {
         let unavailable = |why: &str| Err(CallError::Unavailable(format!("chat: {why}; ask the same again")));
         let (sender, answer) = oneshot::channel();
+        let who = DeviceAt { user: request.user, device: request.device, at: from };
+        let is_watching = matches!(&request.ask, Some(Ask::Presence(ask)) if ask.watch);
         let id = {
             let mut state = self.state.lock();
             if !state.up {
@@ -190,7 +226,12 @@ impl ChatLink {
         let _forget = Forget { link: self, id };
         let within = Duration::from_millis(self.carrier.options().try_ms.into());
         match tokio::time::timeout(within, answer).await {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(answer)) => {
+                if is_watching && let Ok(ChatAnswer { answer: Some(Answer::Presence(seen)), .. }) = &answer {
+                    self.watches(who, seen.presence.iter().map(|presence| presence.user));
+                }
+                answer
+            }
             // The sender is dropped without a word only together with the whole link.
             Ok(Err(_)) => unavailable("the process ends"),
             Err(_) => unavailable("no answer in time"),
@@ -335,7 +376,8 @@ impl State {
         }
         let from = self.untold.len().saturating_sub(TELL_AGAIN_MAX);
         let still_here = self.untold.drain(from..).filter(|device| self.devices.contains(device));
-        let mut rows: Vec<_> = still_here.map(|device| step(ChatStep::ArrivedAgain, device, 0)).collect();
+        let row = |device| again(device, self.watches.get(&device).map_or(&[][..], Vec::as_slice));
+        let mut rows: Vec<_> = still_here.map(row).collect();
         if self.untold.is_empty() {
             self.all_told = true;
             rows.push(step(ChatStep::AllTold, DeviceAt::default(), 0));

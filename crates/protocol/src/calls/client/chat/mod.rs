@@ -5,6 +5,9 @@
 //! has been made, all of them are told of again, at a pace, and chat pushes each a word to sync, because what was pushed
 //! meanwhile is lost.
 //!
+//! With a device that is told of again goes whose presence it watches, as answers have said: that is forgotten at the other
+//! side when it begins anew, or when the device was another node's.
+//!
 //! When there is no connection, or too much is under way, a message is answered 'busy' at once: it surely went nowhere.
 //! When its connection ends, or no answer comes in time, it is answered 'pending': it may be stored, and the same again finds
 //! out. Requests hear 'unavailable' in all these cases. Words about devices that find no room: who was heard of and what was
@@ -89,20 +92,29 @@ impl RemoteChat {
         self.link.carrier().stop();
     }
 
-    /// Takes those devices out that are another node's now: they have left here, as far as this node is told.
-    pub fn give_up(&self, is_elsewhere: impl Fn(&DeviceAt) -> bool) -> Vec<DeviceAt> {
+    /// Takes those devices out that are another node's now, with whose presence they watch: they have left here, as far as this
+    /// node is told.
+    pub fn give_up(&self, is_elsewhere: impl Fn(&DeviceAt) -> bool) -> Vec<(DeviceAt, Vec<u64>)> {
         self.link.give_up(is_elsewhere)
     }
 }
 
 #[async_trait]
 impl Chat for RemoteChat {
+    fn out_of_reach_ms(&self, _: u64) -> u32 {
+        if self.link.is_up() { 0 } else { self.options().wait_ms }
+    }
+
     fn arrive(&self, device: DeviceAt) {
         self.link.arrive(device, false);
     }
 
     fn arrive_again(&self, device: DeviceAt) {
         self.link.arrive(device, true);
+    }
+
+    fn watch_again(&self, device: DeviceAt, users: &[u64]) {
+        self.link.watch_again(device, users);
     }
 
     fn leave(&self, device: DeviceAt) {

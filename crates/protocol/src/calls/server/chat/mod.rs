@@ -239,6 +239,9 @@ impl Caller<'_> {
                         self.host.arrive(device);
                     } else {
                         self.host.arrive_again(device);
+                        if !row.watches.is_empty() {
+                            self.host.watch_again(device, &row.watches);
+                        }
                     }
                 }
                 ChatStep::Left => {
