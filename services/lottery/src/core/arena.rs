@@ -85,8 +85,9 @@ impl Sight {
         self.pages[bucket].load(Ordering::Relaxed) as usize
     }
 
-    /// The homes of a hash.
-    #[inline]
+    /// The homes of a hash. Always inlined: through a call, a batch's addresses come one after the other, and so do its misses
+    /// (measured: a fifth of the time of a small batch).
+    #[inline(always)]
     pub fn homes(&self, bucket: usize, hash: u64) -> Seen {
         // A bucket without pages has nobody; its first page reads as empty.
         let homes = self.layout.homes(hash, self.pages(bucket).max(1));

@@ -19,6 +19,10 @@ use std::sync::atomic::Ordering;
 /// Calls whose lines are fetched together.
 const BATCH: usize = 32;
 
+/// Calls of whose users all lines are fetched: as many as a core can ask for at once. Waiting for marks first pays where
+/// there are more.
+const FEW: usize = 8;
+
 /// Least wait named with 'pending'.
 const PENDING_MS: u32 = 50;
 
@@ -154,32 +158,41 @@ impl Core {
     /// Decides a batch. Replies that can be given at once go to `out`; winners' go to the log, which puts them
     /// into `inbox` when they are safe.
     pub fn submit(&self, now: Now, calls: &[SubmitCall], inbox: &Arc<Inbox>, out: &mut Vec<SubmitReply>) {
-        // A lone call would only wait for marks before it could ask for lines.
-        if let [call] = calls {
-            let hash = user_hash(call.user);
-            let (shard, bucket) = self.place(bucket_of(hash));
-            let seen = shard.sight.homes(bucket, place_hash(hash, call.campaign));
-            shard.sight.prefetch_lines(&seen);
-            out.extend(self.decide(now, (hash, &seen), call, inbox));
-            return;
+        match calls.len() {
+            0 | 1 => self.submit_at_once::<1>(now, calls, inbox, out),
+            2..=FEW => self.submit_at_once::<FEW>(now, calls, inbox, out),
+            _ => calls.chunks(BATCH).for_each(|c| self.submit_at_once::<BATCH>(now, c, inbox, out)),
         }
-        for calls in calls.chunks(BATCH) {
-            let mut ahead = [(0, Seen::default()); BATCH];
-            let ahead = &mut ahead[..calls.len()];
-            for ((hash, seen), call) in ahead.iter_mut().zip(calls) {
-                *hash = user_hash(call.user);
-                let (shard, bucket) = self.place(bucket_of(*hash));
-                *seen = shard.sight.homes(bucket, place_hash(*hash, call.campaign));
-                shard.sight.prefetch_marks(seen);
+    }
+
+    /// The same for up to `N` calls: first asks for their users' lines, then decides.
+    #[inline]
+    fn submit_at_once<const N: usize>(
+        &self,
+        now: Now,
+        calls: &[SubmitCall],
+        inbox: &Arc<Inbox>,
+        out: &mut Vec<SubmitReply>,
+    ) {
+        let mut ahead = [(0, Seen::default()); N];
+        let ahead = &mut ahead[..calls.len()];
+        let by_marks = calls.len() > FEW;
+        for ((hash, seen), call) in ahead.iter_mut().zip(calls) {
+            *hash = user_hash(call.user);
+            let (shard, bucket) = self.place(bucket_of(*hash));
+            *seen = shard.sight.homes(bucket, place_hash(*hash, call.campaign));
+            match by_marks {
+                true => shard.sight.prefetch_marks(seen),
+                false => shard.sight.prefetch_lines(seen),
             }
-            for (hash, seen) in ahead.iter_mut() {
-                self.place(bucket_of(*hash)).0.sight.look(seen);
-            }
-            out.reserve(calls.len());
-            for ((hash, seen), call) in ahead.iter().zip(calls) {
-                if let Some(reply) = self.decide(now, (*hash, seen), call, inbox) {
-                    out.push(reply);
-                }
+        }
+        if by_marks {
+            ahead.iter_mut().for_each(|(hash, seen)| self.place(bucket_of(*hash)).0.sight.look(seen));
+        }
+        out.reserve(calls.len());
+        for ((hash, seen), call) in ahead.iter().zip(calls) {
+            if let Some(reply) = self.decide(now, (*hash, seen), call, inbox) {
+                out.push(reply);
             }
         }
     }
