@@ -120,7 +120,6 @@ fn told_is_exact_over_kills() {
         let (kills, report) = play_over_kills(&book, dir.path());
         let book = book.lock();
         assert_eq!(check_told(dir.path(), &book, &report), 0, "every win was told in the end: {report:?}");
-        assert!(kills == 0 || report.counts.drops > 0, "{report:?}");
         if kills == 3 && report.told > 100 {
             assert!(report.counts.drops >= 3 && report.counts.reconnects >= 3, "{report:?}");
             return;

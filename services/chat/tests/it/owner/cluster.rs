@@ -47,7 +47,7 @@ impl Ground {
 
     pub async fn postgres() -> Option<Ground> {
         let database = FreshDatabase::new()?;
-        let shelf = PgShelf::open(PgOptions::patient(database.url()), 1).await.unwrap();
+        let shelf = PgShelf::open(PgOptions::development(database.url()), 1).await.unwrap();
         let book = Arc::new(PgOwners::new(shelf.pg().clone()));
         let pg = Some(shelf.pg().clone());
         Some(Ground { shelf: Arc::new(shelf), book, books: None, pg, _database: Some(database) })
