@@ -193,7 +193,7 @@ impl Timelines {
             let Some(line) = self.lines.remove(&id) else { continue };
             let device = |c: Conn| Moved {
                 device: DeviceAt { user: id, device: c.device, at: c.at },
-                watching: c.watching,
+                watching: c.watching.into_vec(),
             };
             moved.extend(line.user.conns.into_iter().map(device));
         }

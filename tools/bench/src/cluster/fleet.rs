@@ -95,9 +95,7 @@ impl Fleet {
         fleet.add("access", 31, false)?;
         let end_ns = now_ns() + START.as_nanos() as u64;
         // All of them, and each its share: the last ones come to their own when the first ones have given it up.
-        while fleet.chat_buckets()?.iter().any(|open| *open == 0)
-            || fleet.chat_buckets()?.iter().sum::<u64>() < BUCKETS
-        {
+        while fleet.chat_buckets()?.contains(&0) || fleet.chat_buckets()?.iter().sum::<u64>() < BUCKETS {
             if now_ns() > end_ns {
                 bail!("the chat nodes did not divide the buckets within {START:?}");
             }
