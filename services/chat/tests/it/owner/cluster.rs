@@ -214,7 +214,7 @@ impl Cluster {
             if was != Some(is) {
                 was.and_then(|was| nodes.get(&was)).into_iter().for_each(|node| node.leave(at));
                 let watches = self.watches.lock().get(&(*user, *device)).cloned();
-                for node in nodes.get(&is) {
+                if let Some(node) = nodes.get(&is) {
                     node.arrive_again(at);
                     watches.iter().for_each(|users| node.watch_again(at, users));
                 }
