@@ -22,6 +22,7 @@ pub mod owners;
 mod pg;
 mod redis;
 mod sql;
+pub mod tables;
 
 use crate::core::{At, Checkpoint, Entry, SentKey, StoredConversation, StoredUser};
 use crate::limits;

@@ -131,7 +131,7 @@ fn decide(
         AskKind::MakeGroup(members, request) => {
             let request = (ask.who.1 as u64 + 1, *request);
             let name = Name::Made { user, device: request.0, request: request.1 };
-            if let Some(made) = store.names.get(&name) {
+            if let Some(made) = store.tables.names.get(&name) {
                 return Ok((Vec::new(), *made));
             }
             let (id, records) = on.state.decide_group(user, request, "g", members, now_ms)?;
@@ -141,7 +141,9 @@ fn decide(
         AskKind::Recall(id, seq) => {
             let seq = on.recall_reads(user, *id, *seq)?;
             // Read before: a message does not change.
-            let Some(message) = store.messages(*id, seq, seq).pop() else { return Ok((Vec::new(), *id)) };
+            let Some(message) = store.tables.messages(*id, seq, seq).pop() else {
+                return Ok((Vec::new(), *id));
+            };
             Ok((on.decide_recall(user, &message, now_ms)?, *id))
         }
         AskKind::Read(id, seq) => read(on, store, user, &MarkRead { conversation: *id, seq: *seq }, now_ms),
@@ -152,7 +154,8 @@ fn decide(
         AskKind::Delete(id, seqs) => {
             let ask = Delete { conversation: *id, seqs: seqs.clone(), all: false };
             let seqs = on.delete_reads(user, &ask)?;
-            let messages: Vec<_> = seqs.iter().flat_map(|seq| store.messages(*id, *seq, *seq)).collect();
+            let messages: Vec<_> =
+                seqs.iter().flat_map(|seq| store.tables.messages(*id, *seq, *seq)).collect();
             let records = on.decide_delete(user, &ask, &messages, now_ms)?;
             let made = u64::from(!records.is_empty());
             Ok((records, made))
@@ -164,7 +167,7 @@ fn decide(
         AskKind::Friend(other, step) => on.decide_friend(user, *other, *step, now_ms),
         AskKind::Range(id, asked) => {
             let plan = on.range(user, asked)?;
-            let stored = plan.reads().map_or(Vec::new(), |(from, to)| store.messages(*id, from, to));
+            let stored = plan.reads().map_or(Vec::new(), |(from, to)| store.tables.messages(*id, from, to));
             if let Some(what) = wrong_in(&plan.answer(stored), *id, store) {
                 problems.push(ChatViolation { law: 1, what });
             }
@@ -187,7 +190,7 @@ fn read(on: &Conversations<Then>, store: &Store, user: u64, ask: &MarkRead, now_
                 return Ok((records, seq));
             }
             Reading::Count { after, upto } => {
-                let own = own_among(user, &store.messages(id, after + 1, upto));
+                let own = own_among(user, &store.tables.messages(id, after + 1, upto));
                 counted = Some(OwnBehind { after, upto, own });
             }
         }
@@ -196,7 +199,7 @@ fn read(on: &Conversations<Then>, store: &Store, user: u64, ask: &MarkRead, now_
 
 /// Whether an answer shows what is not durable, or passes over something.
 fn wrong_in(answer: &RangeAnswer, id: u64, store: &Store) -> Option<String> {
-    let kept = store.conversations.get(&id)?;
+    let kept = store.tables.conversations.get(&id)?;
     let shown: Vec<u64> = answer.messages.iter().map(|m| m.seq).collect();
     let is_there = |m: &protocol::v1::ChatMessage| {
         kept.messages.get(&m.seq).is_some_and(|there| there.message_id == m.message_id)

@@ -2,9 +2,9 @@
 //! the plain words of the laws. Membership and counts are made anew from messages.
 
 use super::ChatViolation;
-use super::store::Kept;
 use super::world::World;
 use chat::core::relation;
+use chat::store::tables::KeptConversation;
 use hashring::bucket_of;
 use prost::Message as _;
 use protocol::v1::change::What;
@@ -35,16 +35,17 @@ pub(super) struct Audit<'a> {
 /// Checks everything.
 pub(super) fn audit(world: &mut World) -> Vec<ChatViolation> {
     let mut counters = world.counters;
-    counters.messages = world.store.conversations.values().map(|kept| kept.messages.len() as u64).sum();
-    counters.entries = world.store.users.values().map(|kept| kept.entries.len() as u64).sum();
+    counters.messages =
+        world.store.tables.conversations.values().map(|kept| kept.messages.len() as u64).sum();
+    counters.entries = world.store.tables.users.values().map(|kept| kept.entries.len() as u64).sum();
     let devices = world.users.iter().flat_map(|user| &user.devices);
     counters.told = devices.map(|device| device.told.len() as u64).sum();
     let mut audit = Audit { world, found: world.problems.clone() };
-    for what in &world.store.problems {
+    for what in &world.store.tables.problems {
         audit.found.push(ChatViolation { law: 0, what: what.clone() });
     }
     let mut anew = BTreeMap::new();
-    for (id, kept) in &world.store.conversations {
+    for (id, kept) in &world.store.tables.conversations {
         audit.messages(*id, kept);
         let made = Anew::of(*id, kept);
         counters.moves += made.moves;
@@ -67,7 +68,7 @@ pub(super) fn audit(world: &mut World) -> Vec<ChatViolation> {
 }
 
 impl Anew {
-    fn of(id: u64, kept: &Kept) -> Anew {
+    fn of(id: u64, kept: &KeptConversation) -> Anew {
         let mut anew = Anew::default();
         let is_group = kept.messages.get(&1).is_some_and(|m| change_of(m).is_some());
         if !is_group {
@@ -120,7 +121,7 @@ impl Audit<'_> {
     }
 
     /// Law 1, within a conversation.
-    fn messages(&mut self, id: u64, kept: &Kept) {
+    fn messages(&mut self, id: u64, kept: &KeptConversation) {
         let seqs: Vec<u64> = kept.messages.keys().copied().collect();
         if seqs != (1..=kept.head.last_seq).collect::<Vec<_>>() {
             self.wrong(1, format!("conversation {id} stands at {} and has {seqs:?}", kept.head.last_seq));
@@ -152,7 +153,7 @@ impl Audit<'_> {
         for user in &world.users {
             for device in &user.devices {
                 for told in &device.told {
-                    let kept = world.store.conversations.get(&told.conversation);
+                    let kept = world.store.tables.conversations.get(&told.conversation);
                     let message = kept.and_then(|kept| kept.messages.get(&told.seq));
                     let is_it = message.is_some_and(|m| {
                         (m.message_id, m.sender, m.device, m.counter)
@@ -174,7 +175,7 @@ impl Audit<'_> {
         for (id, anew) in anew {
             expected.extend(anew.entries.iter().map(|(user, seq)| (*user, *id, *seq)));
         }
-        for (user, kept) in &world.store.users {
+        for (user, kept) in &world.store.tables.users {
             let mut last: BTreeMap<u64, u64> = BTreeMap::new();
             for entry in kept.entries.values() {
                 let (id, seq) = (entry.conversation, entry.seq);
@@ -203,7 +204,7 @@ impl Audit<'_> {
         for (user, id, seq) in expected {
             self.wrong(2, format!("timeline of {user} lacks {id}/{seq}"));
         }
-        for (id, kept) in &world.store.conversations {
+        for (id, kept) in &world.store.tables.conversations {
             let members: BTreeSet<u64> = kept.members.keys().copied().collect();
             if anew.get(id).is_some_and(|anew| anew.members != members) {
                 self.wrong(2, format!("conversation {id} has other members than its messages say"));
@@ -216,12 +217,13 @@ impl Audit<'_> {
         let world = self.world;
         let is_at_rest = world.problems.is_empty();
         for user in &world.users {
-            let Some(kept) = world.store.users.get(&user.id) else { continue };
+            let Some(kept) = world.store.tables.users.get(&user.id) else { continue };
             for device in &user.devices {
                 let Some(start) = device.start else { continue };
                 for entry in kept.entries.range(start + 1..).map(|(_, entry)| entry) {
                     let (id, seq) = (entry.conversation, entry.seq);
-                    let message = world.store.conversations.get(&id).and_then(|kept| kept.messages.get(&seq));
+                    let message =
+                        world.store.tables.conversations.get(&id).and_then(|kept| kept.messages.get(&seq));
                     let is_own = message.is_some_and(|m| (m.sender, m.device) == (user.id, device.number));
                     let is_missing = !is_own && !device.got.contains(&(id, seq));
                     if is_missing && (is_at_rest || entry.cursor <= device.cursor) {
@@ -279,11 +281,12 @@ impl Audit<'_> {
     /// Law 5.
     fn friends(&mut self) {
         let world = self.world;
-        for (id, kept) in &world.store.conversations {
+        for (id, kept) in &world.store.tables.conversations {
             let users: Vec<u64> = kept.members.keys().copied().collect();
             let [low, high] = users[..] else { continue };
             if !world
                 .store
+                .tables
                 .names
                 .iter()
                 .any(|(name, named)| named == id && matches!(name, chat::store::owned::Name::Pair { .. }))
@@ -295,7 +298,7 @@ impl Audit<'_> {
                 let (mine, theirs) = (relation::of(both, user < other), relation::of(both, other < user));
                 let bits =
                     (mine & relation::ASKS != 0, theirs & relation::ASKS != 0, mine & relation::BLOCKS != 0);
-                let person = world.store.users.get(&user).map(|kept| &kept.person);
+                let person = world.store.tables.users.get(&user).map(|kept| &kept.person);
                 let friend = person.and_then(|person| person.friend(other));
                 let said = friend.map_or((false, false, false), |f| (f.asks, f.asked, f.blocks));
                 if bits != said {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 impl Audit<'_> {
     /// Unread messages of a member, counted from messages and from what he has read and deleted.
     pub(super) fn unread_of(&self, user: u64, id: u64, anew: &Anew) -> u64 {
-        let Some(kept) = self.world.store.conversations.get(&id) else { return 0 };
+        let Some(kept) = self.world.store.tables.conversations.get(&id) else { return 0 };
         let Some(member) = kept.members.get(&user) else { return 0 };
         let counts = |m: &&Arc<ChatMessage>| {
             i32::from(m.kind) < MessageKind::Change as i32
@@ -27,7 +27,7 @@ impl Audit<'_> {
         for user in &world.users {
             for device in &user.devices {
                 for (id, seq) in &device.read {
-                    let kept = world.store.conversations.get(id);
+                    let kept = world.store.tables.conversations.get(id);
                     let Some(member) = kept.and_then(|kept| kept.members.get(&user.id)) else { continue };
                     if member.read_seq < *seq {
                         let what =
@@ -36,14 +36,14 @@ impl Audit<'_> {
                     }
                 }
                 for (id, seq) in &device.deleted {
-                    let kept = world.store.conversations.get(id);
+                    let kept = world.store.tables.conversations.get(id);
                     let Some(member) = kept.and_then(|kept| kept.members.get(&user.id)) else { continue };
                     if member.sees(*seq) {
                         self.wrong(6, format!("user {} has deleted {id}/{seq}, and sees it", user.id));
                     }
                 }
                 for (id, seq) in &device.heard_read {
-                    let kept = world.store.conversations.get(id);
+                    let kept = world.store.tables.conversations.get(id);
                     let Some(member) = kept.and_then(|kept| kept.members.get(&user.id)) else { continue };
                     if member.read_seq < *seq {
                         let what = format!("a device of {} heard that {id} is read to {seq}", user.id);
@@ -58,10 +58,10 @@ impl Audit<'_> {
     pub(super) fn lists(&mut self, anew: &BTreeMap<u64, Anew>) {
         let world = self.world;
         for user in &world.users {
-            let stored = world.store.user(user.id);
+            let stored = world.store.tables.user(user.id);
             let plan = ListPlan::new(&stored, &ConversationsRequest { limit: 200, ..Default::default() });
             let listed: Vec<_> =
-                plan.reads().iter().filter_map(|id| world.store.listed(user.id, *id)).collect();
+                plan.reads().iter().filter_map(|id| world.store.tables.listed(user.id, *id)).collect();
             let list = plan.answer(&listed);
             let mine: BTreeMap<u64, &Anew> = anew
                 .iter()

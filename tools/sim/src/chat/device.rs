@@ -209,8 +209,11 @@ impl World {
         let (entries, cursor, more) = if plan.after == 0 {
             (Vec::new(), plan.committed, false)
         } else {
-            let stored =
-                if plan.reads() { self.store.entries(user, plan.after, limit + 1) } else { Vec::new() };
+            let stored = if plan.reads() {
+                self.store.tables.entries(user, plan.after, limit + 1)
+            } else {
+                Vec::new()
+            };
             plan.answer(stored, limit)
         };
         self.post(|| Event::Synced(who, number, entries.clone(), cursor, more));
@@ -296,8 +299,9 @@ impl World {
 
     fn some_place(&mut self, u: usize) -> Place {
         let user = self.users[u].id;
-        let is_in =
-            |id: &&u64| self.store.conversations.get(id).is_some_and(|c| c.members.contains_key(&user));
+        let is_in = |id: &&u64| {
+            self.store.tables.conversations.get(id).is_some_and(|c| c.members.contains_key(&user))
+        };
         let mine: Vec<u64> = self.groups.iter().filter(is_in).copied().collect();
         // Now and then he has not heard that he is out.
         let from = if mine.is_empty() || self.rng.one_in(10) { &self.groups } else { &mine };
@@ -458,7 +462,8 @@ impl World {
     pub fn is_content(&self, u: usize) -> bool {
         let user = &self.users[u];
         let owner = self.store.owner(bucket_of(user.id).get()).map(|(node, _)| node);
-        let last = self.store.users.get(&user.id).and_then(|kept| kept.entries.keys().next_back()).copied();
+        let last =
+            self.store.tables.users.get(&user.id).and_then(|kept| kept.entries.keys().next_back()).copied();
         let known = owner.and_then(|node| self.nodes[usize::from(node) - 1].up.as_ref());
         let is_known = known
             .is_some_and(|up| up.timelines.links(user.id).is_some() && !up.timelines.is_storing(user.id));

@@ -485,21 +485,21 @@ fn term_of(want: &Want, owned: &BTreeMap<u16, u32>) -> u32 {
 
 fn read(store: &Store, load: &Load) -> Option<Data> {
     Some(match load {
-        Load::User(user, term) => Data::User(store.user(*user), *term),
+        Load::User(user, term) => Data::User(store.tables.user(*user), *term),
         Load::Links(user, asked, term) => {
-            let links = asked.iter().filter_map(|(id, _)| store.link(*user, *id)).collect();
+            let links = asked.iter().filter_map(|(id, _)| store.tables.link(*user, *id)).collect();
             Data::Links(*user, asked.clone(), Some(links), *term)
         }
         Load::Unfanned(bucket, term) => Data::Unfanned(store.unfanned(*bucket), *term),
         Load::Want(Want::Messages { conversation, from, to }, term) => {
-            Data::Messages(*conversation, store.messages(*conversation, *from, *to), *term)
+            Data::Messages(*conversation, store.tables.messages(*conversation, *from, *to), *term)
         }
         Load::Want(Want::Key(key), term) => match key {
-            Key::User(user) => Data::Glimpse(store.user(*user)),
+            Key::User(user) => Data::Glimpse(store.tables.user(*user)),
             Key::Conversation(id) => Data::Conversation(*id, store.conversation_of(*id).map(Box::new), *term),
             Key::Pair(low, high) => {
                 let name = chat::store::owned::Name::Pair { low: *low, high: *high };
-                Data::Pair(*low, *high, store.names.get(&name).copied())
+                Data::Pair(*low, *high, store.tables.names.get(&name).copied())
             }
             Key::Sent(key) => Data::Sent(*key, store.sent(*key).map(|m| stored(&m)), *term),
             Key::Settled(_) | Key::Elsewhere(_) => return None,

@@ -1,20 +1,16 @@
 //! Several nodes: no law is broken, and the same seed gives the same run.
 
-use crate::clean::{describe, no_law_is_broken};
+use crate::seeds::{no_law_is_broken, show, the_same_again};
 use sim::{Config, Report, run};
 
 #[test]
 fn three_hundred_seeds_of_a_cluster_break_no_law() {
-    no_law_is_broken(&Config::cluster());
+    no_law_is_broken(|seed| run(seed, Config::cluster()));
 }
 
 #[test]
 fn the_same_seed_gives_the_same_run_of_a_cluster() {
-    for seed in [3, 40] {
-        let (a, b) = (run(seed, Config::cluster()), run(seed, Config::cluster()));
-        assert_eq!(a.trace_hash, b.trace_hash, "seed {seed}");
-        assert_eq!((a.counters, a.tail), (b.counters, b.tail));
-    }
+    the_same_again([3, 40], |seed| run(seed, Config::cluster()));
 }
 
 #[test]
@@ -39,6 +35,5 @@ fn a_run_of_a_cluster_is_worth_its_name() {
 #[test]
 #[ignore = "for people who look at one seed"]
 fn one_seed_of_a_cluster() {
-    let seed = std::env::var("SIM_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
-    eprintln!("{}", describe(seed, &run(seed, Config::cluster())));
+    show(|seed| run(seed, Config::cluster()));
 }

@@ -5,3 +5,4 @@ mod clean;
 mod cluster;
 mod planted;
 mod rehearse;
+mod seeds;

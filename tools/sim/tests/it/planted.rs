@@ -1,9 +1,7 @@
 //! Faults built in on purpose: an auditor that misses one is worth nothing.
 
-use crate::clean::describe;
+use crate::seeds::{Run, SEEDS};
 use sim::{Config, Fault, Report, run};
-
-const SEEDS: u64 = 300;
 
 fn is_found(fault: Fault) {
     let config = fault.config();
@@ -16,14 +14,7 @@ fn is_found(fault: Fault) {
                 run(seed, Config { fault: None, ..config }).violations.is_empty(),
                 "seed {seed} is clean without {fault:?}"
             );
-            eprintln!(
-                "{fault:?}: {}",
-                describe(seed, &report)
-                    .lines()
-                    .take(if std::env::var_os("SIM_TRACE").is_some() { usize::MAX } else { 4 })
-                    .collect::<Vec<_>>()
-                    .join("\n")
-            );
+            eprintln!("{fault:?}: {}", Run::from(report).brief(seed));
         }
         None => panic!("{fault:?} was not found within {SEEDS} seeds"),
     }
