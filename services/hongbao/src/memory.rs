@@ -6,6 +6,8 @@
 //! What is not needed then still goes back.
 #![allow(unsafe_code)] // neither allocator has a safe interface to its settings
 
+use std::time::Duration;
+
 /// Faster than the system's where many threads take and give back small pieces, as requests and plans do.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -32,6 +34,22 @@ pub fn keep() {
             libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES);
             libc::mallopt(libc::M_MMAP_THRESHOLD, KEPT_BYTES / 4);
         }
+    }
+}
+
+/// Between two looks at what has been unused for long enough.
+const LOOKS: Duration = Duration::from_secs(5);
+
+/// Gives back to the system what nobody has needed for a while, as long as the process lives: the allocator looks only when it is
+/// asked for memory, and an idle process never asks.
+pub fn tend() {
+    let look = || loop {
+        std::thread::sleep(LOOKS);
+        // SAFETY: any thread may call it at any time.
+        unsafe { libmimalloc_sys::mi_collect(false) };
+    };
+    if let Err(error) = std::thread::Builder::new().name("memory".into()).spawn(look) {
+        tracing::warn!(%error, "no thread for it: memory once used stays with this process while it is idle");
     }
 }
 

@@ -23,7 +23,8 @@ async fn ids(sql: &Sql) -> Vec<i64> {
 
 #[tokio::test]
 async fn readers_and_writer_have_the_settings_that_durability_needs() {
-    let (_folder, sql) = open().await;
+    let folder = tempfile::tempdir().unwrap();
+    let sql = Sql::open(&folder.path().join("test.db"), SqlOptions::default()).await.unwrap();
     let mut write = sql.write().await.unwrap();
     let mut read = sql.readers().acquire().await.unwrap();
     for (pragma, expected) in

@@ -51,6 +51,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<u8> {
     let _lock = DirLock::acquire(&args.data)?;
     check_format_version(&args.data, DATA_FORMAT)?;
     let keys = Keys::open_shared(&config.cluster.keys)?;
+    crate::memory::tend();
     let tokio = crate::up::threads_named("hongbao", config.node.threads.max(1)).build()?;
     tokio.block_on(async {
         let clock = SystemClock::shared();

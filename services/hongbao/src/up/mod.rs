@@ -60,6 +60,7 @@ pub fn run(args: &UpArgs) -> anyhow::Result<u8> {
     check_format_version(&args.data, DATA_FORMAT)?;
     let keys = Keys::open(&args.data)?;
     let threads = config.node.threads.max(1);
+    crate::memory::tend();
     let tokio = threads_named("hongbao", threads).build()?;
     let nice = config.node.nice_behind;
     let behind = threads_named("hongbao-behind", threads)

@@ -40,8 +40,9 @@ const MANY: u32 = 100_000;
 /// Memory that one connection takes on this machine at most, for the platform, the generator and the kernel.
 const EACH_BYTES: u64 = 24 << 10;
 
-/// Time for everything that a login leads to, before memory is looked at: registrations, checkpoints.
-const REST_MS: u64 = 12_000;
+/// Time for everything that a login leads to, before memory is looked at: registrations, checkpoints, and what both used and
+/// freed, which the process keeps for some 25 s.
+const REST_MS: u64 = 40_000;
 
 /// Between two looks at a generator's process.
 const LOOK: Duration = Duration::from_millis(200);

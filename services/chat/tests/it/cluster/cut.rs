@@ -25,10 +25,17 @@ struct Far {
 }
 
 async fn far() -> Option<Far> {
+    far_over(PgOptions::patient("").connections_max).await
+}
+
+/// With so many connections. A connection goes back into the pool a little after its call, and a call that does not find it
+/// there begins another.
+async fn far_over(connections_max: u32) -> Option<Far> {
     let database = FreshDatabase::new()?;
     let between = Between::new(database.url());
     let clock = ManualClock::new(1_000_000);
-    let shelf = PgShelf::open(PgOptions::patient(between.url()), 1).await.unwrap();
+    let options = PgOptions { connections_max, ..PgOptions::patient(between.url()) };
+    let shelf = PgShelf::open(options, 1).await.unwrap();
     let book = PgOwners::with_clock(shelf.pg().clone(), clock.clone());
     Some(Far { between, shelf, book, clock, database })
 }
@@ -76,7 +83,7 @@ async fn a_step_whose_answer_was_lost_is_told_when_it_is_sent_again() {
 
 #[tokio::test]
 async fn a_step_is_two_round_trips_and_a_quiet_tick_one() {
-    let Some(Far { between, shelf, book, database: _database, .. }) = far().await else { return };
+    let Some(Far { between, shelf, book, database: _database, .. }) = far_over(1).await else { return };
     book.begin(1, 0).await.unwrap();
     let users: Vec<u64> = (1..=100).collect();
     let mut claims: Vec<BucketTerm> =
