@@ -5,6 +5,7 @@
 //! in the order of their keys. New rows are inserted plainly: two that make the same row at once do not overwrite each
 //! other, one of them fails with a violated constraint and looks again.
 
+use runtime::SharedClock;
 use sqlx::postgres::PgConnection;
 use sqlx::{Executor as _, postgres::PgRow};
 use storage::pg::ValueRows;
@@ -18,6 +19,11 @@ pub use crate::sql::{MIGRATIONS, SERVICE};
 
 /// The database's clock in ms UTC, as an expression: read when the statement runs, not when the transaction began.
 pub const NOW_MS: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+
+/// The time of a clock that was handed in as such an expression, or the database's.
+pub fn now_by(clock: Option<&SharedClock>) -> String {
+    clock.map_or_else(|| NOW_MS.to_owned(), |clock| format!("{}::bigint", clock.now_ms()))
+}
 
 /// Whether a statement locks the rows that it reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

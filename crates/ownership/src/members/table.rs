@@ -5,7 +5,7 @@ use runtime::SharedClock;
 use storage::pg::Pg;
 use storage::{Migration, Sql, SqlError, StoredRow};
 
-use crate::pg::NOW_MS;
+use crate::pg::now_by;
 
 /// A member counts as alive for so long after its last announcement, by the table's clock.
 pub const MEMBER_DEAD_MS: u64 = 3_000;
@@ -197,7 +197,7 @@ impl PgMembers {
 
     /// The table's time as an expression.
     fn now(&self) -> String {
-        self.clock.as_ref().map_or_else(|| NOW_MS.to_owned(), |clock| format!("{}::bigint", clock.now_ms()))
+        now_by(self.clock.as_ref())
     }
 }
 

@@ -306,11 +306,10 @@ impl<T> Conversations<T> {
                 Some(id) if self.works.get(&id).is_some_and(|work| work.held_until_ms > now_ms) => {
                     Sending::Need(Key::Settled(id))
                 }
-                Some(id) if self.rests(id, now_ms).is_some() => {
-                    let wait_ms = self.rests(id, now_ms).unwrap_or(0) as u32;
-                    Sending::Answer(busy(send, wait_ms, RESTING))
-                }
-                _ => Sending::Take(records),
+                id => match id.and_then(|id| self.rests(id, now_ms)) {
+                    Some(wait_ms) => Sending::Answer(busy(send, wait_ms as u32, RESTING)),
+                    None => Sending::Take(records),
+                },
             },
             other => other,
         }

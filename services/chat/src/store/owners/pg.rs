@@ -13,7 +13,7 @@ use super::rules::{self, Rows};
 use super::{BeginError, Begun, EndEpochError, OwnerAnswer, OwnerBook, OwnerTick, TickError};
 use crate::store::StoreError;
 use async_trait::async_trait;
-use ownership::pg::{self as owners, Lock, NOW_MS};
+use ownership::pg::{self as owners, Lock};
 use ownership::{BucketRow, EndReason, NodeRow, SessionError};
 use runtime::SharedClock;
 use std::collections::BTreeSet;
@@ -56,7 +56,7 @@ impl PgOwners {
 
     /// The book's time as an expression.
     fn now(&self) -> String {
-        self.clock.as_ref().map_or_else(|| NOW_MS.to_owned(), |clock| format!("{}::bigint", clock.now_ms()))
+        owners::now_by(self.clock.as_ref())
     }
 
     /// A call that begins with `load` and then does what the rule says. The load's last statement is the time.

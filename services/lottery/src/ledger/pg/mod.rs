@@ -17,7 +17,7 @@ mod store;
 
 use async_trait::async_trait;
 use campaign::{CampaignId, NodeEpoch, NodeId, Plan, Ranges, SeqNo};
-use ownership::pg::{self as owners, Lock, NOW_MS};
+use ownership::pg::{self as owners, Lock};
 use ownership::{BucketRow, EndReason, NodeRow};
 use runtime::SharedClock;
 use std::collections::BTreeSet;
@@ -79,7 +79,7 @@ impl PgLedger {
 
     /// The ledger's time as an expression.
     fn now(&self) -> String {
-        self.clock.as_ref().map_or_else(|| NOW_MS.to_owned(), |clock| clock.now_ms().to_string())
+        owners::now_by(self.clock.as_ref())
     }
 
     /// A call that changes something. `campaign`: its newest SeqNo may move.
