@@ -29,7 +29,7 @@ pub enum Priority {
     /// Not at all.
     #[default]
     Normal,
-    /// By a nice value, 0 to 19: it gets a smaller share of a processor that others want too, but keeps it for some
+    /// By a nice value, 0 (as it is) to 19: it gets a smaller share of a processor that others want too, but keeps it for some
     /// milliseconds each time, whoever wakes up meanwhile.
     Nice(u8),
     /// It runs when nobody else wants the processor, and gives it up to whoever wakes up; on processors that are never
@@ -41,14 +41,14 @@ impl Priority {
     /// Sets it for the calling thread. Returns whether the system did it; a higher one than before needs a privilege.
     pub fn set(self) -> bool {
         match self {
-            Priority::Normal => true,
+            Priority::Normal | Priority::Nice(0) => true,
             #[cfg(target_os = "linux")]
             Priority::Nice(nice) => {
                 // On Linux 'the calling process' of this call is the calling thread.
                 rustix::process::setpriority_process(None, i32::from(nice.min(19))).is_ok()
             }
             #[cfg(not(target_os = "linux"))]
-            Priority::Nice(nice) => nice == 0,
+            Priority::Nice(_) => false,
             Priority::Idle => {
                 let nice = rustix::process::getpriority_process(None).unwrap_or(0);
                 SchedAttr { policy: SCHED_IDLE, nice, ..SchedAttr::new() }.set()
@@ -128,6 +128,9 @@ mod tests {
         assert_eq!(after(Priority::Normal), (true, equal));
         assert_eq!(after(Priority::Nice(19)), (true, (19, 0)));
         assert_eq!(after(Priority::Idle), (true, (equal.0, 5)));
+        let lowered =
+            std::thread::spawn(|| (Priority::Nice(19).set(), Priority::Nice(0).set(), nice_and_policy()));
+        assert_eq!(lowered.join().unwrap(), (true, true, (19, 0)), "0 does not raise it");
     }
 
     #[test]
