@@ -10,6 +10,7 @@ use std::future::Future;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
 
+use crate::package;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Executor as _};
 
@@ -55,11 +56,13 @@ fn find(name: &str) -> Option<String> {
 }
 
 fn from_file(name: &str) -> Option<String> {
-    let folder = std::env::var(FOLDER).map_or_else(
-        |_| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/services")),
-        PathBuf::from,
-    );
-    let text = std::fs::read_to_string(folder.join("env")).ok()?;
+    let text = match std::env::var(FOLDER) {
+        Ok(folder) => std::fs::read_to_string(PathBuf::from(folder).join("env")).ok()?,
+        // Packages lie one or two folders deep.
+        Err(_) => {
+            package().ancestors().find_map(|d| std::fs::read_to_string(d.join("target/services/env")).ok())?
+        }
+    };
     let lines: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
     lines.get(name).map(|value| (*value).to_owned())
 }

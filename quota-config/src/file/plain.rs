@@ -328,7 +328,7 @@ mod tests {
     #[test]
     fn the_campaigns_of_the_repository_are_plain() {
         for file in ["bench", "lanterns", "new-years-eve", "tour"] {
-            let path = format!("{}/campaigns/{file}.yaml", env!("CARGO_MANIFEST_DIR"));
+            let path = testkit::package().join(format!("campaigns/{file}.yaml"));
             assert!(same(&std::fs::read_to_string(path).unwrap()), "{file}");
         }
     }

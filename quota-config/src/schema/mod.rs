@@ -36,7 +36,7 @@ mod tests {
     /// After a change: `UPDATE_SCHEMA=1 cargo test -p quota-config schema`.
     #[test]
     fn the_schema_that_is_checked_in_is_what_the_types_make() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(SCHEMA_FILE);
+        let path = testkit::package().join(SCHEMA_FILE);
         if std::env::var_os("UPDATE_SCHEMA").is_some() {
             std::fs::write(&path, campaign_schema()).unwrap();
         }

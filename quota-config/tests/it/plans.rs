@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use quota_config::{CompileOptions, StoredCommitments, compile};
 
 fn shipped(name: &str) -> Vec<u8> {
-    std::fs::read(format!("{}/campaigns/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    std::fs::read(testkit::package().join("campaigns").join(name)).unwrap()
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn parser(text: &str) -> Vec<String> {
 }
 
 fn shipped() -> Vec<(String, String)> {
-    let mut files: Vec<_> = std::fs::read_dir(format!("{}/campaigns", env!("CARGO_MANIFEST_DIR")))
+    let mut files: Vec<_> = std::fs::read_dir(testkit::package().join("campaigns"))
         .unwrap()
         .map(|e| e.unwrap().path())
         .map(|p| (p.display().to_string(), std::fs::read_to_string(&p).unwrap()))

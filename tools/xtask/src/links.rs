@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn the_documents_of_the_repository_point_at_what_is_there() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let root = crate::root();
         let (errors, documents) = errors(&root).unwrap();
         assert_eq!(errors, Vec::<String>::new());
         assert!(documents > 10, "{documents} documents");

@@ -2,7 +2,7 @@
 
 use crate::lanes::conformance::{LANES_USED, suite};
 use crate::lanes::{Log, ended};
-use crate::setup::{OnKafka, assigned, broker, options, texts, topics};
+use crate::setup::{OnKafka, assigned, options, texts, topics};
 use proptest::prelude::*;
 use queue::kafka::{KafkaLanes, KafkaQueue, OpenError, connect};
 use queue::lanes::memory::MemoryLanes;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 #[tokio::test]
 async fn lanes_keep_their_promises() {
-    let Some(broker) = broker() else { return };
+    let Some(broker) = testkit::servers::kafka() else { return };
     let mut options = options(&broker);
     options.lanes = LANES_USED;
     let kafka = connect(options, &[]).await.unwrap();
@@ -111,7 +111,7 @@ async fn a_broken_lane_stops_its_readers_at_the_place() {
 
 #[tokio::test]
 async fn a_topic_of_another_shape_is_refused_by_name() {
-    let Some(broker) = broker() else { return };
+    let Some(broker) = testkit::servers::kafka() else { return };
     let options = options(&broker);
     connect(options.clone(), &topics()).await.unwrap();
     connect(options.clone(), &topics()).await.unwrap();
@@ -201,7 +201,7 @@ proptest! {
     fn lanes_answer_as_memory_does(sequences in proptest::collection::vec(steps(), 12)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let Some(broker) = broker() else { return };
+            let Some(broker) = testkit::servers::kafka() else { return };
             let mut options = options(&broker);
             options.lanes = 12;
             let kafka = KafkaLanes::new(&connect(options, &[]).await.unwrap()).unwrap();

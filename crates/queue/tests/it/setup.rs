@@ -1,8 +1,5 @@
 //! The adapters under test, and how each is killed and started again.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +8,7 @@ use queue::kafka::{Kafka, KafkaOptions, KafkaQueue, connect};
 use queue::memory::MemoryQueue;
 use queue::{Batch, Consumer, Queue, TopicOptions};
 use runtime::SystemClock;
+use testkit::servers::{kafka, unique};
 
 /// An adapter that can go down and come back.
 pub trait Adapter {
@@ -72,28 +70,10 @@ impl Adapter for Embedded {
     }
 }
 
-/// The broker that tests run against, if there is one. `make test` starts it, and then it must be there.
-pub fn broker() -> Option<String> {
-    const NAME: &str = "HONGBAO_TEST_KAFKA";
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/services/env");
-    let written = std::fs::read_to_string(file).unwrap_or_default();
-    let line =
-        |text: &str| text.lines().find_map(|l| Some(l.strip_prefix(NAME)?.strip_prefix('=')?.to_owned()));
-    let found = std::env::var(NAME).ok().filter(|v| !v.is_empty()).or_else(|| line(&written));
-    if found.is_none() {
-        assert!(
-            std::env::var("HONGBAO_TEST_SERVERS").as_deref() != Ok("1"),
-            "{NAME} is not known, and must be"
-        );
-        eprintln!("skipped: {NAME} is not known; run deploy/local/services up, or set it");
-    }
-    found
-}
-
 /// Options under names that no other test has; one replica.
 pub fn options(broker: &str) -> KafkaOptions {
     let mut options = KafkaOptions::new(broker, SystemClock::shared());
-    options.prefix = format!("t{:016x}-", RandomState::new().hash_one(std::process::id()));
+    options.prefix = format!("t{}-", unique());
     (options.development, options.lanes) = (true, 4);
     // A busy machine may take long over any answer, and nobody is dead because of that.
     (options.patience, options.answer) = (Duration::from_secs(60), Duration::from_secs(60));
@@ -109,7 +89,7 @@ pub struct OnKafka {
 
 impl OnKafka {
     pub async fn new() -> Option<OnKafka> {
-        let kafka = connect(options(&broker()?), &topics()).await.unwrap();
+        let kafka = connect(options(&kafka()?), &topics()).await.unwrap();
         let queue = KafkaQueue::new(&kafka).unwrap();
         Some(OnKafka { kafka, queue })
     }

@@ -70,10 +70,10 @@ fn closed(mut value: Value) -> Value {
 
 #[test]
 fn what_is_checked_in_is_what_the_code_makes() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+    let path = testkit::package().join("../../docs/openapi.json");
     let made = format!("{}\n", console::document().to_pretty_json().unwrap());
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, &made).unwrap();
+        std::fs::write(&path, &made).unwrap();
     }
     let kept = std::fs::read_to_string(path).unwrap_or_default();
     assert!(kept == made, "docs/openapi.json is not what the code makes: run this test with UPDATE_DOCS=1");

@@ -1,7 +1,7 @@
 //! Running the binary, with a home of its own.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -77,7 +77,7 @@ impl Home {
         command.args(args).env_clear().env("HOME", self.dir.path()).env("TZ", "Asia/Shanghai");
         command.env("XDG_CONFIG_HOME", self.dir.path().join("config"));
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"));
+        command.current_dir(testkit::package().join("tests/golden"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

@@ -54,11 +54,9 @@ fn read(path: &Path) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     #[test]
     fn what_is_in_the_repository_fits_together() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let root = crate::root();
         let findings = super::check(&root).unwrap();
         assert_eq!(findings.errors, Vec::<String>::new());
     }
