@@ -12,6 +12,7 @@ pub mod exit;
 pub mod metrics;
 pub mod sched;
 pub mod shutdown;
+pub mod spare;
 pub mod tasks;
 pub mod telemetry;
 

@@ -44,7 +44,11 @@ pub(crate) struct Doors {
 impl Doors {
     /// Runs on the calling thread until shutdown; closes the listening sockets then.
     pub fn run(mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .on_thread_park(runtime::spare::rest)
+            .build()?;
         let (frames, http) = (self.frames.take(), self.http.take());
         runtime.block_on(async {
             tokio::select! {

@@ -72,6 +72,28 @@ impl Carried {
     }
 }
 
+/// Devices that have been heard of, on their way to chat.
+struct Report<'a> {
+    chat: &'a dyn Chat,
+    beats: &'a mut Vec<DeviceAt>,
+}
+
+impl Report<'_> {
+    fn add(&mut self, device: DeviceAt) {
+        self.beats.push(device);
+        if self.beats.len() >= BEAT_DEVICES_MAX {
+            self.send();
+        }
+    }
+
+    fn send(&mut self) {
+        if !self.beats.is_empty() {
+            self.chat.beat(self.beats);
+            self.beats.clear();
+        }
+    }
+}
+
 impl ChatDesk {
     /// A tag that no other message over HTTP on this worker has.
     pub fn next_tag(&mut self) -> u64 {
@@ -85,19 +107,18 @@ impl ChatDesk {
         !self.sends.is_empty() || !self.confirms.is_empty()
     }
 
-    /// Tells chat who has been heard of: devices with connections of their own (`own` appends them), and those that
-    /// gateways carry. The latter are gone when nothing was heard of them for `silence_ms`.
+    /// Tells chat who has been heard of: devices with connections of their own, and those that gateways carry. The latter
+    /// are gone when nothing was heard of them for `silence_ms`.
     pub fn beat(
         &mut self,
         chat: &dyn Chat,
-        own: impl FnOnce(&mut Vec<DeviceAt>),
+        own: impl Iterator<Item = DeviceAt>,
         mono_ms: u64,
         since_ms: u64,
         silence_ms: u64,
     ) {
-        let mut beats = std::mem::take(&mut self.beats);
-        beats.clear();
-        own(&mut beats);
+        let mut report = Report { chat, beats: &mut self.beats };
+        own.for_each(|device| report.add(device));
         for carried in self.carried.values_mut() {
             let at = carried.at;
             carried.devices.retain(|&(user, device), heard_ms| {
@@ -107,14 +128,11 @@ impl ChatDesk {
                     return false;
                 }
                 if *heard_ms >= since_ms {
-                    beats.push(who);
+                    report.add(who);
                 }
                 true
             });
         }
-        beats.chunks(BEAT_DEVICES_MAX).for_each(|some| chat.beat(some));
-        // Given back where it was for one great crowd only.
-        beats.shrink_to(BEAT_DEVICES_MAX);
-        self.beats = beats;
+        report.send();
     }
 }

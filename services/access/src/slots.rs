@@ -185,14 +185,15 @@ impl Slots {
         }
     }
 
-    /// Devices that have been heard of since the last time, appended.
-    pub fn beats(&mut self, access: u16, worker: usize, out: &mut Vec<DeviceAt>) {
-        for (place, slot) in self.slots.iter_mut().enumerate() {
-            if slot.device != 0 && std::mem::take(&mut slot.heard) {
+    /// Devices that have been heard of since the last time.
+    pub fn beats(&mut self, access: u16, worker: usize) -> impl Iterator<Item = DeviceAt> {
+        let heard = |slot: &mut Slot| slot.device != 0 && std::mem::take(&mut slot.heard);
+        self.slots.iter_mut().enumerate().filter_map(move |(place, slot)| {
+            heard(slot).then(|| {
                 let at = address(access, worker, place as u32, slot.generation);
-                out.push(DeviceAt { user: slot.user, device: slot.device, at });
-            }
-        }
+                DeviceAt { user: slot.user, device: slot.device, at }
+            })
+        })
     }
 
     /// Has up to `count` connections told to move that have not been; gives how many.
@@ -287,10 +288,7 @@ mod tests {
         slots.logged_in(two, device(0, 0));
         slots.heard(one, 20);
         slots.heard(two, 20);
-        let mut out = Vec::new();
-        slots.beats(1, 0, &mut out);
-        assert_eq!(out.iter().map(|d| (d.user, d.device)).collect::<Vec<_>>(), [(7, 8)]);
-        slots.beats(1, 0, &mut out);
-        assert_eq!(out.len(), 1);
+        assert_eq!(slots.beats(1, 0).map(|d| (d.user, d.device)).collect::<Vec<_>>(), [(7, 8)]);
+        assert_eq!(slots.beats(1, 0).count(), 0);
     }
 }

@@ -127,7 +127,11 @@ impl Worker {
         incoming: mpsc::Receiver<Incoming>,
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .on_thread_park(runtime::spare::rest)
+            .build()?;
         runtime.block_on(self.serve(incoming, shutdown));
         Ok(())
     }
@@ -189,7 +193,7 @@ impl Worker {
         let mono_ms = self.shared.mono_ms();
         let mut state = self.state.lock();
         let State { slots, desk, .. } = &mut *state;
-        let own = |beats: &mut Vec<_>| slots.beats(self.shared.node, self.number, beats);
+        let own = slots.beats(self.shared.node, self.number);
         let silence_ms = self.shared.limits.silence_ms.into();
         desk.chat.beat(&**chat, own, mono_ms, mono_ms.saturating_sub(BEAT_MS), silence_ms);
     }

@@ -40,13 +40,20 @@ pub fn keep() {
 /// Between two looks at what has been unused for long enough.
 const LOOKS: Duration = Duration::from_secs(5);
 
+/// Looks through the pages that the calling thread's allocator keeps, and through what the process has given up.
+fn give_back() {
+    // SAFETY: any thread may call it at any time.
+    unsafe { libmimalloc_sys::mi_collect(false) };
+}
+
 /// Gives back to the system what nobody has needed for a while, as long as the process lives: the allocator looks only when it is
-/// asked for memory, and an idle process never asks.
+/// asked for memory, and an idle process never asks. Each thread can look through its own pages only, and does so when it
+/// rests.
 pub fn tend() {
+    runtime::spare::set(give_back);
     let look = || loop {
         std::thread::sleep(LOOKS);
-        // SAFETY: any thread may call it at any time.
-        unsafe { libmimalloc_sys::mi_collect(false) };
+        give_back();
     };
     if let Err(error) = std::thread::Builder::new().name("memory".into()).spawn(look) {
         tracing::warn!(%error, "no thread for it: memory once used stays with this process while it is idle");

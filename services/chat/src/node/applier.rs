@@ -76,6 +76,7 @@ impl<D: Disk> ChatNode<D> {
         let mut seen = 0;
         let mut errand = false;
         while !shutdown.is_requested() {
+            runtime::spare::rest();
             seen = self.signal.wait(seen, if errand { BETWEEN_PIECES } else { tick });
             let mut piece = true;
             loop {

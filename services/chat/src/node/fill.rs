@@ -92,7 +92,10 @@ impl<D: Disk> ChatNode<D> {
     pub(super) fn fill_thread(self: Arc<Self>) -> anyhow::Result<()> {
         // Without it others are held up a little; nothing else changes.
         runtime::Priority::Idle.set();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .on_thread_park(runtime::spare::rest)
+            .build()?;
         runtime.block_on(self.fill_all());
         Ok(())
     }

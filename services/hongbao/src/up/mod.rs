@@ -75,7 +75,7 @@ pub fn run(args: &UpArgs) -> anyhow::Result<u8> {
 
 pub(crate) fn threads_named(name: &str, threads: usize) -> tokio::runtime::Builder {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(threads).thread_name(name).enable_all();
+    builder.worker_threads(threads).thread_name(name).enable_all().on_thread_park(runtime::spare::rest);
     builder
 }
 

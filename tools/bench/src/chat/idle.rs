@@ -40,9 +40,9 @@ const MANY: u32 = 100_000;
 /// Memory that one connection takes on this machine at most, for the platform, the generator and the kernel.
 const EACH_BYTES: u64 = 24 << 10;
 
-/// Time for everything that a login leads to, before memory is looked at: registrations, checkpoints, and what both used and
-/// freed, which the process keeps for some 25 s.
-const REST_MS: u64 = 40_000;
+/// Time for everything that a start or a login leads to, before memory is looked at: registrations, checkpoints, the first
+/// heartbeat, and what all of them used and freed, which the process keeps for some 35 s.
+const REST_MS: u64 = 60_000;
 
 /// Between two looks at a generator's process.
 const LOOK: Duration = Duration::from_millis(200);
@@ -66,6 +66,15 @@ fn keep_ms(plan: &Plan) -> u64 {
     if plan.quick { 2_000 } else { (plan.seconds * 1_000).max(35_000) }
 }
 
+/// How long memory is left alone before it is looked at, in ms.
+fn rest_ms(plan: &Plan) -> u64 {
+    if plan.quick { 500 } else { REST_MS }
+}
+
+fn rest(plan: &Plan) {
+    std::thread::sleep(Duration::from_millis(rest_ms(plan)));
+}
+
 /// What a platform needs for a process full of connections.
 struct Before {
     bytes: u64,
@@ -82,9 +91,10 @@ fn one(plan: &Plan, report: &mut Report, name: &str, websocket: bool) -> Result<
         let address = if websocket { world.platform.http } else { world.platform.frames };
         let config = config(&mut world, address, websocket, connections);
         let (clock, never) = (SystemClock::shared(), Shutdown::new());
+        rest(plan);
         let before = world.platform.own_bytes()?;
         let mut idle = Idle::open(&config, &clock)?;
-        idle.keep(if plan.quick { 500 } else { REST_MS }, &clock, &never)?;
+        idle.keep(rest_ms(plan), &clock, &never)?;
         let own = world.platform.own_bytes()?;
         let (cpu_s, start) = (world.platform.cpu_s()?, now_ns());
         let kept = idle.keep(keep_ms(plan), &clock, &never)?;
@@ -148,10 +158,12 @@ fn many(plan: &Plan, report: &mut Report) -> Result<()> {
     while left > 0 {
         let connections = left.min(each);
         left -= connections;
-        let mut world = World::start(plan, &[BOUND])?;
+        worlds.push((World::start(plan, &[BOUND])?, connections));
+    }
+    rest(plan);
+    for (world, connections) in &mut worlds {
         before.push(Before { bytes: world.platform.own_bytes()?, cpu_s: 0.0 });
-        generators.push(generator(plan, &mut world, connections)?);
-        worlds.push(world);
+        generators.push(generator(plan, world, *connections)?);
     }
     // All of them log in at once, and say nothing until they are done: so the platforms are asked.
     let end_ns = now_ns() + 600_000_000_000;
@@ -162,9 +174,9 @@ fn many(plan: &Plan, report: &mut Report) -> Result<()> {
         }
         std::thread::sleep(LOOK);
     }
-    std::thread::sleep(Duration::from_millis(if plan.quick { 500 } else { REST_MS }));
+    rest(plan);
     let mut grown = 0;
-    for (world, before) in worlds.iter().zip(&mut before) {
+    for ((world, _), before) in worlds.iter().zip(&mut before) {
         grown += world.platform.own_bytes()?.saturating_sub(before.bytes);
         before.cpu_s = world.platform.cpu_s()?;
     }
@@ -172,7 +184,7 @@ fn many(plan: &Plan, report: &mut Report) -> Result<()> {
     std::thread::sleep(Duration::from_millis(keep_ms(plan)));
     let seconds = (now_ns() - start) as f64 / 1e9;
     let mut cpu_s = 0.0;
-    for (world, before) in worlds.iter().zip(&before) {
+    for ((world, _), before) in worlds.iter().zip(&before) {
         cpu_s += world.platform.cpu_s()? - before.cpu_s;
     }
     generators.iter_mut().try_for_each(Process::must_run)?;
@@ -196,8 +208,8 @@ fn many(plan: &Plan, report: &mut Report) -> Result<()> {
 }
 
 /// Devices that are connected, on all platforms.
-fn connected(worlds: &[World]) -> Result<u64> {
-    worlds.iter().map(|world| world.platform.connected()).sum()
+fn connected(worlds: &[(World, u32)]) -> Result<u64> {
+    worlds.iter().map(|(world, _)| world.platform.connected()).sum()
 }
 
 /// A generator that keeps idle connections until it is killed.
