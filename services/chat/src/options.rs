@@ -28,6 +28,9 @@ pub struct ChatOptions {
     pub checkpoint_ms: u64,
     /// ... and when so many users and conversations have changed.
     pub checkpoint_changes: usize,
+    /// ... and when messages of so many bytes wait for the store. A commit moves what it has in one piece, which others have
+    /// to wait for now and then, so that many small ones are noticed less than few large ones.
+    pub checkpoint_bytes: usize,
     /// Sends refused with BUSY while so many bytes of messages wait for the store.
     pub unstored_bytes_max: usize,
     /// Sends refused with BUSY while so many records wait for the disk.
@@ -62,6 +65,7 @@ impl Default for ChatOptions {
             confirm_log_ms: 3_000,
             checkpoint_ms: 5_000,
             checkpoint_changes: 20_000,
+            checkpoint_bytes: 6 << 20,
             unstored_bytes_max: 512 << 20,
             pending_max: 65_536,
             conversations_max: 200_000,
@@ -114,6 +118,9 @@ impl ChatOptions {
         if let Some((field, _)) = times.into_iter().find(|(_, ms)| *ms < 10 || *ms > 3_600_000) {
             return wrong(field, "10 to 3,600,000 ms");
         }
+        if self.checkpoint_bytes == 0 || self.checkpoint_bytes > self.unstored_bytes_max {
+            return wrong("checkpoint_bytes", "at least 1, at most unstored_bytes_max");
+        }
         if self.pending_max == 0 || self.pending_max > 1 << 20 {
             return wrong("pending_max", "1 to 1,048,576");
         }
@@ -141,6 +148,14 @@ mod tests {
         assert_eq!(ChatOptions::default().check(), Ok(()));
         let error = ChatOptions { tick_ms: 0, ..ChatOptions::default() }.check().unwrap_err();
         assert!(error.to_string().starts_with("chat.tick_ms: 10 to"));
+        let late = ChatOptions { unstored_bytes_max: 1 << 20, ..ChatOptions::default() }.check();
+        assert_eq!(
+            late.unwrap_err().field,
+            "checkpoint_bytes",
+            "sends would be refused before a checkpoint is due"
+        );
+        let always = ChatOptions { checkpoint_bytes: 0, ..ChatOptions::default() }.check();
+        assert_eq!(always.unwrap_err().field, "checkpoint_bytes", "one would be due all the time");
         let json = serde_json::json!({ "friends_only": false, "write_members_max": 10 });
         let options: ChatOptions = serde_json::from_value(json).unwrap();
         assert_eq!(

@@ -143,9 +143,7 @@ impl<D: Disk> ChatNode<D> {
             (desk.state.changes(), desk.state.unstored_bytes)
         };
         let waited = now_ms.saturating_sub(last_ms) >= options.checkpoint_ms || now_ms < last_ms;
-        (changes > 0 && waited)
-            || changes >= options.checkpoint_changes
-            || bytes >= options.unstored_bytes_max / 8
+        (changes > 0 && waited) || changes >= options.checkpoint_changes || bytes >= options.checkpoint_bytes
     }
 
     /// Has something done by the applying thread. Nothing: it has ended.
