@@ -5,7 +5,7 @@
 //! comes near the shipped bound of 20 messages a second. The peer is a bare frame server that answers frames at the same
 //! rate on as many connections and stores nothing: what of the latency is the machine's and the generator's.
 
-use super::world::{BODY, Wanted, World, alone, busy, clean, highest, ms, people, run_ms};
+use super::world::{BODY, Hold, Wanted, World, alone, busy, clean, ms, people, run_ms};
 use crate::Plan;
 use crate::front::load::{full_speed, measure};
 use crate::front::peer::{Peer, Speaks};
@@ -42,13 +42,9 @@ const RATES: [(&str, u64); 3] =
 /// Users, each with a connection.
 const USERS: u32 = 5_000;
 
-/// A rate is held when acknowledgements take no longer at p99, in ms, and hardly anything is left behind.
-const HELD_P99_MS: f64 = 20.0;
-const HELD_SHARE: f64 = 0.99;
-
-/// Rates that are tried, messages a second: the shipped bound of 20 a user ends the search.
-const STEP: u64 = 5_000;
-const MOST: u64 = 95_000;
+/// The shipped bound of 20 messages a user and second ends the search.
+const HELD: Hold =
+    Hold { name: "chat.pairs.held", aim: 40_000, step: 5_000, most: 95_000, p99_ms: 20.0, goal: ">= 40 k/s" };
 
 /// Syncs of a raw file, for the note.
 const SYNCS: usize = 500;
@@ -63,8 +59,8 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
             one_rate(plan, report, &mut world, &peer, (name, plan.sized(rate)), &sync)?;
         }
     }
-    if plan.wants("chat.pairs.held") {
-        held(plan, report, &mut world)?;
+    if plan.wants(HELD.name) {
+        HELD.find(plan, report, |rate| world.flood(&wanted(plan, rate)), |done| &done.0, busy)?;
     }
     Ok(())
 }
@@ -124,37 +120,6 @@ fn one_rate(
     let path = "from the instant the message was due to the reading of the push at its receiver";
     alone(report, &format!("{name}.delivery.p50"), &delivery_p50, "ms", "reported", path);
     alone(report, &format!("{name}.delivery.p99"), &delivery_p99, "ms", "reported", path);
-    Ok(())
-}
-
-/// The highest rate that is held.
-fn held(plan: &Plan, report: &mut Report, world: &mut World) -> Result<()> {
-    let step = plan.sized(STEP);
-    let best = highest((plan.sized(40_000), step, plan.sized(MOST)), |rate| {
-        let done = world.flood(&wanted(plan, rate))?;
-        let held = clean(&done.0).is_ok()
-            && ms(done.0.ack_latency.p99_us) < HELD_P99_MS
-            && done.0.acked_per_second >= rate as f64 * HELD_SHARE;
-        Ok((done, held))
-    })?;
-    let mut samples = Samples::default();
-    samples.push(best.as_ref().map_or(0.0, |(rate, _)| *rate as f64));
-    let told = best.map_or("none was held".to_owned(), |(_, done)| {
-        let (ack, delivery) = (done.0.ack_latency, done.0.delivery_latency);
-        format!(
-            "at it p50 {:.1} and p99 {:.1} ms to the acknowledgement, p99 {:.1} ms to the receiver; {}",
-            ms(ack.p50_us),
-            ms(ack.p99_us),
-            ms(delivery.p99_us),
-            busy(&[done])
-        )
-    });
-    let note = format!(
-        "highest rate, in steps of {step}, that was acknowledged to {:.0} % with p99 below {HELD_P99_MS} ms in one of two runs of {:.0} s; {told}",
-        HELD_SHARE * 100.0,
-        run_ms(plan) as f64 / 1e3
-    );
-    alone(report, "chat.pairs.held", &samples, "messages/s", ">= 40 k/s", &note);
     Ok(())
 }
 

@@ -148,6 +148,66 @@ pub fn highest<T>(
     Ok(best)
 }
 
+/// A search for the highest rate of messages a second that is held: acknowledged soon enough, and hardly anything left behind.
+pub struct Hold {
+    /// The figure.
+    pub name: &'static str,
+    /// The rate that is tried first, in messages a second.
+    pub aim: u64,
+    /// From it the search goes up or down by so many.
+    pub step: u64,
+    /// No more than so many are tried.
+    pub most: u64,
+    /// Acknowledgements take less at p99, in ms.
+    pub p99_ms: f64,
+    /// What is wanted.
+    pub goal: &'static str,
+}
+
+/// Of the messages asked for, so many are acknowledged.
+const HELD_SHARE: f64 = 0.99;
+
+impl Hold {
+    /// Searches. `flood` is a run at a rate, `of` its report, and `busy` what one must know of some runs.
+    pub fn find<T>(
+        &self,
+        plan: &Plan,
+        report: &mut Report,
+        mut flood: impl FnMut(u64) -> Result<T>,
+        of: impl Fn(&T) -> &FloodReport,
+        busy: impl Fn(&[T]) -> String,
+    ) -> Result<()> {
+        let step = plan.sized(self.step);
+        let best = highest((plan.sized(self.aim), step, plan.sized(self.most)), |rate| {
+            let done = flood(rate)?;
+            let held = clean(of(&done)).is_ok()
+                && ms(of(&done).ack_latency.p99_us) < self.p99_ms
+                && of(&done).acked_per_second >= rate as f64 * HELD_SHARE;
+            Ok((done, held))
+        })?;
+        let mut samples = Samples::default();
+        samples.push(best.as_ref().map_or(0.0, |(rate, _)| *rate as f64));
+        let told = best.map_or("none was held".to_owned(), |(_, done)| {
+            let FloodReport { ack_latency: ack, delivery_latency: delivery, .. } = of(&done);
+            format!(
+                "at it p50 {:.1} and p99 {:.1} ms to the acknowledgement, p99 {:.1} ms to the receiver; {}",
+                ms(ack.p50_us),
+                ms(ack.p99_us),
+                ms(delivery.p99_us),
+                busy(std::slice::from_ref(&done))
+            )
+        });
+        let note = format!(
+            "highest rate, in steps of {step}, that was acknowledged to {:.0} % with p99 below {} ms in one of two runs of {:.0} s; {told}",
+            HELD_SHARE * 100.0,
+            self.p99_ms,
+            run_ms(plan) as f64 / 1e3
+        );
+        alone(report, self.name, &samples, "messages/s", self.goal, &note);
+        Ok(())
+    }
+}
+
 /// Milliseconds.
 pub fn ms(us: u64) -> f64 {
     us as f64 / 1e3

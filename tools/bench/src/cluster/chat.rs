@@ -7,7 +7,7 @@
 use super::fleet::Fleet;
 use super::{ON, open};
 use crate::Plan;
-use crate::chat::world::{BODY, alone, clean, highest, ms, people, run_ms};
+use crate::chat::world::{BODY, Hold, alone, clean, ms, people, run_ms};
 use crate::measure::{Samples, now_ns};
 use crate::report::Report;
 use anyhow::{Context, Result};
@@ -44,14 +44,9 @@ const NODES: [u16; 2] = [21, 22];
 /// Users, each with a connection.
 const USERS: u32 = 1_000;
 
-/// A rate is held when acknowledgements take no longer at p99, in ms, and hardly anything is left behind.
-const HELD_P99_MS: f64 = 100.0;
-const HELD_SHARE: f64 = 0.99;
-
-/// Rates that are tried, messages a second: the shipped bound of 20 a user ends the search.
-const AIM: u64 = 4_000;
-const STEP: u64 = 500;
-const MOST: u64 = 19_000;
+/// The shipped bound of 20 messages a user and second ends the search.
+const HELD: Hold =
+    Hold { name: "cluster.chat.held", aim: 4_000, step: 500, most: 19_000, p99_ms: 100.0, goal: "reported" };
 
 /// A flood, and what the platform took for it.
 struct Done {
@@ -78,8 +73,8 @@ pub fn run(plan: &Plan, report: &mut Report) -> Result<()> {
             one_rate(plan, report, &mut world, (name, plan.sized(rate)))?;
         }
     }
-    if plan.wants("cluster.chat.held") {
-        held(plan, report, &mut world)?;
+    if plan.wants(HELD.name) {
+        HELD.find(plan, report, |rate| world.flood(plan, rate), |done| &done.report, busy)?;
     }
     Ok(())
 }
@@ -169,36 +164,5 @@ fn one_rate(plan: &Plan, report: &mut Report, world: &mut World, (name, rate): (
     let path = "from the instant the message was due to the reading of the push at its receiver";
     alone(report, &format!("{name}.delivery.p50"), &delivery_p50, "ms", "reported", path);
     alone(report, &format!("{name}.delivery.p99"), &delivery_p99, "ms", "reported", path);
-    Ok(())
-}
-
-/// The highest rate that is held.
-fn held(plan: &Plan, report: &mut Report, world: &mut World) -> Result<()> {
-    let step = plan.sized(STEP);
-    let best = highest((plan.sized(AIM), step, plan.sized(MOST)), |rate| {
-        let done = world.flood(plan, rate)?;
-        let held = clean(&done.report).is_ok()
-            && ms(done.report.ack_latency.p99_us) < HELD_P99_MS
-            && done.report.acked_per_second >= rate as f64 * HELD_SHARE;
-        Ok((done, held))
-    })?;
-    let mut samples = Samples::default();
-    samples.push(best.as_ref().map_or(0.0, |(rate, _)| *rate as f64));
-    let told = best.map_or("none was held".to_owned(), |(_, done)| {
-        let (ack, delivery) = (done.report.ack_latency, done.report.delivery_latency);
-        format!(
-            "at it p50 {:.1} and p99 {:.1} ms to the acknowledgement, p99 {:.1} ms to the receiver; {}",
-            ms(ack.p50_us),
-            ms(ack.p99_us),
-            ms(delivery.p99_us),
-            busy(&[done])
-        )
-    });
-    let note = format!(
-        "highest rate, in steps of {step}, that was acknowledged to {:.0} % with p99 below {HELD_P99_MS} ms in one of two runs of {:.0} s; {told}",
-        HELD_SHARE * 100.0,
-        run_ms(plan) as f64 / 1e3
-    );
-    alone(report, "cluster.chat.held", &samples, "messages/s", "reported", &note);
     Ok(())
 }
