@@ -83,7 +83,7 @@ impl Flood<'_> {
         self.flush(at)
     }
 
-    /// Waits for so many answers; each may lead to a further request.
+    /// Waits for so many answers; each may lead to a further request. Who is told to come again does so.
     fn wait_for(
         &mut self,
         mut answers: usize,
@@ -91,22 +91,36 @@ impl Flood<'_> {
         mut hear: impl FnMut(&mut Self, usize, v1::ChatAnswer) -> Result<Option<Ask>, LoadError>,
     ) -> Result<(), LoadError> {
         let end_us = self.read_clock() + self.config.wait_ms * 1_000;
+        let mut later: Vec<(u64, usize)> = Vec::new();
         while answers > 0 {
             if self.now_us > end_us || shutdown.is_requested() {
                 return Err(LoadError::Server(format!("{answers} requests were not answered in time")));
             }
             self.poll(NAP_MAX_NS)?;
             for (at, answer) in std::mem::take(&mut self.answers) {
+                let answer = match answer {
+                    Ok(answer) => answer,
+                    Err(error) if error.retry_after_ms > 0 => {
+                        later.push((self.now_us + u64::from(error.retry_after_ms) * 1_000, at));
+                        continue;
+                    }
+                    Err(error) => {
+                        let user = self.config.first_user + at as u64;
+                        let told = format!("user {user} was told: {} ({})", error.message, error.code);
+                        return Err(LoadError::Server(told));
+                    }
+                };
                 answers -= 1;
-                let answer = answer.map_err(|error| {
-                    let user = self.config.first_user + at as u64;
-                    LoadError::Server(format!("user {user} was told: {} ({})", error.message, error.code))
-                })?;
                 if let Some(ask) = hear(self, at, answer)? {
                     self.ask(at, ask)?;
                 }
             }
+            for (_, at) in later.extract_if(.., |(due_us, _)| *due_us <= self.now_us).collect::<Vec<_>>() {
+                let again = self.asked.get(&at).cloned();
+                again.map_or(Ok(()), |ask| self.ask(at, ask))?;
+            }
         }
+        self.asked.clear();
         Ok(())
     }
 

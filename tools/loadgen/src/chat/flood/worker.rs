@@ -6,6 +6,7 @@ use protocol::v1::chat_answer::Answer;
 use protocol::v1::chat_request::Ask;
 use protocol::v1::{self, SendOutcome};
 use runtime::{SharedClock, Shutdown};
+use std::collections::HashMap;
 
 use super::talker::Talker;
 use super::{FloodConfig, FloodReport};
@@ -45,6 +46,8 @@ pub(super) struct Flood<'a> {
     pub(super) counting: bool,
     /// Answers to requests: connection, and what was said.
     pub(super) answers: Vec<(usize, Result<v1::ChatAnswer, v1::Error>)>,
+    /// What each connection has asked for last, while all is being set up.
+    pub(super) asked: HashMap<usize, Ask>,
     pub(super) tag: u64,
 }
 
@@ -67,6 +70,7 @@ impl<'a> Flood<'a> {
             now_us: 0,
             counting: false,
             answers: Vec::new(),
+            asked: HashMap::new(),
             tag: (clock.now_ms() & 0xffff_ffff).max(1) << 32,
         })
     }
@@ -85,6 +89,7 @@ impl<'a> Flood<'a> {
     }
 
     pub(super) fn ask(&mut self, at: usize, ask: Ask) -> Result<(), LoadError> {
+        self.asked.insert(at, ask.clone());
         let request = v1::ChatRequest { ask: Some(ask), ..v1::ChatRequest::default() };
         put_message(&mut self.conns[at].wire.out, FrameKind::Ask, u32::MAX, &request);
         self.flush(at)
