@@ -42,6 +42,7 @@ async fn they_move(pace: u64) -> Result<(), Late> {
         (1..=3).for_each(|node| world.lanes.trouble(node, trouble).unwrap());
     }
     let c = world.start(3).await;
+    players.come_again();
     players.measure(world.clock.now_ms());
     world.roll.set(&[1, 2, 3]);
     players.play(&world, &nodes(&[&a, &b, &c]), 3_500).await;
@@ -50,6 +51,7 @@ async fn they_move(pace: u64) -> Result<(), Late> {
     world.audit(&players.told).await;
     world.lanes.land(1, 100).unwrap();
     world.lanes.land(2, 100).unwrap();
+    players.come_again();
     players.measure(world.clock.now_ms());
     world.roll.set(&[1, 3]);
     let old = Arc::clone(&b.node);
@@ -66,7 +68,9 @@ async fn they_move(pace: u64) -> Result<(), Late> {
     assert_eq!(world.lanes.messages(2).unwrap().len(), left, "it ships nothing more");
     assert_eq!((a.stop().await, c.stop().await), (Exit::Drained, Exit::Drained));
     world.audit_end(&players.told, players.kept_up(&world)).await;
-    assert!(world.flow.calls() > 0 && players.lost > 0 && !world.cache.is_empty());
+    assert!(players.lost > 0, "nobody lost, {} won", players.told.len());
+    assert!(!world.cache.is_empty(), "no wins are in the cache, with {} calls", world.flow.calls());
+    assert!(world.flow.calls() > 0, "nobody's wins were asked for");
     Ok(())
 }
 

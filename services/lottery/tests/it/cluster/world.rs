@@ -382,6 +382,11 @@ impl Players {
         self.turn_ms <= STARVED_MS * world.pace
     }
 
+    /// Those who have won all they may come again: whoever owns them now must know it.
+    pub fn come_again(&mut self) {
+        self.users.values_mut().for_each(|user| user.2 = true);
+    }
+
     /// Forgets the gaps so far.
     pub fn measure(&mut self, now_ms: u64) {
         self.gap_ms = 0;
