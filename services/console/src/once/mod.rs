@@ -4,7 +4,8 @@
 //! `Idempotency-Key`:
 //!
 //! - before it begins, a marker says that it does, and how far the history is;
-//! - when it is done, its answer is stored, and given again to whoever asks the same with the same key;
+//! - when it is done, its answer is stored, and given again to whoever asks the same with the same key; the one that was
+//!   stored first stands;
 //! - who asks meanwhile hears the answer too, or 409 with a time to come back;
 //! - a marker without an answer means that this program ended in between: the history is searched for what the
 //!   change has made ([`recover`]), and only if there is nothing it is made anew;
@@ -330,18 +331,30 @@ impl Flying<'_> {
         Ok(None)
     }
 
-    /// Remembers an answer that stands.
+    /// Remembers an answer that stands, and says what everybody hears from now on: of two consoles that came to an answer,
+    /// one by making the change and one by finding it made, whoever stored theirs first.
     async fn kept(&self, scope: &str, answer: Answer) -> Answer {
         if answer.passing || answer.status.is_server_error() {
             return answer;
         }
-        let (status, kind) = (answer.status.as_u16(), answer.content_type);
-        let remembered = self.remembered(format!("a:{scope}"), status, kind, answer.body.to_vec());
-        if let Err(error) = self.shared.desk.repository().remember(remembered).await {
-            // The change is made and is found in the history, should the caller ask again.
-            tracing::warn!(%error, "the answer to a change can't be remembered");
+        let (status, kind, key) = (answer.status.as_u16(), answer.content_type, format!("a:{scope}"));
+        let own = self.remembered(key.clone(), status, kind, answer.body.to_vec());
+        let repository = self.shared.desk.repository();
+        let stands = match repository.remember(own).await {
+            Ok(()) => repository.remembered(&key).await,
+            Err(error) => Err(error),
+        };
+        match stands {
+            Ok(Some(other)) if other.request_sha256 == self.asked.sha256 && other.body != answer.body => {
+                Answer::again(other)
+            }
+            Ok(_) => answer,
+            Err(error) => {
+                // The change is made and is found in the history, should the caller ask again.
+                tracing::warn!(%error, "the answer to a change can't be remembered");
+                answer
+            }
         }
-        answer
     }
 
     fn remembered(&self, key: String, status: u16, content_type: &str, body: Vec<u8>) -> Remembered {

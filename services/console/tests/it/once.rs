@@ -81,6 +81,31 @@ async fn of_many_at_once_at_two_consoles_one_runs() {
     }
 }
 
+/// The other console finds the change made and stores its answer before the one that made it does.
+#[tokio::test]
+async fn the_answer_that_was_stored_first_is_everybodys() {
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let world = World::on(dir.clone(), config(), sql(dir.path()).await, Fake::with_prizes()).await;
+    world.begin().await;
+    let plans =
+        storage::Sql::open(&dir.path().join("plans.db"), storage::SqlOptions::patient()).await.unwrap();
+    let mut write = plans.write().await.unwrap();
+    let other = "CREATE TRIGGER other BEFORE INSERT ON plan_remembered WHEN NEW.answer_key LIKE 'a:%' BEGIN \
+                 INSERT OR IGNORE INTO plan_remembered (answer_key, request, status, content_type, body, at_ms) \
+                 VALUES (NEW.answer_key, NEW.request, 200, NEW.content_type, x'7b7d', NEW.at_ms); END";
+    storage::sqlx::query(other).execute(&mut *write).await.unwrap();
+    write.commit().await.unwrap();
+    for _ in 0..2 {
+        let answer = world.post("olga", LOWER, lower(10)).key("k").send().await;
+        assert_eq!(
+            (answer.status, answer.header("idempotent-replayed"), answer.json()),
+            (200, "true", json!({}))
+        );
+    }
+    assert_eq!(world.fake.lowerings.load(Ordering::SeqCst), 1);
+    world.end().await;
+}
+
 #[tokio::test]
 async fn what_may_pass_is_tried_again_under_the_same_key() {
     let world = World::new().await;
