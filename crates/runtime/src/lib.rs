@@ -18,7 +18,7 @@ pub mod telemetry;
 
 pub use backoff::{Backoff, BackoffPolicy};
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
-pub use config::{ConfigError, Layers};
+pub use config::{ConfigError, Layers, OneTable};
 pub use metrics::{CoreCounter, Counter, Gauge, Histogram, Metrics};
 pub use sched::Priority;
 pub use shutdown::Shutdown;

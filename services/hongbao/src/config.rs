@@ -7,7 +7,7 @@ use console::ConsoleConfig;
 use delivery::DeliveryConfig;
 use quota_config::Policy;
 use runtime::telemetry::LogConfig;
-use runtime::{ConfigError, Layers};
+use runtime::{ConfigError, Layers, OneTable};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -96,14 +96,27 @@ pub struct PlaySection {
 
 /// The chat service.
 #[derive(Clone, Debug, Deserialize)]
+#[serde(from = "OneTable<ChatPlace, ChatOptions>")]
 pub struct ChatSection {
     /// Whether there is one.
     pub enabled: bool,
     /// Where its node keeps conversations.
     pub store: ChatStore,
     /// Its settings.
-    #[serde(flatten)]
     pub options: ChatOptions,
+}
+
+/// What of the section is not the service's own.
+#[derive(Deserialize)]
+struct ChatPlace {
+    enabled: bool,
+    store: ChatStore,
+}
+
+impl From<OneTable<ChatPlace, ChatOptions>> for ChatSection {
+    fn from(OneTable(place, options): OneTable<ChatPlace, ChatOptions>) -> ChatSection {
+        ChatSection { enabled: place.enabled, store: place.store, options }
+    }
 }
 
 /// Where chat keeps conversations.
@@ -177,6 +190,10 @@ mod tests {
         assert!(e.contains("power of two"), "{e}");
         let e = load(None, &["chat.store=postgres".into()]).unwrap_err().to_string();
         assert!(e.contains("chat.store") && e.contains("log, postgresql"), "{e}");
+        let e = load(None, &["chat.checkpoint_bytes=6MB".into()]).unwrap_err().to_string();
+        assert!(e.starts_with("--set chat.checkpoint_bytes=6MB: chat.checkpoint_bytes: "), "{e}");
+        let e = load(None, &["chat.checkpoint_byte=6000".into()]).unwrap_err().to_string();
+        assert!(e.contains("did you mean checkpoint_bytes?"), "{e}");
         let e = load(None, &["lottery.shard=4".into()]).unwrap_err().to_string();
         assert!(e.contains("shards"), "names the nearest key: {e}");
     }

@@ -12,6 +12,7 @@ use serde::forward_to_deserialize_any;
 
 use super::ConfigError;
 use super::node::{Entry, Kind, Node, Origin, parse_value};
+use super::one_table;
 
 pub(super) fn read<T: DeserializeOwned>(root: &Node) -> Result<T, ConfigError> {
     T::deserialize(Reader { node: root }).map_err(|mistake| mistake.at(&root.origin).into())
@@ -27,16 +28,16 @@ pub(super) struct Mistake {
 }
 
 impl Mistake {
-    fn new(message: String) -> Self {
+    pub(super) fn new(message: String) -> Self {
         Self { message, origin: None, keys: Vec::new() }
     }
 
-    fn at(mut self, origin: &Origin) -> Self {
+    pub(super) fn at(mut self, origin: &Origin) -> Self {
         self.origin.get_or_insert_with(|| origin.clone());
         self
     }
 
-    fn under(mut self, key: &str) -> Self {
+    pub(super) fn under(mut self, key: &str) -> Self {
         self.keys.push(key.to_owned());
         self
     }
@@ -76,7 +77,7 @@ impl de::Error for Mistake {
     }
 }
 
-fn unknown_key(key: &str, known: &[&str]) -> String {
+pub(super) fn unknown_key(key: &str, known: &[&str]) -> String {
     let nearest = known.iter().map(|name| (distance(key, name), *name)).min();
     match nearest {
         // Farther than this it is no slip of the finger, and the whole list helps more.
@@ -104,8 +105,8 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 #[derive(Clone, Copy)]
-struct Reader<'a> {
-    node: &'a Node,
+pub(super) struct Reader<'a> {
+    pub(super) node: &'a Node,
 }
 
 impl Reader<'_> {
@@ -219,9 +220,23 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
         }
     }
 
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        _len: usize,
+        visitor: V,
+    ) -> Result<V::Value, Mistake> {
+        match &self.node.kind {
+            Kind::Table(entries) if name == one_table::NAME => {
+                self.placed(one_table::read(self.node, entries, visitor))
+            }
+            _ => self.deserialize_seq(visitor),
+        }
+    }
+
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct
-        tuple tuple_struct map identifier ignored_any
+        tuple map identifier ignored_any
     }
 }
 

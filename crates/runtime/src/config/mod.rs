@@ -10,6 +10,7 @@
 
 mod de;
 mod node;
+mod one_table;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 use node::{Kind, Node, Origin};
+
+pub use one_table::OneTable;
 
 /// What is wrong with a configuration, and where.
 #[derive(Debug, thiserror::Error)]

@@ -161,3 +161,41 @@ fn own_checks_can_point_at_the_value() {
     let error = layers.wrong("access.rate_per_s", "must be at least 1").to_string();
     assert_eq!(error, "my.toml:2:14: access.rate_per_s: must be at least 1");
 }
+
+#[derive(Debug, PartialEq, Deserialize)]
+struct Shared {
+    desk: OneTable<Place, Pens>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+struct Place {
+    floor: u32,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Pens {
+    red: u32,
+    blue: u32,
+}
+
+#[test]
+fn two_types_share_a_table_and_every_mistake_has_its_place() {
+    let shared = |set: &str| {
+        let layers = Layers::new("desk.toml", "[desk]\nblue = 2\nfloor = 1\n").unwrap();
+        layers.set(set).unwrap().build::<Shared>()
+    };
+    let desk = OneTable(Place { floor: 3 }, Pens { red: 0, blue: 2 });
+    assert_eq!(shared("desk.floor=3").unwrap(), Shared { desk });
+    let wrong = |set: &str| shared(set).unwrap_err().to_string();
+    assert_eq!(
+        wrong("desk.red=two"),
+        "--set desk.red=two: desk.red: invalid type: string \"two\", expected u32"
+    );
+    assert_eq!(wrong("desk.flor=2"), "--set desk.flor=2: desk.flor: unknown key; did you mean floor?");
+    let missing = Layers::new("desk.toml", "[desk]\nblue = true\n").unwrap().build::<Shared>();
+    assert_eq!(missing.unwrap_err().to_string(), "desk.toml:1:2: desk: key floor is missing");
+    let second = Layers::new("desk.toml", "[desk]\nfloor = 1\nblue = true\n").unwrap().build::<Shared>();
+    let place = "desk.toml:3:8: desk.blue: invalid type: boolean `true`, expected u32";
+    assert_eq!(second.unwrap_err().to_string(), place);
+}
