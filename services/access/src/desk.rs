@@ -108,6 +108,12 @@ impl Desk {
         &self.shared.faces[self.worker].counters
     }
 
+    /// For late answers to the connection at a place, which knocks at its worker.
+    pub fn inbox<R>(&self, place: u32) -> Arc<Inbox<R>> {
+        let mail = Arc::clone(&self.shared.faces[self.worker].mail);
+        Arc::new(Inbox::with_bell(mail, place))
+    }
+
     /// Starts a connection's turn: what time it is, and whether plans or routes are new.
     pub fn begin(&mut self) {
         self.now_ms = self.shared.clock.now_ms();

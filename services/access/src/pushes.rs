@@ -1,4 +1,4 @@
-//! Where chat leaves pushes for the front door's connections.
+//! Where chat leaves pushes for the front door's connections, and where connections knock that have late answers.
 //!
 //! A batch is shared by all workers that have one of its connections; each gets a list of runs (a run: the targets of one
 //! device on one connection, which stand together) and is woken once. Nobody waits: what a worker can't take any more is
@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use protocol::calls::{PushBatch, Pushes};
+use protocol::calls::{Bell, PushBatch, Pushes};
 use tokio::sync::Notify;
 
 use crate::limits::{MAIL_BYTES_MAX, MAIL_TARGETS_MAX};
@@ -34,6 +34,9 @@ pub(crate) struct Parcel {
 pub(crate) struct Mailbox {
     waiting: Mutex<Waiting>,
     bell: Notify,
+    /// Places of connections that have late answers: each once for submits and once for messages, until it has taken them.
+    knocks: Mutex<Vec<u32>>,
+    knocked: Notify,
 }
 
 #[derive(Default)]
@@ -64,15 +67,37 @@ impl Mailbox {
         }
     }
 
-    /// Waits until there is something.
+    /// Waits until there are pushes.
     pub async fn rung(&self) {
         self.bell.notified().await;
+    }
+
+    /// Waits until connections have late answers.
+    pub async fn knocked(&self) {
+        self.knocked.notified().await;
+    }
+
+    /// Those that have.
+    pub fn knocks(&self) -> Vec<u32> {
+        std::mem::take(&mut *self.knocks.lock())
     }
 
     /// All that waits, and how many targets were left out since the last time.
     pub fn take(&self) -> (Vec<Parcel>, u64) {
         let waiting = std::mem::take(&mut *self.waiting.lock());
         (waiting.parcels, waiting.dropped)
+    }
+}
+
+impl Bell for Mailbox {
+    fn ring(&self, place: u32) {
+        let mut knocks = self.knocks.lock();
+        let first = knocks.is_empty();
+        knocks.push(place);
+        drop(knocks);
+        if first {
+            self.knocked.notify_one();
+        }
     }
 }
 
@@ -128,7 +153,7 @@ mod tests {
     use super::{Mailbox, Parcel, Run, by_worker};
     use crate::limits::MAIL_TARGETS_MAX;
     use crate::slots::address;
-    use protocol::calls::{PushBatch, Target};
+    use protocol::calls::{Bell as _, PushBatch, Target};
     use std::sync::Arc;
 
     fn target(worker: usize, place: u32, device: u64) -> Target {
@@ -161,5 +186,16 @@ mod tests {
         assert_eq!((parcels.len(), dropped), (1, 3));
         mailbox.put(parcel(3));
         assert_eq!((mailbox.take().0.len(), mailbox.take().1), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn whoever_knocks_is_heard_once_and_all_at_once() {
+        let mailbox = Mailbox::default();
+        [4, 2].into_iter().for_each(|place| mailbox.ring(place));
+        mailbox.knocked().await;
+        assert_eq!((mailbox.knocks(), mailbox.knocks()), (vec![4, 2], vec![]));
+        mailbox.ring(9);
+        mailbox.knocked().await;
+        assert_eq!(mailbox.knocks(), [9]);
     }
 }

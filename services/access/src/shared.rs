@@ -58,8 +58,8 @@ pub(crate) struct Face {
     pub connections: AtomicU32,
     /// Its load, 0 to 1000.
     pub load: AtomicU32,
-    /// Pushes for its connections.
-    pub mail: Mailbox,
+    /// What comes for its connections from other threads.
+    pub mail: Arc<Mailbox>,
 }
 
 pub(crate) struct Shared {

@@ -222,6 +222,11 @@ impl Slots {
         true
     }
 
+    /// Has the turn come of whoever is at a place, if anybody is.
+    pub fn wake(&self, place: u32) {
+        self.slots.get(place as usize).into_iter().for_each(Slot::wake);
+    }
+
     /// Wakes all.
     pub fn wake_all(&self) {
         self.slots.iter().for_each(Slot::wake);

@@ -162,6 +162,13 @@ impl Worker {
                 () = self.mail_from(mail_from) => {
                     mail_from = Instant::now() + rest_after(self.sort_mail());
                 }
+                () = self.shared.faces[self.number].mail.knocked() => {
+                    // Answers don't wait, and what is pushed to the same connections may share their writes.
+                    if Instant::now() >= mail_from {
+                        mail_from = Instant::now() + rest_after(self.sort_mail());
+                    }
+                    self.hear_knocks();
+                }
                 () = &mut ended => break,
             }
         }
@@ -185,6 +192,13 @@ impl Worker {
         let State { slots, pending, .. } = &mut *state;
         pending.sort(slots, parcels, mono_ms, &face.counters);
         runs
+    }
+
+    /// Connections that have late answers write them.
+    fn hear_knocks(&self) {
+        let knocks = self.shared.faces[self.number].mail.knocks();
+        let state = self.state.lock();
+        knocks.into_iter().for_each(|place| state.slots.wake(place));
     }
 
     /// Tells chat who has been heard of, every few seconds.
@@ -310,6 +324,7 @@ impl Worker {
                 () = face.mail.rung() => {
                     self.sort_mail();
                 }
+                () = face.mail.knocked() => self.hear_knocks(),
                 () = tokio::time::sleep(Duration::from_millis(step_ms)) => {}
             }
         }

@@ -28,6 +28,6 @@ pub use chat::{
 pub use draws::{Draws, SubmitCall, SubmitReply};
 pub use greeting::{CALL_KEY_BYTES_MIN, CallKey, CallKeyError, Cluster, GreetingError};
 pub use histories::{HISTORY_USERS_MAX, Histories, PastWin};
-pub use inbox::Inbox;
+pub use inbox::{Bell, Inbox};
 pub use peers::{ChatPeerHost, ChatPeers};
 pub use services::{Served, ServiceSet};

@@ -25,9 +25,9 @@ pub(super) struct Gate {
 
 /// The requests of a connection.
 pub(super) struct Active {
-    /// Late answers to submits; there from the first submit on.
+    /// Late answers to submits; there from the first submit on. Knocks at its worker.
     pub inbox: Option<Arc<Inbox>>,
-    /// Late answers to messages; there from the first message on.
+    /// Late answers to messages; there from the first message on. Knocks at its worker.
     pub sends_inbox: Option<Arc<Inbox<SendReply>>>,
     /// Submits and requests that are not chat's; everything on a gateway's connection.
     pub bucket: Bucket,

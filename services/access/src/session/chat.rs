@@ -214,7 +214,8 @@ impl Session {
             return;
         }
         let mut replies = std::mem::take(&mut desk.chat.replies);
-        let inbox = self.active(desk).sends_inbox.get_or_insert_default();
+        let place = self.place;
+        let inbox = self.active(desk).sends_inbox.get_or_insert_with(|| desk.inbox(place));
         chat.send(&mut desk.chat.sends, inbox, &mut replies);
         desk.chat.sends.clear();
         self.sent(desk, &mut replies);

@@ -267,7 +267,7 @@ impl Session {
         let Ok(submit) = wire::read_submit(frame.body) else {
             return self.unreadable::<v1::Submit>(desk, frame);
         };
-        let own = self.own();
+        let (own, place) = (self.own(), self.place);
         let active = self.active(desk);
         if active.outstanding >= active.outstanding_max {
             return self.over(desk, frame.id, Count::OverOutstanding, 0);
@@ -288,7 +288,7 @@ impl Session {
         match desk.enter(frame.id, user, &submit) {
             Entered::Queued => {
                 active.outstanding += 1;
-                active.inbox.get_or_insert_default();
+                active.inbox.get_or_insert_with(|| desk.inbox(place));
             }
             Entered::Answered(reply) => {
                 wire::put_answer(&mut desk.out, frame.id, reply, if own.is_none() { user } else { 0 });

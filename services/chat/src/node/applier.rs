@@ -160,14 +160,9 @@ impl<D: Disk> ChatNode<D> {
         Ok(applied)
     }
 
-    /// Lets everybody hear.
+    /// Lets everybody hear. Pushes first: who has an answer too can be written both at once.
     fn deliver(&self, applied: &mut Applied, out: &mut Pushing) {
         flowlog::fault::point("chat.before_answer");
-        Self::answer(std::mem::take(&mut applied.replies));
-        for waiter in applied.waiters.drain(..) {
-            // Who asked may have gone.
-            let _ = waiter.send(());
-        }
         self.counters.messages.fetch_add(applied.messages, Ordering::Relaxed);
         self.counters.targets.fetch_add(out.targets() as u64, Ordering::Relaxed);
         if out.targets() > 0 {
@@ -177,6 +172,11 @@ impl<D: Disk> ChatNode<D> {
                     door.push(batch);
                 }
             }
+        }
+        Self::answer(std::mem::take(&mut applied.replies));
+        for waiter in applied.waiters.drain(..) {
+            // Who asked may have gone.
+            let _ = waiter.send(());
         }
         if applied.settled {
             self.tell_waiters(false);
