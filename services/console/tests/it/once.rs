@@ -89,20 +89,21 @@ async fn the_answer_that_was_stored_first_is_everybodys() {
     world.begin().await;
     let plans =
         storage::Sql::open(&dir.path().join("plans.db"), storage::SqlOptions::patient()).await.unwrap();
-    let mut write = plans.write().await.unwrap();
+    // Its words here: those of another change.
+    let before = world.post("olga", LOWER, lower(10)).key("j").send().await;
     let other = "CREATE TRIGGER other BEFORE INSERT ON plan_remembered WHEN NEW.answer_key LIKE 'a:%' BEGIN \
                  INSERT OR IGNORE INTO plan_remembered (answer_key, request, status, content_type, body, at_ms) \
-                 VALUES (NEW.answer_key, NEW.request, 200, NEW.content_type, x'7b7d', NEW.at_ms); END";
+                 SELECT NEW.answer_key, NEW.request, status, content_type, body, NEW.at_ms FROM plan_remembered \
+                 WHERE answer_key LIKE 'a:%' LIMIT 1; END";
+    let mut write = plans.write().await.unwrap();
     storage::sqlx::query(other).execute(&mut *write).await.unwrap();
     write.commit().await.unwrap();
     for _ in 0..2 {
         let answer = world.post("olga", LOWER, lower(10)).key("k").send().await;
-        assert_eq!(
-            (answer.status, answer.header("idempotent-replayed"), answer.json()),
-            (200, "true", json!({}))
-        );
+        assert_eq!((answer.status, answer.header("idempotent-replayed")), (201, "true"));
+        assert_eq!(answer.body, before.body);
     }
-    assert_eq!(world.fake.lowerings.load(Ordering::SeqCst), 1);
+    assert_eq!(world.fake.lowerings.load(Ordering::SeqCst), 2, "one for each key");
     world.end().await;
 }
 
