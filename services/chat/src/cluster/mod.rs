@@ -76,6 +76,7 @@ mod presence;
 mod refused;
 mod rest;
 mod steps;
+mod stored;
 mod ticks;
 mod timelines;
 mod work;

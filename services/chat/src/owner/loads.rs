@@ -1,8 +1,8 @@
 //! Reading what the cores want from the store, many at a time, some rounds beside each other.
 //!
 //! Each reading remembers under which term of its bucket it began; what belongs to an earlier term is dropped by the cores.
-//! A reading that fails because something in it can't be understood is divided until that stands alone: it is left alone for
-//! a while, and everything else is there.
+//! A reading that fails because something in it can't be understood is divided until that stands alone ([`Parts`]): it is left
+//! alone for a while, and everything else is there.
 
 use super::OwnerNode;
 use super::lines::Lines;
@@ -76,6 +76,30 @@ impl Found {
         self.pairs.extend(more.pairs);
         self.sent.extend(more.sent);
         self.messages.extend(more.messages);
+    }
+}
+
+/// The parts of what is to be read.
+struct Parts<T>(Vec<Vec<T>>);
+
+impl<T> Parts<T> {
+    /// All of it at once.
+    fn of(all: Vec<T>) -> Parts<T> {
+        Parts(vec![all])
+    }
+
+    fn next(&mut self) -> Option<Vec<T>> {
+        self.0.pop()
+    }
+
+    /// If something in this part can't be understood, and it is not yet known what, both halves come again.
+    fn divide(&mut self, part: &mut Vec<T>, error: &StoreError) -> bool {
+        let divides = error.is_lasting() && part.len() > 1;
+        if divides {
+            let other = part.split_off(part.len() / 2);
+            self.0.extend([std::mem::take(part), other]);
+        }
+        divides
     }
 }
 
@@ -188,18 +212,14 @@ impl OwnerNode {
 
     /// Reads a round, in smaller parts if something in it can't be understood.
     async fn read_wants(&self, wants: Vec<(Want, u32)>) -> Reading {
-        let mut reading = Reading::default();
-        let mut parts = vec![wants];
-        while let Some(mut part) = parts.pop() {
+        let (mut reading, mut parts) = (Reading::default(), Parts::of(wants));
+        while let Some(mut part) = parts.next() {
             match self.read_part(&part).await {
                 Ok(found) => {
                     reading.found.add(found);
                     reading.read.extend(part.iter().map(|(want, _)| *want));
                 }
-                Err(error) if error.is_lasting() && part.len() > 1 => {
-                    let other = part.split_off(part.len() / 2);
-                    parts.extend([part, other]);
-                }
+                Err(error) if parts.divide(&mut part, &error) => {}
                 Err(error) if error.is_lasting() => {
                     reading.unreadable.extend(part.pop().map(|(want, _)| (want, error)));
                 }
@@ -282,9 +302,9 @@ impl OwnerNode {
 
     async fn load_users(&self, reign: &Reign, users: Vec<(u64, u32)>) {
         let terms: BTreeMap<u64, u32> = users.iter().copied().collect();
-        let mut parts: Vec<Vec<u64>> = vec![users.iter().map(|(user, _)| *user).collect()];
+        let mut parts = Parts::of(users.iter().map(|(user, _)| *user).collect());
         let mut failed = false;
-        while let Some(mut part) = parts.pop() {
+        while let Some(mut part) = parts.next() {
             let found = self.stores.shelf.users(&part).await;
             let now_ms = self.clock.now_ms();
             let mut lines = reign.lines.lock();
@@ -295,10 +315,7 @@ impl OwnerNode {
                         lines.core.install(stored, term, now_ms);
                     }
                 }
-                Err(error) if error.is_lasting() && part.len() > 1 => {
-                    let other = part.split_off(part.len() / 2);
-                    parts.extend([part, other]);
-                }
+                Err(error) if parts.divide(&mut part, &error) => {}
                 Err(error) => {
                     failed |= !error.is_lasting();
                     for user in part {

@@ -1,6 +1,6 @@
 //! A node and the owners' book: sessions, buckets to give up and to claim, epochs of the dead.
 
-use super::node::Load;
+use super::load::Load;
 use super::world::{BUCKETS, Event, World};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -20,6 +20,7 @@ mod audit;
 mod audit_own;
 mod book;
 mod device;
+mod load;
 mod node;
 mod presence;
 mod push;

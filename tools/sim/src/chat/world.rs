@@ -5,7 +5,8 @@ mod trouble;
 use super::ask::{Ask, AskKind};
 use super::book::BookCall;
 use super::device::{DeviceStep, User};
-use super::node::{Data, Load, Node, Side};
+use super::load::{Data, Load};
+use super::node::{Node, Side};
 use super::store::Store;
 use super::{ChatConfig, ChatCounters, ChatViolation};
 use crate::trace::Trace;
@@ -100,6 +101,21 @@ pub(super) enum Event {
     Upset,
     /// A node goes on.
     Wakes(usize),
+}
+
+impl Event {
+    /// The node and the life of it that this is a matter of: one that stands still does it when it wakes, a later life never.
+    fn own_of(&self) -> Option<(usize, u32)> {
+        match self {
+            Event::Tick(n, life)
+            | Event::Book(n, life)
+            | Event::Stepped(n, life, ..)
+            | Event::StepAgain(n, life, ..)
+            | Event::StepRefused(n, life, ..)
+            | Event::Loaded(n, life, ..) => Some((*n, *life)),
+            _ => None,
+        }
+    }
 }
 
 /// Everything there is.
@@ -228,48 +244,28 @@ impl World {
     }
 
     fn happens(&mut self, event: Event) {
+        if let Some((n, life)) = event.own_of() {
+            if !self.is_there(n, life) {
+                return;
+            }
+            if self.is_frozen(n) {
+                return self.later(n, event);
+            }
+        }
         match event {
             Event::Begin(n) => self.node_begins(n),
-            Event::Tick(n, life) => self.on_node(n, life, Event::Tick(n, life), World::node_ticks),
-            Event::Book(n, life) => self.on_node(n, life, Event::Book(n, life), World::book_called),
+            Event::Tick(n, _) => self.node_ticks(n),
+            Event::Book(n, _) => self.book_called(n),
             Event::BookComes(call) => self.book_comes(*call),
             Event::BookAnswers(call) => self.book_answers(*call),
             Event::Step(n, life, side, number, batch, hears) => {
                 self.step_comes(n, life, side, number, &batch, hears);
             }
-            Event::Stepped(n, life, side, number, outcomes) => {
-                if self.is_there(n, life) {
-                    if self.is_frozen(n) {
-                        return self.later(n, Event::Stepped(n, life, side, number, outcomes));
-                    }
-                    self.stepped(n, side, number, &outcomes);
-                }
-            }
-            Event::StepAgain(n, life, side, number) => {
-                if self.is_there(n, life) {
-                    if self.is_frozen(n) {
-                        return self.later(n, Event::StepAgain(n, life, side, number));
-                    }
-                    self.step_sent(n, side, number);
-                }
-            }
-            Event::StepRefused(n, life, side, number) => {
-                if self.is_there(n, life) {
-                    if self.is_frozen(n) {
-                        return self.later(n, Event::StepRefused(n, life, side, number));
-                    }
-                    self.step_refused(n, side, number);
-                }
-            }
+            Event::Stepped(n, _, side, number, outcomes) => self.stepped(n, side, number, &outcomes),
+            Event::StepAgain(n, _, side, number) => self.step_sent(n, side, number),
+            Event::StepRefused(n, _, side, number) => self.step_refused(n, side, number),
             Event::Load(n, life, load) => self.load_comes(n, life, load),
-            Event::Loaded(n, life, want, data) => {
-                if self.is_there(n, life) {
-                    if self.is_frozen(n) {
-                        return self.later(n, Event::Loaded(n, life, want, data));
-                    }
-                    self.loaded(n, want, *data);
-                }
-            }
+            Event::Loaded(n, _, want, data) => self.loaded(n, want, *data),
             Event::Hand(node, hand) => self.at_node(node, |world, n| world.handed(n, &hand)),
             Event::Ack(ack) => self.at_node(ack.key.node, |world, n| world.acked(n, &ack)),
             Event::Sends(node, who, tag, send) => {
@@ -326,16 +322,6 @@ impl World {
     fn later(&mut self, n: usize, event: Event) {
         let wait = self.nodes[n].frozen_until.saturating_sub(self.now_ms) + self.rng.below(5);
         self.push(wait, event);
-    }
-
-    fn on_node(&mut self, n: usize, life: u32, event: Event, step: fn(&mut World, usize)) {
-        if !self.is_there(n, life) {
-            return;
-        }
-        if self.is_frozen(n) {
-            return self.later(n, event);
-        }
-        step(self, n);
     }
 
     /// Something comes over the network. A node that stands still loses it: what counts is sent again.
