@@ -9,7 +9,7 @@ use runtime::{SharedClock, Shutdown};
 use std::collections::HashMap;
 
 use super::talker::Talker;
-use super::{FloodConfig, FloodReport};
+use super::{FloodConfig, FloodReport, Talk};
 use crate::LoadError;
 use crate::chat::Stamp;
 use crate::chat::fast::{Told, put_send, read_answer, read_push};
@@ -162,10 +162,18 @@ impl<'a> Flood<'a> {
         self.talkers.iter().map(missing).sum()
     }
 
-    /// Sends what is due, round robin over the users; what one user sends now shares a write.
+    /// Whose turn a message is: round robin, the two of a pair half a round apart. People who answer each other within the same
+    /// millisecond are nobody's users: what one is told and what the other says would share their writes.
+    fn whose(&self, message: u64) -> usize {
+        let (users, turn) = (u64::from(self.config.users), message % u64::from(self.config.users));
+        let of_pair = if turn < users / 2 { 2 * turn } else { 2 * (turn - users / 2) + 1 };
+        (if self.config.talk == Talk::Pairs { of_pair } else { turn }) as usize
+    }
+
+    /// Sends what is due; what one user sends now shares a write.
     fn send_due(&mut self, mut sent: u64, due: u64, start_us: u64) -> Result<u64, LoadError> {
         while sent < due {
-            let at = (sent % u64::from(self.config.users)) as usize;
+            let at = self.whose(sent);
             let meant_us = start_us + (sent as f64 * 1e6 / self.config.rate) as u64;
             sent += 1;
             let talker = &mut self.talkers[at];
