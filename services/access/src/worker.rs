@@ -42,6 +42,10 @@ const ROOM_MAX: usize = 1 << 18;
 /// What waking a connection and writing to its socket takes, about.
 const PUSH_WRITE: Duration = Duration::from_micros(6);
 
+/// For less than this pushes are not gathered: a timer, which can't be set finer than a ms, would take longer, and what goes to
+/// so few connections is for a different one each time.
+const PUSH_REST_MIN: Duration = Duration::from_millis(2);
+
 /// Pushes are gathered for so long at most.
 const PUSH_REST_MAX: Duration = Duration::from_millis(20);
 
@@ -142,7 +146,7 @@ impl Worker {
         let mut meter = Meter::new(self.shared.clock.mono_ns());
         let mut ticks = 0u32;
         let mut told_plan = 0;
-        let mut mail_from = Instant::now();
+        let mut mail_from = None;
         let ended = shutdown.wait();
         tokio::pin!(ended);
         loop {
@@ -159,13 +163,11 @@ impl Worker {
                         self.beat();
                     }
                 }
-                () = self.mail_from(mail_from) => {
-                    mail_from = Instant::now() + rest_after(self.sort_mail());
-                }
+                () = self.mail_from(mail_from) => mail_from = rest_after(self.sort_mail()),
                 () = self.shared.faces[self.number].mail.knocked() => {
                     // Answers don't wait, and what is pushed to the same connections may share their writes.
-                    if Instant::now() >= mail_from {
-                        mail_from = Instant::now() + rest_after(self.sort_mail());
+                    if mail_from.is_none_or(|from| Instant::now() >= from) {
+                        mail_from = rest_after(self.sort_mail());
                     }
                     self.hear_knocks();
                 }
@@ -175,9 +177,11 @@ impl Worker {
         self.drain(incoming).await;
     }
 
-    /// Waits for pushes, but for none before an instant.
-    async fn mail_from(&self, from: Instant) {
-        tokio::time::sleep_until(from).await;
+    /// Waits for pushes, but for none before an instant, if there is one.
+    async fn mail_from(&self, from: Option<Instant>) {
+        if let Some(from) = from {
+            tokio::time::sleep_until(from).await;
+        }
         self.shared.faces[self.number].mail.rung().await;
     }
 
@@ -357,12 +361,11 @@ impl Drop for Place {
     }
 }
 
-/// How long further pushes are gathered after so many connections were pushed to. A write costs far more than what is in
-/// it, so that writes are kept to a third of the thread's time: the more there are, the more goes into each.
-fn rest_after(runs: usize) -> Duration {
+/// From when on pushes are taken again, after so many connections were pushed to. A write costs far more than what is in it,
+/// so that writes are kept to a third of the thread's time: the more there are, the more goes into each. None: at once.
+fn rest_after(runs: usize) -> Option<Instant> {
     let rest = PUSH_WRITE.saturating_mul(u32::try_from(runs).unwrap_or(u32::MAX)).saturating_mul(3);
-    // A timer can't be set finer than a ms, and nobody is to notice the wait.
-    if rest < Duration::from_millis(1) { Duration::ZERO } else { rest.min(PUSH_REST_MAX) }
+    (rest >= PUSH_REST_MIN).then(|| Instant::now() + rest.min(PUSH_REST_MAX))
 }
 
 /// How long this thread ran, from reading to reading.

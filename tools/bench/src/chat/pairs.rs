@@ -2,8 +2,9 @@
 //! at the highest that is held.
 //!
 //! Everybody has a connection of his own and writes to his friend; the load is spread over 5,000 of them, so that nobody
-//! comes near the shipped bound of 20 messages a second. The peer is a bare frame server that answers frames at the same
-//! rate on as many connections and stores nothing: what of the latency is the machine's and the generator's.
+//! comes near the shipped bound of 20 messages a second, and friends do not write at the same time. The peer is a bare frame
+//! server that answers frames at the same rate on as many connections and stores nothing: what of the latency is the machine's and
+//! the generator's.
 
 use super::world::{BODY, Hold, Wanted, World, alone, busy, clean, ms, people, run_ms};
 use crate::Plan;
