@@ -43,7 +43,9 @@ async fn errors_before_and_after_accepting_look_the_same() {
 #[tokio::test]
 async fn beyond_capacity_nothing_is_taken_and_a_wait_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let keys = "capacity_per_second = 1\nlimit_per_second = 10\nburst_ms = 0";
+    // Questions have a capacity too, and those here follow each other as fast as the machine is.
+    let keys =
+        "capacity_per_second = 1\nlimit_per_second = 10\nburst_ms = 0\nquery_capacity_per_second = 1000000";
     let process = Process::start(dir.path(), &one_vendor(keys)).await;
     let (mut turned_away, mut sent) = (0, 0);
     // Four at once, and again where a slow machine left a pause between them.
