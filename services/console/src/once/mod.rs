@@ -25,7 +25,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use parking_lot::Mutex;
-use quota_config::{By, Change, ChangeState, Remembered};
+use quota_config::{By, Change, ChangeState, Remembered, RepositoryError};
 use recover::Marker;
 use runtime::TaskKind;
 use serde::Serialize;
@@ -307,10 +307,9 @@ impl Flying<'_> {
         let Some(begun) = repository.remembered(&format!("b:{scope}")).await?.filter(fresh) else {
             let marker = Marker::now(&self.shared.desk, instance, self.sought, now_ms).await?;
             let body = serde_json::to_vec(&marker).map_err(|e| Problem::internal(e.to_string()))?;
-            let key = format!("b:{scope}");
-            repository.remember(self.remembered(key.clone(), 202, "application/json", body)).await?;
+            let own = self.remembered(format!("b:{scope}"), 202, "application/json", body);
             // Of two consoles that came at the same moment one's marker stands.
-            let stands = repository.remembered(&key).await?.map(same).transpose()?;
+            let stands = self.stands(own).await?.map(same).transpose()?;
             let first = stands.and_then(|r| serde_json::from_slice::<Marker>(&r.body).ok());
             return match first {
                 Some(first) if first.instance != *instance => Err(under_way(1)),
@@ -337,14 +336,9 @@ impl Flying<'_> {
         if answer.passing || answer.status.is_server_error() {
             return answer;
         }
-        let (status, kind, key) = (answer.status.as_u16(), answer.content_type, format!("a:{scope}"));
-        let own = self.remembered(key.clone(), status, kind, answer.body.to_vec());
-        let repository = self.shared.desk.repository();
-        let stands = match repository.remember(own).await {
-            Ok(()) => repository.remembered(&key).await,
-            Err(error) => Err(error),
-        };
-        match stands {
+        let (status, kind) = (answer.status.as_u16(), answer.content_type);
+        let own = self.remembered(format!("a:{scope}"), status, kind, answer.body.to_vec());
+        match self.stands(own).await {
             Ok(Some(other)) if other.request_sha256 == self.asked.sha256 && other.body != answer.body => {
                 Answer::again(other)
             }
@@ -355,6 +349,13 @@ impl Flying<'_> {
                 answer
             }
         }
+    }
+
+    /// Remembers it, if nothing stands under its key; what stands there then.
+    async fn stands(&self, own: Remembered) -> Result<Option<Remembered>, RepositoryError> {
+        let (repository, key) = (self.shared.desk.repository(), own.key.clone());
+        repository.remember(own).await?;
+        repository.remembered(&key).await
     }
 
     fn remembered(&self, key: String, status: u16, content_type: &str, body: Vec<u8>) -> Remembered {
