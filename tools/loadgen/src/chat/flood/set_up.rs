@@ -21,7 +21,10 @@ impl Flood<'_> {
             self.talkers[place as usize].confirm_us =
                 self.now_us + u64::from(place) * CONFIRM_US / u64::from(users);
             if let Some(partner) = people::partner(place, users) {
-                self.ask(place as usize, Ask::Befriend(v1::Befriend { user: first + u64::from(partner) }))?;
+                self.request(
+                    place as usize,
+                    Ask::Befriend(v1::Befriend { user: first + u64::from(partner) }),
+                )?;
             }
         }
         let pairs = self.config.talk == Talk::Pairs;
@@ -39,7 +42,7 @@ impl Flood<'_> {
         for (place, group) in groups.iter().enumerate() {
             let request = group.next(first, tag | (place as u64 + 1));
             if let Some(request) = request {
-                self.ask(place * size as usize, request)?;
+                self.request(place * size as usize, request)?;
             }
         }
         let steps: usize = groups.iter().map(|group| (group.members.len() - 1).div_ceil(200).max(1)).sum();
@@ -59,7 +62,7 @@ impl Flood<'_> {
         for place in 0..users as usize {
             let conversation = self.talkers[place].conversation;
             let range = v1::RangeRequest { conversation, limit: 1, newest_first: true, ..Default::default() };
-            self.ask(place, Ask::Range(range))?;
+            self.request(place, Ask::Range(range))?;
         }
         self.wait_for(users as usize, shutdown, |flood, at, answer| {
             if let Some(Answer::Range(range)) = answer.answer {
@@ -81,6 +84,12 @@ impl Flood<'_> {
         self.talkers[at].open.push_back((1, self.now_us));
         put_message(&mut self.conns[at].wire.out, FrameKind::Send, 1, &send);
         self.flush(at)
+    }
+
+    /// Asks for something that is asked for again where the answer is to come later.
+    fn request(&mut self, at: usize, ask: Ask) -> Result<(), LoadError> {
+        self.asked.insert(at, ask.clone());
+        self.ask(at, ask)
     }
 
     /// Waits for so many answers; each may lead to a further request. Who is told to come again does so.
@@ -112,7 +121,7 @@ impl Flood<'_> {
                 };
                 answers -= 1;
                 if let Some(ask) = hear(self, at, answer)? {
-                    self.ask(at, ask)?;
+                    self.request(at, ask)?;
                 }
             }
             for (_, at) in later.extract_if(.., |(due_us, _)| *due_us <= self.now_us).collect::<Vec<_>>() {

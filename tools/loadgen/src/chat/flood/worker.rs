@@ -89,7 +89,6 @@ impl<'a> Flood<'a> {
     }
 
     pub(super) fn ask(&mut self, at: usize, ask: Ask) -> Result<(), LoadError> {
-        self.asked.insert(at, ask.clone());
         let request = v1::ChatRequest { ask: Some(ask), ..v1::ChatRequest::default() };
         put_message(&mut self.conns[at].wire.out, FrameKind::Ask, u32::MAX, &request);
         self.flush(at)
